@@ -1,0 +1,70 @@
+"""Effective receptive fields of vision models: compute, store, plot.
+
+Names are resolved on first use, so that importing the package does not import PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from erf.definitions import DEFINITIONS as DEFINITIONS
+    from erf.engine import compute as compute
+    from erf.errors import ErfError as ErfError
+    from erf.errors import FormatError as FormatError
+    from erf.errors import ImageError as ImageError
+    from erf.errors import InputError as InputError
+    from erf.errors import InsufficientMemoryError as InsufficientMemoryError
+    from erf.errors import LayerError as LayerError
+    from erf.errors import OutputError as OutputError
+    from erf.geometry import ReceptiveField as ReceptiveField
+    from erf.gradients import unit_gradient as unit_gradient
+    from erf.images import draw_phantom as draw_phantom
+    from erf.images import from_arrays as from_arrays
+    from erf.images import load_images as load_images
+    from erf.plotting import plot as plot
+    from erf.result import ERF as ERF
+    from erf.result import Origin as Origin
+    from erf.result import Provenance as Provenance
+    from erf.result import Statistics as Statistics
+    from erf.storage import FileSink as FileSink
+    from erf.storage import load as load
+    from erf.storage import save as save
+    from erf.tracing import theoretical_receptive_field as theoretical_receptive_field
+
+_HOME = {
+    "DEFINITIONS": "definitions",
+    "ERF": "result",
+    "ErfError": "errors",
+    "FileSink": "storage",
+    "FormatError": "errors",
+    "ImageError": "errors",
+    "InputError": "errors",
+    "InsufficientMemoryError": "errors",
+    "LayerError": "errors",
+    "Origin": "result",
+    "OutputError": "errors",
+    "Provenance": "result",
+    "ReceptiveField": "geometry",
+    "Statistics": "result",
+    "compute": "engine",
+    "draw_phantom": "images",
+    "from_arrays": "images",
+    "load": "storage",
+    "load_images": "images",
+    "plot": "plotting",
+    "save": "storage",
+    "theoretical_receptive_field": "tracing",
+    "unit_gradient": "gradients",
+}
+
+__all__ = [*_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'erf' has no attribute '{name}'")
+    return getattr(import_module(f"erf.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

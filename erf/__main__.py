@@ -1,0 +1,5 @@
+"""`python -m erf`."""
+
+from erf.cli import main
+
+main()

@@ -1,0 +1,33 @@
+"""The command line: one thin module per verb."""
+
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from erf.cli.compute import compute
+from erf.cli.models import models
+from erf.cli.plot import plot
+from erf.cli.show import show
+
+app = typer.Typer(
+    help="Effective receptive fields: how much each input pixel moves one unit of a model's map.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (compute, plot, show, models):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; SIGTERM ends it as an interrupt would, with everything cleaned up."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app(prog_name="erf")
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

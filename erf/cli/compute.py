@@ -1,0 +1,205 @@
+"""`erf compute`: the ERF of one unit over a set of images."""
+
+import hashlib
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from erf.cli.console import (
+    SOME_SKIPPED,
+    ProgressReport,
+    fail,
+    parse_list,
+    parse_size,
+    parse_unit,
+    reported_errors,
+    warn,
+)
+from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from erf.images import ImageSet
+    from erf.models import ModelCard
+    from erf.result import ERF
+
+_INPUT, _RUN, _OUTPUT = "What is measured", "How it is run", "What is written"
+
+
+def compute(
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Name of a network; `erf models` lists them.", rich_help_panel=_INPUT)
+    ],
+    images: Annotated[
+        str,
+        typer.Option(
+            help="A folder, a manifest CSV, or `phantom` for generated mammograms.",
+            rich_help_panel=_INPUT,
+            metavar="SOURCE",
+        ),
+    ] = "phantom",
+    n: Annotated[
+        int, typer.Option("-n", min=1, help="Images in all, drawn evenly over left and right.", rich_help_panel=_INPUT)
+    ] = 100,
+    layer: Annotated[
+        str, typer.Option(help="Tap point; default: what global pooling receives.", rich_help_panel=_INPUT)
+    ] = "",
+    unit: Annotated[
+        str, typer.Option(help="`center`, or a position `y,x` in the layer's map.", rich_help_panel=_INPUT)
+    ] = "center",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights file: safetensors or a saved state dict.", rich_help_panel=_INPUT),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(help="Frame HEIGHTxWIDTH in pixels; default: the model's own.", rich_help_panel=_INPUT)
+    ] = "",
+    normalise: Annotated[
+        str,
+        typer.Option(help="`standardise`, `unit` or `none`; default: the model's own.", rich_help_panel=_INPUT),
+    ] = "",
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Scale images to fit the frame, instead of padding or cropping.",
+                           rich_help_panel=_INPUT)
+    ] = False,
+    lesions: Annotated[int, typer.Option(min=0, help="Findings in each phantom.", rich_help_panel=_INPUT)] = 0,
+    definitions: Annotated[
+        str, typer.Option(help="How a gradient becomes a map; some of these.", rich_help_panel=_INPUT)
+    ] = ",".join(DEFINITIONS),
+    subset_by: Annotated[
+        str, typer.Option(help="Manifest columns that make further subsets, such as `view`.", rich_help_panel=_INPUT)
+    ] = "",
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the draw, the phantoms and untrained weights.", rich_help_panel=_INPUT)
+    ] = 0,
+    device: Annotated[
+        str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.", rich_help_panel=_RUN)
+    ] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per pass.", rich_help_panel=_RUN)] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Threads that decode ahead; default: 1 beside a CPU, 4 beside a GPU.",
+                     rich_help_panel=_RUN),
+    ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Only algorithms that give the same bits each time.",
+                           rich_help_panel=_RUN)
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first image that cannot be used.", rich_help_panel=_RUN)
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="HDF5 file; default: MODEL.h5 in this folder.", rich_help_panel=_OUTPUT),
+    ] = None,
+    picture: Annotated[
+        bool, typer.Option(help="Also draw the result beside the HDF5 file, as PNG.", rich_help_panel=_OUTPUT)
+    ] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=_OUTPUT)
+    ] = False,
+) -> None:
+    """Compute the effective receptive field of a unit over images, for all, left and right breasts.
+
+    Exit code 0: done; 3: done, but images were skipped; 2: nothing written, one line says why.
+    """
+    output = output or Path(f"{model}.h5")
+    drawing = output.with_suffix(".png") if picture else None
+    with reported_errors():
+        from erf.storage import FileSink
+
+        if drawing is not None and drawing.exists() and not overwrite:
+            fail(f"{drawing} exists; choose another --output, or ask for --overwrite or --no-picture")
+        with FileSink(output, overwrite=overwrite) as sink:
+            network, card, sha256 = _build(model, weights, seed)
+            image_set = _choose(card, images, n, seed, size, normalise, resample, lesions)
+            from erf.engine import compute as run
+            from erf.result import Origin
+
+            origin = Origin(
+                model=model,
+                weights=str(weights or ""),
+                weights_sha256=sha256,
+                seed=seed,
+                source=images,
+                command=shlex.join(["erf", *sys.argv[1:]]),
+            )
+            with ProgressReport(model) as progress:
+                erf = run(
+                    network,
+                    image_set,
+                    layer=layer or card.default_layer,
+                    unit=parse_unit(unit),
+                    definitions=parse_list(definitions),
+                    subset_by=parse_list(subset_by),
+                    device=device,
+                    batch_size=batch_size,
+                    workers=workers,
+                    deterministic=deterministic,
+                    strict=strict,
+                    origin=origin,
+                    sink=sink,
+                    scratch=output.parent,
+                    progress=progress,
+                )
+        _report(erf, output, drawing)
+    if erf.failures:
+        raise typer.Exit(SOME_SKIPPED)
+
+
+def _build(name: str, weights: Path | None, seed: int) -> "tuple[nn.Module, ModelCard, str]":
+    from erf.models import ModelError, WeightsError, create_model, model_card
+
+    try:
+        card = model_card(name)
+        network = create_model(name, weights, seed=seed)
+    except (ModelError, WeightsError) as error:
+        fail(str(error))
+    if weights is None:
+        return network, card, ""
+    with weights.open("rb") as file:
+        return network, card, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _choose(
+    card: "ModelCard", source: str, n: int, seed: int, size: str, normalise: str, resample: bool, lesions: int
+) -> "ImageSet":
+    from erf.images import load_images
+
+    chosen = load_images(
+        source,
+        n=n,
+        seed=seed,
+        size=parse_size(size) if size else card.input_size,
+        channels=card.in_channels,
+        normalisation=normalise or card.normalisation,
+        resample=resample,
+        lesions=lesions,
+    )
+    if len(chosen) < n:
+        warn(f"{source} has {len(chosen)} images, {n} were asked for; all of them are used")
+    return chosen
+
+
+def _report(erf: "ERF", output: Path, drawing: Path | None) -> None:
+    from erf.cli.tables import print_subsets
+    from erf.plotting import plot
+
+    definitions = erf.provenance.definitions
+    shown = DEFAULT_DEFINITION if DEFAULT_DEFINITION in definitions else definitions[0]
+    print_subsets(erf, shown)
+    written = [output]
+    if drawing is not None:
+        written.append(plot(erf, drawing, definition=shown, overwrite=True))
+    typer.echo("written: " + ", ".join(map(str, written)))
+    for record in erf.images:
+        if record.status == "ok" and record.message:
+            warn(f"{record.path}: {record.message}")
+    if erf.failures:
+        warn(f"{len(erf.failures)} of {len(erf.images)} images were skipped:")
+        for record in erf.failures:
+            warn(f"  {record.message}")

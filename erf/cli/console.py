@@ -1,0 +1,105 @@
+"""What the verbs share: errors as one line, progress, options that need reading."""
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import NoReturn
+
+import typer
+
+from erf.errors import ErfError, InputError
+
+BAD_INPUT = 2
+SOME_SKIPPED = 3
+INTERRUPTED = 130
+
+_QUIET_SECONDS = 5.0
+"""Where there is no terminal, a line of progress is printed this often."""
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Ends the command with one line and exit code 2 for what the user can mend."""
+    try:
+        yield
+    except ErfError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        typer.secho("erf: interrupted; nothing was written", fg="red", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def fail(message: str) -> NoReturn:
+    """Print one line and end the command with exit code 2."""
+    typer.secho(f"erf: {' '.join(message.split())}", fg="red", err=True)
+    raise typer.Exit(BAD_INPUT)
+
+
+def warn(message: str) -> None:
+    typer.secho(f"erf: {' '.join(message.split())}", fg="yellow", err=True)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) from a text such as 3328x2560."""
+    match = re.fullmatch(r"(\d+)[x×](\d+)", text.strip().lower())
+    if not match:
+        raise InputError(f"size '{text}' not understood; expected HEIGHTxWIDTH, such as 3328x2560")
+    return int(match[1]), int(match[2])
+
+
+def parse_unit(text: str) -> str | tuple[int, int]:
+    """'center', or (y, x) from a text such as 13,10."""
+    match = re.fullmatch(r"(\d+),(\d+)", text.replace(" ", ""))
+    return (int(match[1]), int(match[2])) if match else text
+
+
+def parse_list(text: str) -> tuple[str, ...]:
+    """The parts of a text with commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+class ProgressReport:
+    """A bar with rate and time left on a terminal, a line now and then elsewhere; called by the engine."""
+
+    def __init__(self, label: str) -> None:
+        # rich takes a tenth of a second, which `erf --help` should not pay for.
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._label = label
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = None if self._bar.disable else self._bar.add_task(label, total=None, rate="")
+        self._stage = ""
+        self._started = self._last_line = time.monotonic()
+
+    def __enter__(self) -> "ProgressReport":
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if stage != self._stage:
+            self._started, self._stage = (now if self._stage else self._started), stage
+        pace = (now - self._started) / done
+        words = f"{self._label}: {'writing ' if stage == 'maps' else ''}{stage}"
+        rate = f"{pace:.2f} s each" if pace >= 0.1 else f"{1 / max(pace, 1e-9):.0f} per s"
+        if self._task is not None:
+            self._bar.update(self._task, description=words, completed=done, total=total, rate=rate)
+        elif now - self._last_line > _QUIET_SECONDS or done == total:
+            self._last_line = now
+            print(f"{words} {done}/{total}, {rate}, {pace * (total - done):.0f} s left", file=sys.stderr, flush=True)

@@ -1,0 +1,55 @@
+"""`erf show`: what is in an ERF file."""
+
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from erf.cli.console import reported_errors
+from erf.definitions import DEFAULT_DEFINITION
+
+if TYPE_CHECKING:
+    from erf.result import ERF
+
+
+def show(
+    file: Annotated[Path, typer.Argument(help="ERF file written by `erf compute`.")],
+    images: Annotated[bool, typer.Option("--images", help="List every image as well.")] = False,
+) -> None:
+    """Show how an ERF file came about and what it holds."""
+    with reported_errors():
+        from erf.cli.tables import print_subsets, print_table
+        from erf.storage import load
+
+        erf = load(file)
+        rows = [
+            [item.name.replace("_", " "), _words(item.name, getattr(erf.provenance, item.name))]
+            for item in fields(erf.provenance)
+        ]
+        print_table(str(file), ["attribute", "value"], rows, left=2)
+        definitions = erf.provenance.definitions
+        print_subsets(erf, DEFAULT_DEFINITION if DEFAULT_DEFINITION in definitions else definitions[0])
+        typer.echo(f"{len(erf.images)} images, {len(erf.failures)} of them skipped")
+        if images or erf.failures:
+            _list_images(erf, only_failures=not images)
+
+
+def _list_images(erf: "ERF", only_failures: bool) -> None:
+    from erf.cli.tables import print_table
+
+    shown = erf.failures if only_failures else erf.images
+    rows = [[image.id, image.laterality, image.view, image.patient_id, image.status, image.message] for image in shown]
+    print_table("images", ["id", "laterality", "view", "patient", "status", "message"], rows, left=6)
+
+
+def _words(name: str, value: Any) -> str:
+    if name == "versions":
+        return ", ".join(f"{package} {version}" for package, version in value.items())
+    if isinstance(value, tuple):
+        separator = ", " if value and isinstance(value[0], str) else " × " if "shape" in name or "size" in name else ", "
+        return separator.join(_words(name, item) for item in value)
+    if isinstance(value, float):
+        return "infinite" if math.isinf(value) else f"{value:g}"
+    return str(value) if value != "" else "–"

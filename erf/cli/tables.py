@@ -1,0 +1,38 @@
+"""Tables for the terminal."""
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+
+from erf.result import ERF
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]], left: int = 1) -> None:
+    """Print rows under columns; the first `left` columns are text, the others numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", show_lines=any("\n" in cell for row in rows for cell in row))
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def print_subsets(erf: ERF, definition: str) -> None:
+    """Per subset: how many images, where the centroid is, how far from the unit's centre."""
+    y0, x0 = erf.provenance.unit_center
+    rows = []
+    for subset in erf.subsets:
+        statistics = erf.statistics(subset, definition)
+        y, x = statistics.centroid()
+        rows.append([subset, str(statistics.count), _px(x), _px(y), _px(x - x0, "+"), _px(y - y0, "+")])
+    print_table(
+        f"{erf.provenance.model}, layer {erf.provenance.layer}: centroid of the ERF ({definition}), "
+        f"unit's centre at x {x0:g}, y {y0:g} px",
+        ["subset", "images", "x [px]", "y [px]", "shift in x [px]", "shift in y [px]"],
+        rows,
+    )
+
+
+def _px(value: float, sign: str = "") -> str:
+    return "–" if math.isnan(value) else f"{value:{sign}.1f}"

@@ -1,0 +1,20 @@
+"""How the signed gradient of a unit with respect to its input becomes a map.
+
+Each definition is applied to every input channel first, and the channels are summed after: with several channels the
+order matters, because opposite signs would cancel. `signed` is the mean gradient of Luo et al. (NIPS 2016,
+arXiv 1701.04128); `relu` is the rule of Ding et al. (CVPR 2022, arXiv 2203.06717), `square` the quantity whose
+expectation over random weights has a closed form.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+DEFAULT_DEFINITION = "abs"
+
+DEFINITIONS: dict[str, Callable[[Any], Any]] = {
+    "signed": lambda gradient: gradient.sum(-3),
+    "abs": lambda gradient: abs(gradient).sum(-3),
+    "relu": lambda gradient: gradient.clip(min=0).sum(-3),
+    "square": lambda gradient: (gradient * gradient).sum(-3),
+}
+"""Name -> map: an array (NumPy or PyTorch) (..., C, H, W) becomes (..., H, W)."""

@@ -1,0 +1,29 @@
+"""What goes wrong on the user's side: one line that says what was found, what was expected, what to do."""
+
+
+class ErfError(Exception):
+    """Base of all errors that a user can mend."""
+
+
+class InputError(ErfError, ValueError):
+    """An argument, a folder or a manifest that cannot be used."""
+
+
+class ImageError(ErfError, ValueError):
+    """One image that cannot be used; a run passes over it unless it is strict."""
+
+
+class LayerError(ErfError, ValueError):
+    """A layer or unit that the network does not have, or that yields no map."""
+
+
+class FormatError(ErfError, ValueError):
+    """A file that is no ERF file, is damaged, or was written by a newer version."""
+
+
+class OutputError(ErfError, OSError):
+    """A file that cannot be written."""
+
+
+class InsufficientMemoryError(ErfError, MemoryError):
+    """A run that does not fit into memory."""

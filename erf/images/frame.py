@@ -1,0 +1,113 @@
+"""From decoded pixels to a sample: the model's frame, its number of channels, its scale."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from erf.errors import ImageError, InputError
+from erf.images.image import Decoded, Image, Sample
+from erf.images.laterality import laterality_from_tissue
+
+NORMALISATIONS = {
+    "standardise": "each framed image to mean 0 and standard deviation 1, background included",
+    "unit": "integer pixels divided by the largest value of their type",
+    "none": "pixels as they are",
+}
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How images become samples of one shape.
+
+    An image is never mirrored, and is resampled only if `resample` says so. It is padded with its own darkest value or
+    cropped; the edge of the chest wall stays where it is. Vertically an MLO view keeps its top, any other its middle.
+    """
+
+    size: tuple[int, int]
+    """(height, width) of the frame, in pixels."""
+    channels: int = 1
+    normalisation: str = "standardise"
+    resample: bool = False
+    """Scale the image, keeping its aspect ratio, so that it just fits into the frame."""
+
+    def __post_init__(self) -> None:
+        if self.normalisation not in NORMALISATIONS:
+            known = ", ".join(NORMALISATIONS)
+            raise InputError(f"normalisation '{self.normalisation}' not known; expected one of {known}")
+        if min(self.size) < 1:
+            raise InputError(f"frame of {self.size[0]}x{self.size[1]} pixels; expected a positive height and width")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.channels, *self.size)
+
+    def apply(self, image: Image, decoded: Decoded) -> Sample:
+        """Frame and normalise one image; `ImageError` where it cannot be done."""
+        seen = laterality_from_tissue(decoded.pixels)
+        pixels = _with_channels(image, decoded.pixels, self.channels)
+        if self.resample:
+            pixels = _fit(pixels, self.size)
+        framed = _place(pixels, self.size, _anchor(image.view), seen or image.laterality)
+        notes = decoded.notes
+        if image.laterality and seen and seen != image.laterality:
+            notes += (f"labelled {image.laterality}, but the tissue lies at the {seen} edge: mirrored or mislabelled",)
+        return Sample(image, _normalise(image, framed, self.normalisation, decoded.pixels.dtype), decoded.sha256, notes)
+
+
+def _with_channels(image: Image, pixels: NDArray[Any], channels: int) -> NDArray[np.float32]:
+    found = len(pixels)
+    if found != channels and found != 1:
+        raise ImageError(f"{image.path}: found {found} channels, expected {channels}; convert the image to greyscale")
+    wide = pixels.astype(np.float32, copy=False)
+    return wide if found == channels else np.repeat(wide, channels, axis=0)
+
+
+def _fit(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    scale = min(size[0] / pixels.shape[1], size[1] / pixels.shape[2])
+    height, width = (max(1, min(limit, round(scale * length))) for limit, length in zip(size, pixels.shape[1:]))
+    planes = [Pillow.fromarray(plane).resize((width, height), Pillow.Resampling.BILINEAR) for plane in pixels]
+    return np.stack([np.asarray(plane, dtype=np.float32) for plane in planes])
+
+
+def _anchor(view: str) -> str:
+    """Where the image touches the frame vertically: the pectoral muscle of an MLO view runs into the top edge."""
+    return "start" if view.upper() == "MLO" else "middle"
+
+
+def _place(pixels: NDArray[np.float32], size: tuple[int, int], vertical: str, side: str) -> NDArray[np.float32]:
+    if pixels.shape[1:] == size:
+        return pixels
+    horizontal = {"left": "start", "right": "end", "": "middle"}[side]
+    rows = _overlap(pixels.shape[1], size[0], vertical)
+    columns = _overlap(pixels.shape[2], size[1], horizontal)
+    framed = np.full((len(pixels), *size), pixels.min(), dtype=np.float32)
+    framed[:, rows[1], columns[1]] = pixels[:, rows[0], columns[0]]
+    return framed
+
+
+def _overlap(length: int, frame: int, anchor: str) -> tuple[slice, slice]:
+    """Which part of the image (first) lands in which part of the frame (second), along one axis."""
+    spare = abs(frame - length)
+    begin = {"start": 0, "middle": spare // 2, "end": spare}[anchor]
+    part = slice(begin, begin + min(length, frame))
+    whole = slice(0, min(length, frame))
+    return (part, whole) if length > frame else (whole, part)
+
+
+def _normalise(image: Image, pixels: NDArray[np.float32], name: str, dtype: np.dtype[Any]) -> NDArray[np.float32]:
+    if name == "standardise":
+        centered = pixels - np.float32(pixels.mean(dtype=np.float64))
+        # Row by row in float64: numpy.std would make two full-size temporaries.
+        squares = sum(float(np.vdot(row, row)) for row in centered.reshape(-1, pixels.shape[-1]))
+        if squares == 0 or pixels.min() == pixels.max():
+            raise ImageError(f"{image.path}: the part inside the frame is constant; use a larger --size")
+        centered /= np.float32(np.sqrt(squares / pixels.size))
+        return centered
+    if name == "unit":
+        if dtype.kind not in "ui":
+            raise ImageError(f"{image.path}: {dtype} pixels have no full scale; use --normalise standardise or none")
+        return pixels / np.float32(np.iinfo(dtype).max)
+    return pixels

@@ -1,0 +1,61 @@
+"""Images as the run knows them: a row of the manifest, its decoded pixels, a sample ready for a model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The pixels of one image, as stored, with what the file itself says about them."""
+
+    pixels: NDArray[np.generic]
+    """(C, H, W), integer or floating point, in the file's own scale."""
+    sha256: str
+    """Of the file, or of the pixels where there is no file."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the results should know, such as unprocessed detector values."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of a run, not yet decoded."""
+
+    id: str
+    path: str
+    decode: Callable[[], Decoded]
+    laterality: str = ""
+    """'left', 'right' or '' where it is not known."""
+    view: str = ""
+    patient_id: str = ""
+    pixel_spacing: float = float("nan")
+    """Millimetres between neighbouring pixels, at the detector."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """All further columns of the manifest."""
+
+    def value(self, column: str) -> str:
+        """The value of a manifest column, '' where the image has none."""
+        if column in ("laterality", "view", "patient_id"):
+            return str(getattr(self, column))
+        return self.columns.get(column, "")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A decoded image in the model's frame."""
+
+    image: Image
+    pixels: NDArray[np.float32]
+    """(C, H, W), normalised."""
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be made a sample, and why."""
+
+    image: Image
+    reason: str

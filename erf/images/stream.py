@@ -1,0 +1,48 @@
+"""Samples one after the other, decoded ahead of the model."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from erf.errors import ImageError
+from erf.images.frame import Framing
+from erf.images.image import Failure, Image, Sample
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images of a run and the frame they are brought to."""
+
+    images: tuple[Image, ...]
+    framing: Framing
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def sample(self, image: Image) -> Sample | Failure:
+        """Decode, frame and normalise one image."""
+        try:
+            return self.framing.apply(image, image.decode())
+        except ImageError as error:
+            return Failure(image, str(error))
+        except MemoryError:
+            return Failure(image, f"{image.path}: too large for the memory at hand")
+
+    def stream(self, images: Sequence[Image], workers: int = 1) -> Iterator[Sample | Failure]:
+        """Samples in the order of `images`; `workers` threads keep as many decoded ahead."""
+        if workers < 1:
+            yield from map(self.sample, images)
+            return
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="erf-decode")
+        waiting: deque[Future[Sample | Failure]] = deque()
+        upcoming = iter(images)
+        try:
+            for image in upcoming:
+                waiting.append(pool.submit(self.sample, image))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,58 @@
+"""Pictures of ERFs, from results alone: no model, no PyTorch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from erf.definitions import DEFAULT_DEFINITION
+from erf.errors import InputError, OutputError
+from erf.plotting.panels import MAP_SCALES, Comparison, compare
+from erf.result import ERF
+
+__all__ = ["MAP_SCALES", "SUFFIXES", "Comparison", "compare", "plot"]
+
+SUFFIXES = (".png", ".svg", ".pdf", ".html")
+
+
+def plot(
+    erfs: ERF | Sequence[ERF],
+    path: str | Path,
+    *,
+    definition: str = DEFAULT_DEFINITION,
+    subsets: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    scale: str = "log",
+    overwrite: bool = False,
+) -> Path:
+    """Draw ERFs: per subset each map, and the curves across rows and columns with their square roots.
+
+    The suffix of `path` decides: PNG, SVG and PDF are pictures, HTML is an interactive page in one file. Several ERFs
+    of one input size are laid over each other. `scale` is that of the maps' colours: 'log', 'sqrt' or 'linear'. Raises `InputError` for what cannot be drawn together and `OutputError`
+    for a path that cannot be written.
+    """
+    comparison = compare([erfs] if isinstance(erfs, ERF) else erfs, labels, definition, subsets, scale)
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: suffix '{path.suffix}' not known; expected one of {', '.join(SUFFIXES)}")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another name or ask for --overwrite")
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        _draw(comparison, part)
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}); choose a folder that exists") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _draw(comparison: Comparison, path: Path) -> None:
+    # The drawing libraries take a second to import, and each is needed for its own kind of file only.
+    if path.suffix.lower() == ".html":
+        from erf.plotting.page import draw_page
+
+        path.write_text(draw_page(comparison), encoding="utf-8")
+    else:
+        from erf.plotting.figure import draw_figure
+
+        draw_figure(comparison).savefig(path)

@@ -1,0 +1,149 @@
+"""Static pictures: PNG, SVG, PDF, through matplotlib."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from erf.plotting.panels import LOG_DECADES, Comparison, caption, colored, scale_words, smooth, square_root
+from erf.result import ERF
+
+_ROW_HEIGHT = 2.9
+_CURVE_WIDTH = 2.7
+_CURVES = (("across_rows", False), ("across_columns", False), ("across_rows", True), ("across_columns", True))
+
+
+def draw_figure(comparison: Comparison) -> Figure:
+    """One row per subset: the map of each ERF, the curves across rows and columns, and their square roots."""
+    height, width = comparison.size
+    widths = [max(1.2, 2.6 * width / height)] * len(comparison.erfs) + [_CURVE_WIDTH] * len(_CURVES)
+    rows = len(comparison.subsets)
+    size = (sum(widths) + 0.45 * len(widths) + 0.4, rows * _ROW_HEIGHT + 1.1 + 0.17 * len(comparison.erfs))
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths, sharex="col")
+    for row, subset in enumerate(comparison.subsets):
+        _draw_row(comparison, subset, list(grid[row]))
+    _title_columns(comparison, list(grid[0]))
+    _label_bottom(comparison, list(grid[-1]))
+    _add_color_bar(figure, comparison, grid[:, : len(comparison.erfs)])
+    figure.supxlabel(caption(comparison), fontsize=8.5, x=0.01, ha="left")
+    return figure
+
+
+def _draw_row(comparison: Comparison, subset: str, axes: list[Axes]) -> None:
+    count = len(comparison.erfs)
+    for index in range(count):
+        _draw_map(axes[index], comparison, index, subset)
+        if index:
+            axes[index].tick_params(labelleft=False)
+    axes[0].set_ylabel("y [px]", fontsize=9)
+    counts = dict.fromkeys(str(erf.count(subset)) for erf in comparison.erfs)
+    axes[0].annotate(
+        f"{subset}\nN = {' / '.join(counts)}",
+        (0, 0.5),
+        (-62, 0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="center",
+        va="center",
+        rotation=90,
+        fontsize=10,
+        fontweight="bold",
+    )
+    for axis, (name, rooted) in zip(axes[count:], _CURVES, strict=True):
+        _draw_curves(axis, comparison, subset, name, rooted)
+
+
+def _draw_map(axis: Axes, comparison: Comparison, index: int, subset: str) -> None:
+    height, width = comparison.size
+    axis.imshow(
+        colored(comparison.panels[index, subset], comparison.scale),
+        cmap=_color_map(comparison),
+        vmin=-1 if comparison.signed else 0,
+        vmax=1,
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        interpolation="nearest",
+    )
+    _mark_unit(axis, comparison.erfs[index], "black" if comparison.signed else "white")
+    axis.tick_params(labelsize=8)
+
+
+def _color_map(comparison: Comparison) -> str:
+    return "RdBu_r" if comparison.signed else "viridis"
+
+
+def _mark_unit(axis: Axes, erf: ERF, color: str) -> None:
+    """The unit's projected centre, and the box of its theoretical receptive field where it is finite."""
+    y, x = erf.provenance.unit_center
+    axis.plot(x, y, "+", color=color, markersize=6, markeredgewidth=0.8)
+    box = erf.provenance.field_box()
+    if box is not None:
+        top, bottom, left, right = box
+        axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ls="--", lw=0.8, ec=color))
+
+
+def _draw_curves(axis: Axes, comparison: Comparison, subset: str, name: str, rooted: bool) -> None:
+    along = 1 if name == "across_rows" else 0
+    for index, (label, color) in enumerate(zip(comparison.labels, comparison.colors, strict=True)):
+        curve = getattr(comparison.panels[index, subset], name)
+        positions, means = smooth(curve, comparison.stretch)
+        axis.plot(square_root(curve) if rooted else curve, color=color, lw=0.4, alpha=0.22, rasterized=True)
+        axis.plot(positions, square_root(means) if rooted else means, color=color, lw=1.3, label=label)
+        _mark_field(axis, comparison.erfs[index], along, color)
+    axis.set_xlim(-0.5, comparison.size[along] - 0.5)
+    if not comparison.signed:
+        axis.set_ylim(bottom=0)
+    axis.set_ylabel("√ share [√‰ per px]" if rooted else "share [‰ per px]", fontsize=8.5)
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.25, lw=0.5)
+
+
+def _mark_field(axis: Axes, erf: ERF, along: int, color: str) -> None:
+    """Dashed lines at the edges of a finite theoretical receptive field, a dotted one at the unit's centre."""
+    axis.axvline(erf.provenance.unit_center[along], color="0.4", lw=0.8, ls=":")
+    box = erf.provenance.field_box()
+    if box is not None:
+        for edge in np.reshape(box, (2, 2))[along]:
+            axis.axvline(float(edge), color=color, lw=0.9, ls="--", alpha=0.8)
+
+
+def _title_columns(comparison: Comparison, axes: list[Axes]) -> None:
+    for axis, label, color in zip(axes, comparison.labels, comparison.colors, strict=False):
+        axis.set_title(label, fontsize=11, color=color, fontweight="bold")
+    for axis, (name, rooted) in zip(axes[len(comparison.erfs) :], _CURVES, strict=True):
+        words = name.replace("_", " ")
+        axis.set_title(f"√ of the sum {words}" if rooted else f"Sum {words}", fontsize=10)
+    axes[len(comparison.erfs)].legend(fontsize=8, frameon=False, loc="upper right")
+
+
+def _label_bottom(comparison: Comparison, axes: list[Axes]) -> None:
+    for axis in axes[: len(comparison.erfs)]:
+        axis.set_xlabel("x [px]", fontsize=9)
+    for axis, (name, _) in zip(axes[len(comparison.erfs) :], _CURVES, strict=True):
+        axis.set_xlabel("x [px]" if name == "across_rows" else "y [px]", fontsize=9)
+
+
+def _add_color_bar(figure: Figure, comparison: Comparison, axes: np.ndarray) -> None:
+    low = -1 if comparison.signed else 0
+    colors = ScalarMappable(Normalize(low, 1), _color_map(comparison))
+    bar = figure.colorbar(colors, ax=list(axes.flat), location="bottom", aspect=40, shrink=0.9, pad=0.01)
+    bar.set_label(scale_words(comparison), fontsize=8.5)
+    bar.ax.tick_params(labelsize=8)
+    if comparison.scale == "log":
+        ticks, names = _decade_ticks(comparison, every=1 if len(comparison.erfs) > 1 and not comparison.signed else 2)
+        bar.set_ticks(ticks, labels=names)
+
+
+def _decade_ticks(comparison: Comparison, every: int) -> tuple[list[float], list[str]]:
+    """Ticks of the log scale, on which the middle of a signed map and the bottom of any other stand for nearly 0."""
+    powers = range(-LOG_DECADES, 1, every)
+    ticks = [1 + power / LOG_DECADES for power in powers]
+    names = [f"≤$10^{{{powers[0]}}}$", *(f"$10^{{{power}}}$" for power in powers[1:-1]), "1"]
+    if comparison.signed:
+        ticks = [-tick for tick in ticks[:0:-1]] + ticks
+        names = [f"−{name}" for name in names[:0:-1]] + ["0", *names[1:]]
+    return ticks, names

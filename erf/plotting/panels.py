@@ -1,0 +1,206 @@
+"""What a picture of ERFs shows, whatever draws it: which panels, at which scale, in which words."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erf.definitions import DEFAULT_DEFINITION
+from erf.errors import InputError
+from erf.result import ERF, Curve, Map, Statistics
+
+PAPER_COLORS = {"gmic": "#1f77b4", "def-gmic": "#2ca02c", "hct": "#ff7f0e"}
+"""Blue, green and orange as in the figures of the HCT paper."""
+
+_OTHER_COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#d62728", "#8c564b", "#e377c2", "#7f7f7f")
+_FIRST_SUBSETS = ("all", "left", "right")
+
+
+MAP_SCALES = ("log", "sqrt", "linear")
+LOG_DECADES = 4
+SMOOTHED_POINTS = 256
+"""At most so many means make a solid line; every pixel is drawn pale behind it."""
+
+_MAP_PIXELS = 832
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What is drawn of one ERF and subset."""
+
+    map: NDArray[np.float32]
+    """Means over square blocks, scaled to a largest magnitude of 1."""
+    block: int
+    """Side of the blocks, in pixels."""
+    across_rows: NDArray[np.float64]
+    """Share of the total per pixel, in thousandths."""
+    across_columns: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """ERFs that are drawn together: one definition, the subsets that all of them have."""
+
+    erfs: tuple[ERF, ...]
+    labels: tuple[str, ...]
+    colors: tuple[str, ...]
+    definition: str
+    subsets: tuple[str, ...]
+    panels: Mapping[tuple[int, str], Panel]
+    """By the number of the ERF and the subset."""
+    scale: str
+    """Of the maps' colours."""
+
+    @property
+    def signed(self) -> bool:
+        return self.definition == "signed"
+
+    @property
+    def stretch(self) -> int:
+        """Pixels over which the solid curves are means."""
+        return stretch_length(max(self.size))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the input, in pixels."""
+        return self.erfs[0].provenance.input_shape[1:]
+
+
+def compare(
+    erfs: Sequence[ERF],
+    labels: Sequence[str] | None = None,
+    definition: str = DEFAULT_DEFINITION,
+    subsets: Sequence[str] | None = None,
+    scale: str = "log",
+) -> Comparison:
+    """Check that ERFs can be drawn together; `InputError` says what is missing or differs."""
+    if not erfs:
+        raise InputError("nothing to plot: expected at least one ERF")
+    sizes = {erf.provenance.input_shape[1:] for erf in erfs}
+    if len(sizes) > 1:
+        found = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
+        raise InputError(f"the ERFs have input sizes {found}; expected one size to draw them on the same axes")
+    shared = [name for name in erfs[0].subsets if all(name in erf.subsets for erf in erfs)]
+    chosen = tuple(subsets) if subsets else tuple(sorted(shared, key=_subset_order))
+    if scale not in MAP_SCALES:
+        raise InputError(f"scale '{scale}' not known; expected one of {', '.join(MAP_SCALES)}")
+    names = tuple(labels) if labels else tuple(erf.provenance.model for erf in erfs)
+    if len(names) != len(erfs):
+        raise InputError(f"found {len(names)} labels for {len(erfs)} ERFs; expected one for each")
+    panels = {
+        (index, subset): _panel(erf.statistics(subset, definition))
+        for subset in chosen
+        for index, erf in enumerate(erfs)
+    }
+    colors = _colors([erf.provenance.model for erf in erfs])
+    return Comparison(tuple(erfs), names, colors, definition, chosen, panels, scale)
+
+
+def _panel(statistics: Statistics) -> Panel:
+    small, block = shrink(statistics.mean, _MAP_PIXELS)
+    return Panel(_relative(small), block, _share(statistics.across_rows), _share(statistics.across_columns))
+
+
+def _subset_order(name: str) -> tuple[int, str]:
+    return (_FIRST_SUBSETS.index(name) if name in _FIRST_SUBSETS else len(_FIRST_SUBSETS), name)
+
+
+def _colors(models: Sequence[str]) -> tuple[str, ...]:
+    """The paper's colour for a model of the paper, once; for all others the next that is free."""
+    taken: list[str] = []
+    for model in models:
+        color = PAPER_COLORS.get(model, "")
+        if not color or color in taken:
+            reserved = [PAPER_COLORS[name] for name in models if name in PAPER_COLORS]
+            free = [other for other in _OTHER_COLORS if other not in taken and other not in reserved]
+            color = free[0] if free else _OTHER_COLORS[len(taken) % len(_OTHER_COLORS)]
+        taken.append(color)
+    return tuple(taken)
+
+
+def shrink(values: Map, longest: int) -> tuple[NDArray[np.float32], int]:
+    """Mean over square blocks so that the longer side has at most `longest` of them; also the block's side."""
+    block = math.ceil(max(values.shape) / longest)
+    height, width = (-(-length // block) * block for length in values.shape)
+    padded = np.full((height, width), np.nan, np.float32)
+    padded[: values.shape[0], : values.shape[1]] = values
+    blocks = padded.reshape(height // block, block, width // block, block)
+    return np.nanmean(blocks, axis=(1, 3)), block
+
+
+def _relative(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Scaled to a largest magnitude of 1."""
+    largest = float(np.abs(values).max())
+    return np.asarray(values / largest if largest > 0 else values, dtype=np.float32)
+
+
+def _share(curve: Curve) -> NDArray[np.float64]:
+    """A curve as thousandths of its total magnitude, so that curves of different models can be laid over each other."""
+    total = float(np.abs(curve).sum())
+    return np.asarray(curve * (1000 / total) if total > 0 else curve, dtype=np.float64)
+
+
+def square_root(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Square root of the magnitude, with the sign kept."""
+    return np.sign(values) * np.sqrt(np.abs(values))
+
+
+def stretch_length(length: int) -> int:
+    """Pixels that share a mean: a power of two, since strides print a pattern with such a period on a curve."""
+    return int(2 ** math.ceil(math.log2(max(1, length / SMOOTHED_POINTS))))
+
+
+def smooth(curve: NDArray[np.float64], stretch: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions in pixels, and the curve's means over stretches of equal length."""
+    edges = np.arange(0, len(curve), stretch)
+    lengths = np.diff([*edges, len(curve)])
+    return edges + (lengths - 1) / 2, np.add.reduceat(curve, edges) / lengths
+
+
+def colored(panel: Panel, scale: str) -> NDArray[np.floating]:
+    """A map's values on its colour scale; nothing, on a log scale, is the lowest that is shown."""
+    if scale == "log":
+        magnitude = np.maximum(np.abs(panel.map), 10.0**-LOG_DECADES)
+        return np.asarray(np.sign(panel.map) * (LOG_DECADES + np.log10(magnitude)) / LOG_DECADES)
+    return square_root(panel.map) if scale == "sqrt" else panel.map
+
+
+def scale_words(comparison: Comparison) -> str:
+    """The colour scale of the maps in words."""
+    if comparison.scale == "log":
+        return f"share of the map's maximum, log scale over {LOG_DECADES} decades"
+    return "square root of the share of the map's maximum" if comparison.scale == "sqrt" else "share of the maximum"
+
+
+def field_words(erf: ERF) -> str:
+    """The theoretical receptive field in words."""
+    height, width = erf.provenance.field_size
+    if not math.isfinite(height * width):
+        return "the whole image"
+    return f"{height:.0f} × {width:.0f} px"
+
+
+def caption(comparison: Comparison) -> str:
+    """What was measured, for the foot of a picture."""
+    meaning = {
+        "signed": "mean gradient",
+        "abs": "mean absolute gradient",
+        "relu": "mean positive gradient",
+        "square": "mean squared gradient",
+    }[comparison.definition]
+    lines = [
+        f"Definition '{comparison.definition}': {meaning} of the unit with respect to each input pixel. "
+        "Curves are shares of their total, pale for every pixel, solid for means over "
+        f"{comparison.stretch} px."
+    ]
+    for label, erf in zip(comparison.labels, comparison.erfs, strict=True):
+        origin = erf.provenance
+        weights = "trained weights" if origin.weights else f"untrained, seed {origin.seed}"
+        lines.append(
+            f"{label} ({weights}): layer {origin.layer}, unit {origin.unit[0]},{origin.unit[1]} centred at "
+            f"y {origin.unit_center[0]:g}, x {origin.unit_center[1]:g} px; "
+            f"theoretical receptive field {field_words(erf)}."
+        )
+    return "\n".join(lines)

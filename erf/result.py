@@ -1,0 +1,208 @@
+"""The result of a run: an ERF per subset and definition, its images, and how it came about. No files, no PyTorch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erf.errors import InputError
+
+Curve = NDArray[np.floating]
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What only the caller knows about a run."""
+
+    model: str = ""
+    weights: str = ""
+    """Path of the weights file, '' for weights drawn from the seed."""
+    weights_sha256: str = ""
+    seed: int = 0
+    source: str = ""
+    """Where the images came from."""
+    command: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance(Origin):
+    """What was measured, on what, with what; enough to do it again and to read the maps without the model."""
+
+    layer: str
+    unit: tuple[int, int]
+    """(y, x) in the layer's map."""
+    unit_center: tuple[float, float]
+    """(y, x) of the unit projected to the input, in pixels."""
+    input_shape: tuple[int, int, int]
+    """(C, H, W)."""
+    feature_shape: tuple[int, int, int]
+    """(C, H, W) of the layer's map."""
+    field_size: tuple[float, float]
+    """(height, width) of the theoretical receptive field, in pixels; infinite where an operator is global."""
+    field_stride: tuple[float, float]
+    definitions: tuple[str, ...]
+    normalisation: str
+    resample: bool = False
+    small_block: int = 1
+    """Side of the blocks over which the small per-image maps are summed, in pixels."""
+    device: str = ""
+    deterministic: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+    """ISO 8601, UTC."""
+
+    def field_box(self) -> tuple[float, float, float, float] | None:
+        """(top, bottom, left, right) edges of the theoretical receptive field in pixels, None where it is infinite."""
+        if not np.isfinite(self.field_size).all():
+            return None
+        (y, x), (height, width) = self.unit_center, self.field_size
+        return y - height / 2, y + height / 2, x - width / 2, x + width / 2
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The ERF of one subset under one definition."""
+
+    count: int
+    mean: Map
+    """(H, W), mean over images of the definition's map."""
+    variance: Map
+    """(H, W), unbiased variance between images; NaN for a single image."""
+    across_rows: Curve
+    """(W,), sum of the mean over rows: a curve along x."""
+    across_columns: Curve
+    """(H,), sum of the mean over columns: a curve along y."""
+
+    def centroid(self) -> tuple[float, float]:
+        """(y, x) of the centre of mass of the mean, in pixels; NaN where the mean is zero, or sums to nothing.
+
+        Meaningful for definitions that are nowhere negative.
+        """
+        return _center_of_mass(self.across_columns), _center_of_mass(self.across_rows)
+
+
+def _center_of_mass(curve: Curve) -> float:
+    weights = curve.astype(np.float64)
+    total = weights.sum()
+    return float(weights @ np.arange(len(weights)) / total) if total > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What is kept of one image's map, so that intervals can be computed later without the model.
+
+    In an `ERF` the arrays of all images are stacked along a first axis, in the order of `ERF.images`; images that
+    failed have NaN.
+    """
+
+    across_rows: NDArray[np.float32]
+    """(W,), the sum over rows."""
+    across_columns: NDArray[np.float32]
+    """(H,), the sum over columns."""
+    small: NDArray[np.float32]
+    """(h, w), sums over square blocks of `Provenance.small_block` pixels; the last ones may be cut short."""
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image of a run."""
+
+    id: str
+    path: str
+    laterality: str
+    view: str
+    patient_id: str
+    status: str
+    """'ok' or 'failed'."""
+    message: str = ""
+    sha256: str = ""
+    pixel_spacing: float = float("nan")
+    """Millimetres."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    subsets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ERF:
+    """Effective receptive field of one unit of one model over a set of images."""
+
+    provenance: Provenance
+    subsets: Mapping[str, Mapping[str, Statistics]]
+    """By subset, then by definition."""
+    images: tuple[ImageRecord, ...]
+    footprints: Mapping[str, Footprint]
+    """By definition; arrays of all images, stacked."""
+
+    def statistics(self, subset: str = "all", definition: str = "abs") -> Statistics:
+        """One ERF; `InputError` names the subsets and definitions that there are."""
+        if subset not in self.subsets:
+            raise InputError(f"no subset '{subset}' in this ERF; it has {', '.join(self.subsets)}")
+        if definition not in self.subsets[subset]:
+            known = ", ".join(self.subsets[subset])
+            raise InputError(f"no definition '{definition}' in this ERF; it has {known}")
+        return self.subsets[subset][definition]
+
+    def count(self, subset: str = "all") -> int:
+        """Number of images that went into a subset."""
+        return sum(image.status == "ok" and subset in image.subsets for image in self.images)
+
+    @property
+    def failures(self) -> tuple[ImageRecord, ...]:
+        """Images that could not be used."""
+        return tuple(image for image in self.images if image.status != "ok")
+
+
+class Sink(Protocol):
+    """Where the engine puts a run, piece by piece and in this order."""
+
+    def begin(self, provenance: Provenance) -> None:
+        """Called once, before any image."""
+
+    def add_image(self, record: ImageRecord, footprints: Mapping[str, Footprint]) -> None:
+        """Called once per image; footprints by definition, none for an image that failed."""
+
+    def add_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
+        """Called once per subset and definition, after the images."""
+
+    def result(self) -> ERF:
+        """Called last: completes the run and returns it."""
+
+
+class MemorySink:
+    """Collects a run in memory."""
+
+    def begin(self, provenance: Provenance) -> None:
+        self._provenance = provenance
+        self._images: list[ImageRecord] = []
+        self._footprints: list[Mapping[str, Footprint]] = []
+        self._subsets: dict[str, dict[str, Statistics]] = {}
+
+    def add_image(self, record: ImageRecord, footprints: Mapping[str, Footprint]) -> None:
+        self._images.append(record)
+        self._footprints.append(footprints)
+
+    def add_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
+        self._subsets.setdefault(subset, {})[definition] = statistics
+
+    def result(self) -> ERF:
+        footprints = {name: self._stack(name) for name in self._provenance.definitions}
+        return ERF(self._provenance, self._subsets, tuple(self._images), footprints)
+
+    def _stack(self, definition: str) -> Footprint:
+        blank = blank_footprint(self._provenance)
+        kept = [footprints.get(definition, blank) for footprints in self._footprints]
+        return Footprint(
+            np.stack([footprint.across_rows for footprint in kept]),
+            np.stack([footprint.across_columns for footprint in kept]),
+            np.stack([footprint.small for footprint in kept]),
+        )
+
+
+def blank_footprint(provenance: Provenance) -> Footprint:
+    """The footprint of an image that failed: NaN."""
+    _, height, width = provenance.input_shape
+    small = tuple(-(-length // provenance.small_block) for length in (height, width))
+    return Footprint(*(np.full(shape, np.nan, np.float32) for shape in ((width,), (height,), small)))

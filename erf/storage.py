@@ -1,0 +1,281 @@
+"""ERF files: HDF5, one per run, described in docs/file-format.md.
+
+A file appears under its name only when it is complete. Maps are read when they are asked for, so that opening a file
+of hundreds of megabytes costs nothing.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from erf.errors import FormatError, OutputError
+from erf.result import ERF, Footprint, ImageRecord, Provenance, Statistics, blank_footprint
+
+FORMAT = "erf-toolkit"
+FORMAT_VERSION = 1
+
+_CHUNK = 256
+_COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+_RECORD_TEXTS = ("id", "path", "laterality", "view", "patient_id", "status", "message", "sha256")
+_JSON_ATTRIBUTES = ("versions",)
+
+T = TypeVar("T")
+
+
+class FileSink:
+    """Writes a run to a file as it goes; use it in a `with` block, which removes what is unfinished.
+
+    Raises `OutputError` at once where the file cannot be written, or exists and `overwrite` was not asked for.
+    """
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        if self.path.exists() and not overwrite:
+            raise OutputError(f"{self.path} exists; choose another name or ask for --overwrite")
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        try:
+            self._file = h5py.File(self._part, "w")
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
+            raise OutputError(f"{self.path} cannot be written ({reason}); choose a folder that exists") from error
+        self._records: list[ImageRecord] = []
+
+    def __enter__(self) -> "FileSink":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._file:
+            self._file.close()
+        self._part.unlink(missing_ok=True)
+
+    def begin(self, provenance: Provenance) -> None:
+        self._provenance = provenance
+        self._blank = blank_footprint(provenance)
+        self._file.attrs["format"] = FORMAT
+        self._file.attrs["format_version"] = FORMAT_VERSION
+        for item in fields(provenance):
+            self._file.attrs[item.name] = _to_attribute(getattr(provenance, item.name))
+        self._write_scales(self._file, {"y": provenance.input_shape[1], "x": provenance.input_shape[2]}, 1)
+        images = self._file.create_group("images")
+        small = dict(zip(("small_y", "small_x"), self._blank.small.shape, strict=True))
+        self._write_scales(images, small, provenance.small_block)
+        for definition in provenance.definitions:
+            self._create_footprints(images.create_group(definition))
+
+    def _write_scales(self, group: h5py.Group, lengths: Mapping[str, int], block: int) -> None:
+        """Coordinates in input pixels; of a block, its middle."""
+        for name, length in lengths.items():
+            scale = group.create_dataset(name, data=np.arange(length) * block + (block - 1) / 2)
+            scale.attrs["units"] = "px"
+            scale.make_scale(name)
+
+    def _create_footprints(self, group: h5py.Group) -> None:
+        for name in ("across_rows", "across_columns", "small"):
+            shape = getattr(self._blank, name).shape
+            group.create_dataset(
+                name, (0, *shape), np.float32, maxshape=(None, *shape), chunks=(1, *shape), **_COMPRESSION
+            )
+
+    def add_image(self, record: ImageRecord, footprints: Mapping[str, Footprint]) -> None:
+        self._records.append(record)
+        for definition in self._provenance.definitions:
+            footprint = footprints.get(definition, self._blank)
+            for name, dataset in self._file["images"][definition].items():
+                dataset.resize(len(self._records), axis=0)
+                dataset[-1] = getattr(footprint, name)
+
+    def add_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
+        group = self._file.require_group(f"subsets/{_to_name(subset)}/{definition}")
+        group.parent.attrs["subset"] = subset
+        for counted in (group, group.parent):
+            counted.attrs["count"] = statistics.count
+        for name in ("mean", "variance"):
+            array = getattr(statistics, name)
+            chunks = tuple(min(_CHUNK, length) for length in array.shape)
+            _attach(group.create_dataset(name, data=array, chunks=chunks, **_COMPRESSION), self._file, "y", "x")
+        _attach(group.create_dataset("across_rows", data=statistics.across_rows), self._file, "x")
+        _attach(group.create_dataset("across_columns", data=statistics.across_columns), self._file, "y")
+
+    def result(self) -> ERF:
+        self._write_records()
+        try:
+            self._file.close()
+            _replace(self._part, self.path)
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written ({error}); is the disk full?") from error
+        return load(self.path)
+
+    def _write_records(self) -> None:
+        images = self._file["images"]
+        index = images.create_dataset("image", data=np.arange(len(self._records)))
+        index.make_scale("image")
+        texts = {name: [getattr(record, name) for record in self._records] for name in _RECORD_TEXTS}
+        texts["columns"] = [json.dumps(dict(record.columns)) for record in self._records]
+        texts["subsets"] = [json.dumps(record.subsets) for record in self._records]
+        for name, values in texts.items():
+            _attach(images.create_dataset(name, data=values, dtype=h5py.string_dtype()), images, "image")
+        spacing = images.create_dataset("pixel_spacing", data=[record.pixel_spacing for record in self._records])
+        spacing.attrs["units"] = "mm"
+        _attach(spacing, images, "image")
+        for definition in self._provenance.definitions:
+            group = images[definition]
+            _attach(group["across_rows"], self._file, "images/image", "x")
+            _attach(group["across_columns"], self._file, "images/image", "y")
+            _attach(group["small"], images, "image", "small_y", "small_x")
+
+
+def _attach(dataset: h5py.Dataset, group: h5py.Group, *scales: str) -> None:
+    for dimension, name in zip(dataset.dims, scales, strict=True):
+        dimension.attach_scale(group[name])
+
+
+def _replace(part: Path, path: Path) -> None:
+    """Give a complete file its name, so that a crash leaves the old file or the new one."""
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _to_attribute(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value))
+    if isinstance(value, tuple) and value and isinstance(value[0], str):
+        return np.array(value, dtype=h5py.string_dtype())
+    return value
+
+
+def _to_name(subset: str) -> str:
+    """A subset as the name of a group, in which a slash would open another group."""
+    return subset.replace("/", "∕")
+
+
+def save(erf: ERF, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write an ERF to a file."""
+    with FileSink(path, overwrite=overwrite) as sink:
+        sink.begin(erf.provenance)
+        for index, record in enumerate(erf.images):
+            kept = erf.footprints.items() if record.status == "ok" else ()
+            sink.add_image(record, {definition: _row(stacked, index) for definition, stacked in kept})
+        for subset, definitions in erf.subsets.items():
+            for definition, statistics in definitions.items():
+                sink.add_statistics(subset, definition, statistics)
+        sink.result()
+
+
+def _row(stacked: Footprint, index: int) -> Footprint:
+    return Footprint(stacked.across_rows[index], stacked.across_columns[index], stacked.small[index])
+
+
+def load(path: str | Path) -> ERF:
+    """Open an ERF file; maps are read from it when they are asked for.
+
+    Raises `FormatError` for a file that is missing, damaged, no ERF file or written by a newer version.
+    """
+    path = Path(path)
+    with _reading(path) as file:
+        _check_format(path, file)
+        provenance = Provenance(**{item.name: _from_attribute(file, item.name) for item in fields(Provenance)})
+        records = _read_records(file["images"])
+        subsets = {str(group.attrs["subset"]): name for name, group in file["subsets"].items()}
+    statistics = {
+        subset: _OnDemand(provenance.definitions, lambda definition, name=name: _read_statistics(path, name, definition))
+        for subset, name in subsets.items()
+    }
+    footprints = _OnDemand(provenance.definitions, lambda definition: _read_footprint(path, definition))
+    return ERF(provenance, statistics, records, footprints)
+
+
+class _OnDemand(Mapping[str, T]):
+    """A mapping whose values are read from the file each time."""
+
+    def __init__(self, keys: tuple[str, ...], read: Callable[[str], T]) -> None:
+        self._keys = keys
+        self._read = read
+
+    def __getitem__(self, key: str) -> T:
+        if key not in self._keys:
+            raise KeyError(key)
+        return self._read(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[h5py.File]:
+    if not path.is_file():
+        raise FormatError(f"{path}: no such file; expected an ERF file written by `erf compute`")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{path}: cannot be read as an ERF file ({error}); it may be damaged") from error
+
+
+def _check_format(path: Path, file: h5py.File) -> None:
+    found = file.attrs.get("format", "none")
+    if found != FORMAT:
+        raise FormatError(f"{path}: found HDF5 of format '{found}', expected '{FORMAT}' as written by `erf compute`")
+    version = int(file.attrs["format_version"])
+    if version > FORMAT_VERSION:
+        raise FormatError(
+            f"{path}: found format version {version}, this erf-toolkit reads up to {FORMAT_VERSION}; upgrade erf-toolkit"
+        )
+
+
+def _from_attribute(file: h5py.File, name: str) -> Any:
+    value = file.attrs[name]
+    if name in _JSON_ATTRIBUTES:
+        return json.loads(value)
+    if isinstance(value, np.ndarray):
+        return tuple(value.tolist())
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _read_records(images: h5py.Group) -> tuple[ImageRecord, ...]:
+    texts = {name: images[name].asstr()[:] for name in (*_RECORD_TEXTS, "columns", "subsets")}
+    spacing = images["pixel_spacing"][:]
+    return tuple(
+        ImageRecord(
+            **{name: str(texts[name][index]) for name in _RECORD_TEXTS},
+            pixel_spacing=float(spacing[index]),
+            columns=json.loads(texts["columns"][index]),
+            subsets=tuple(json.loads(texts["subsets"][index])),
+        )
+        for index in range(len(spacing))
+    )
+
+
+def _read_statistics(path: Path, subset: str, definition: str) -> Statistics:
+    with _reading(path) as file:
+        group = file["subsets"][subset][definition]
+        arrays: dict[str, NDArray[Any]] = {
+            name: group[name][:] for name in ("mean", "variance", "across_rows", "across_columns")
+        }
+        return Statistics(int(group.attrs["count"]), **arrays)
+
+
+def _read_footprint(path: Path, definition: str) -> Footprint:
+    with _reading(path) as file:
+        group = file["images"][definition]
+        return Footprint(group["across_rows"][:], group["across_columns"][:], group["small"][:])

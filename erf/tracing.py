@@ -1,0 +1,165 @@
+"""The theoretical receptive field of a layer, followed through the operators that the model runs.
+
+They are watched during one forward pass of a blank image, without gradients: it is real, so it works for any model, and
+it is faster than a pass on shape-only tensors, which would import PyTorch's compiler. Each operator is either known
+to be local (windows, pointwise, channel-wise) or is taken to reach everywhere: an unknown operator can make the field
+too large, never too small.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from erf.errors import LayerError
+from erf.geometry import ReceptiveField
+from erf.gradients import frozen
+from erf.layers import forward_to
+
+_MOVES = frozenset(
+    "view _unsafe_view reshape _reshape_copy permute transpose t unsqueeze squeeze expand clone detach alias contiguous "
+    "_to_copy lift_fresh".split()
+)
+"""Operators that leave values as they are; that the map comes back in its old form is checked at the layer."""
+
+_CHANNELWISE = frozenset(
+    "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training _batch_norm_with_update "
+    "_batch_norm_no_update cudnn_batch_norm miopen_batch_norm native_dropout dropout".split()
+)
+
+_POOLS = frozenset("max_pool2d_with_indices max_pool2d avg_pool2d".split())
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a forward pass as far as a layer tells."""
+
+    field: ReceptiveField
+    feature_shape: tuple[int, int, int]
+    """(channels, height, width) of the layer's map."""
+    activation_bytes: int
+    """Bytes of all maps on the way, per image: what autograd keeps at most."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The field of the units of a tensor, and the (height, width) of the map to which they belong."""
+
+    field: ReceptiveField
+    grid: tuple[int, ...]
+
+
+class _Follower(TorchDispatchMode):
+    """Notes on each tensor that comes from the input what its positions have seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False spares the import of PyTorch's compiler (2 s, 150 MB), which is never used here."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        inputs = [seen for leaf in tree_leaves((args, kwargs)) if (seen := _seen(leaf)) is not None]
+        if inputs:
+            for output in tree_leaves(result):
+                if isinstance(output, Tensor):
+                    if not output._is_view() and _seen(output) is None:
+                        self.bytes += output.nbytes
+                    _note(output, _step(func, args, inputs, output))
+        return result
+
+
+def _note(tensor: Tensor, seen: _Seen) -> None:
+    tensor._erf_seen = seen  # type: ignore[attr-defined]
+
+
+def _seen(value: Any) -> _Seen | None:
+    return getattr(value, "_erf_seen", None)
+
+
+def _step(func: Any, args: Any, inputs: list[_Seen], output: Tensor) -> _Seen:
+    name = func.overloadpacket.__name__
+    base = name.removesuffix("_")
+    if base in _MOVES:
+        return inputs[0]
+    grid = tuple(output.shape[-2:])
+    if base == "convolution" and len(inputs) == 1 and args[0].ndim == 4 and not args[6]:
+        return _Seen(_slide(inputs[0].field, args[1].shape[2:], *args[3:6]), grid)
+    if base in _POOLS:
+        kernel, stride, padding, dilation = _pool_arguments(base, args)
+        return _Seen(_slide(inputs[0].field, kernel, stride, padding, dilation), grid)
+    if torch.Tag.pointwise in func.tags or base in _CHANNELWISE or (base == "cat" and _concatenates_channels(args)):
+        return _join(name, inputs)
+    joined = _join(name, inputs)
+    return _Seen(joined.field.unbounded(name), joined.grid)
+
+
+def _join(name: str, inputs: list[_Seen]) -> _Seen:
+    """Branches of one grid and stride are united; anything else that flows in is taken to come from everywhere."""
+    main = max(inputs, key=lambda seen: seen.grid)
+    field = main.field
+    for seen in inputs:
+        if seen.grid == main.grid and seen.field.stride == main.field.stride:
+            field = field.union(seen.field)
+        else:
+            field = field.unbounded(name)
+    return _Seen(field, main.grid)
+
+
+def _slide(field: ReceptiveField, kernel: Any, stride: Any, padding: Any, dilation: Any) -> ReceptiveField:
+    (ky, kx), (sy, sx), (py, px), (dy, dx) = (_pair(value) for value in (kernel, stride, padding, dilation))
+    return ReceptiveField(field.y.window(ky, sy, py, dy), field.x.window(kx, sx, px, dx), field.unbounded_by)
+
+
+def _pool_arguments(name: str, args: Any) -> tuple[Any, Any, Any, Any]:
+    kernel, stride, padding, dilation = (*args[1:5], *(None,) * 4)[:4]
+    if name == "avg_pool2d":
+        dilation = None  # its fourth argument is ceil_mode
+    return kernel, stride or kernel, padding or 0, dilation or 1
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    values = list(value) if isinstance(value, Iterable) else [value]
+    return (values[0], values[-1])
+
+
+def _concatenates_channels(args: Any) -> bool:
+    dimension = args[1] if len(args) > 1 else 0
+    return args[0][0].ndim == 4 and dimension in (1, -3)
+
+
+def trace(model: nn.Module, layer: str, input_shape: tuple[int, int, int]) -> Trace:
+    """Follow the receptive field of a layer for an input of shape (C, H, W), on the model's device.
+
+    Raises `LayerError` where the layer is unknown, is not called or yields no map.
+    """
+    parameter = next(model.parameters(), torch.empty(0))
+    source = torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device)
+    _note(source, _Seen(ReceptiveField(), input_shape[1:]))
+    with torch.no_grad(), frozen(model), _Follower() as follower:
+        output = forward_to(model, layer, source)
+    seen = _seen(output)
+    if seen is None or seen.grid != tuple(output.shape[-2:]):
+        raise LayerError(
+            f"layer '{layer}' of shape {tuple(output.shape)} is not a map over the input that can be followed; "
+            "choose a layer whose output keeps the order (N, C, H, W)"
+        )
+    return Trace(seen.field, (output.shape[1], output.shape[2], output.shape[3]), follower.bytes)
+
+
+def theoretical_receptive_field(model: nn.Module, layer: str, input_shape: tuple[int, int, int]) -> ReceptiveField:
+    """Size, stride and offset of what the units of a layer see of an input of shape (C, H, W), in pixels.
+
+    Recursion of Araujo, Norris, Sim (Distill 2019), taken over the operators that one forward pass runs, so that
+    branches, dilation and padding count as they run. The size is infinite where an operator is global, or is not
+    known to be local; `ReceptiveField.unbounded_by` names it.
+    """
+    return trace(model, layer, input_shape).field
