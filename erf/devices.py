@@ -1,12 +1,16 @@
 """Devices: which one, how much memory, how to be deterministic on it."""
 
+import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import torch
 
 from erf.errors import InputError, InsufficientMemoryError
+
+# Constants of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -32,6 +36,19 @@ def available_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
+
+
+def reuse_freed_memory() -> None:
+    """Let this process keep freed blocks of up to 100 MB for the next pass instead of handing them back to the system.
+
+    A full-size pass allocates about a gigabyte, which glibc maps and unmaps block by block; faulting the pages in
+    again takes a quarter of the time on a CPU. Keeping still larger blocks is a little faster and takes 0.3 GB more.
+    Does nothing where the C library is another one.
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 100 * 10**6)
+        mallopt(_M_TRIM_THRESHOLD, 512 * 10**6)
 
 
 @contextmanager

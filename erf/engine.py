@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from erf.definitions import DEFINITIONS
+from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from erf.devices import available_memory, deterministic_algorithms, memory_errors, pick_device
 from erf.errors import ImageError, InputError, InsufficientMemoryError
 from erf.gradients import frozen, unit_gradient
@@ -39,7 +39,7 @@ def compute(
     *,
     layer: str = "final",
     unit: str | tuple[int, int] = "center",
-    definitions: Sequence[str] = tuple(DEFINITIONS),
+    definitions: Sequence[str] = (DEFAULT_DEFINITION,),
     subset_by: Sequence[str] = (),
     device: str = "auto",
     batch_size: int = 1,
@@ -62,6 +62,7 @@ def compute(
         model: any module whose `layer` yields a map (N, C, h, w); it is moved to `device`.
         images: from `load_images` or `from_arrays`.
         layer: path of the module whose output holds the unit.
+        definitions: one or more of `DEFINITIONS`; they share the pass, and each adds two maps to memory and file.
         unit: 'center' for (h // 2, w // 2), or (y, x) in the layer's map.
         device: 'cpu', 'cuda', 'mps' or 'auto'.
         batch_size: images per pass.
@@ -88,9 +89,10 @@ def compute(
         provenance = _provenance(origin, images, layer, position, traced, definitions, chosen, deterministic)
         sink.begin(provenance)
         run = _Run(model, provenance, sink, tuple(subset_by), chosen, batch_size, strict, scratch)
-        with frozen(model, _layout(chosen)), deterministic_algorithms(deterministic):
-            run.visit(images, _workers(workers, chosen), progress)
-        run.finish(progress)
+        with closing(run):
+            with frozen(model, _layout(chosen)), deterministic_algorithms(deterministic):
+                run.visit(images, _workers(workers, chosen), progress)
+            run.finish(progress)
     return sink.result()
 
 
@@ -183,6 +185,9 @@ class _Run:
             self.sink.add_statistics(subset, definition, _statistics(reduce(Moments.merge, members)))
             if progress:
                 progress("maps", done, len(maps))
+
+    def close(self) -> None:
+        """Let go of the sums that were set aside."""
         for shelf in self.cells.values():
             shelf.close()
 

@@ -68,8 +68,13 @@ def compute(
     ] = False,
     lesions: Annotated[int, typer.Option(min=0, help="Findings in each phantom.", rich_help_panel=_INPUT)] = 0,
     definitions: Annotated[
-        str, typer.Option(help="How a gradient becomes a map; some of these.", rich_help_panel=_INPUT)
-    ] = ",".join(DEFINITIONS),
+        str,
+        typer.Option(
+            help="How a gradient becomes a map: signed, abs, relu, square, several with commas, or `all`, "
+            "from the same pass.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = DEFAULT_DEFINITION,
     subset_by: Annotated[
         str, typer.Option(help="Manifest columns that make further subsets, such as `view`.", rich_help_panel=_INPUT)
     ] = "",
@@ -117,6 +122,7 @@ def compute(
         with FileSink(output, overwrite=overwrite) as sink:
             network, card, sha256 = _build(model, weights, seed)
             image_set = _choose(card, images, n, seed, size, normalise, resample, lesions)
+            from erf.devices import reuse_freed_memory
             from erf.engine import compute as run
             from erf.result import Origin
 
@@ -128,13 +134,14 @@ def compute(
                 source=images,
                 command=shlex.join(["erf", *sys.argv[1:]]),
             )
+            reuse_freed_memory()
             with ProgressReport(model) as progress:
                 erf = run(
                     network,
                     image_set,
                     layer=layer or card.default_layer,
                     unit=parse_unit(unit),
-                    definitions=parse_list(definitions),
+                    definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
                     subset_by=parse_list(subset_by),
                     device=device,
                     batch_size=batch_size,

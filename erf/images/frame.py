@@ -61,7 +61,7 @@ def _with_channels(image: Image, pixels: NDArray[Any], channels: int) -> NDArray
     found = len(pixels)
     if found != channels and found != 1:
         raise ImageError(f"{image.path}: found {found} channels, expected {channels}; convert the image to greyscale")
-    wide = pixels.astype(np.float32, copy=False)
+    wide = pixels.astype(np.float32)  # a copy in any case, which can then be normalised in place
     return wide if found == channels else np.repeat(wide, channels, axis=0)
 
 
@@ -98,16 +98,16 @@ def _overlap(length: int, frame: int, anchor: str) -> tuple[slice, slice]:
 
 
 def _normalise(image: Image, pixels: NDArray[np.float32], name: str, dtype: np.dtype[Any]) -> NDArray[np.float32]:
+    """Normalise in place."""
     if name == "standardise":
-        centered = pixels - np.float32(pixels.mean(dtype=np.float64))
-        # Row by row in float64: numpy.std would make two full-size temporaries.
-        squares = sum(float(np.vdot(row, row)) for row in centered.reshape(-1, pixels.shape[-1]))
-        if squares == 0 or pixels.min() == pixels.max():
+        if pixels.min() == pixels.max():
             raise ImageError(f"{image.path}: the part inside the frame is constant; use a larger --size")
-        centered /= np.float32(np.sqrt(squares / pixels.size))
-        return centered
+        pixels -= np.float32(pixels.mean(dtype=np.float64))
+        # Row by row: numpy.std in float64 would make two full-size temporaries.
+        squares = sum(float(np.vdot(row, row)) for row in pixels.reshape(-1, pixels.shape[-1]))
+        pixels /= np.float32(np.sqrt(squares / pixels.size))
     if name == "unit":
         if dtype.kind not in "ui":
             raise ImageError(f"{image.path}: {dtype} pixels have no full scale; use --normalise standardise or none")
-        return pixels / np.float32(np.iinfo(dtype).max)
+        pixels /= np.float32(np.iinfo(dtype).max)
     return pixels

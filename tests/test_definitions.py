@@ -1,0 +1,32 @@
+"""Definitions against the formula, written out pixel by pixel."""
+
+import numpy as np
+import pytest
+import torch
+
+from erf.definitions import DEFINITIONS
+
+RULES = {
+    "signed": lambda g: g,
+    "abs": abs,
+    "relu": lambda g: max(g, 0.0),
+    "square": lambda g: g * g,
+}
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_each_channel_first_then_the_sum(name: str) -> None:
+    gradient = np.random.default_rng(0).standard_normal((3, 4, 5))
+    expected = [[sum(RULES[name](gradient[c, y, x]) for c in range(3)) for x in range(5)] for y in range(4)]
+    np.testing.assert_allclose(DEFINITIONS[name](gradient), expected, rtol=1e-14)
+    np.testing.assert_allclose(DEFINITIONS[name](torch.from_numpy(gradient)).numpy(), expected, rtol=1e-14)
+
+
+def test_opposite_channels_cancel_only_when_signed() -> None:
+    gradient = np.array([[[2.0]], [[-2.0]]])
+    assert {name: float(rule(gradient)[0, 0]) for name, rule in DEFINITIONS.items()} == {
+        "signed": 0.0,
+        "abs": 4.0,
+        "relu": 2.0,
+        "square": 8.0,
+    }

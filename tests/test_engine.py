@@ -1,0 +1,224 @@
+"""A whole run against a slow, obvious loop over images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import erf
+import erf.models
+from erf.definitions import DEFINITIONS
+from erf.engine import compute
+from erf.images import Image, ImageSet, from_arrays
+from erf.result import ERF
+from tests.conftest import SIDES, small_network
+
+
+def plain_maps(arrays: Sequence[np.ndarray], definition: str) -> np.ndarray:
+    """One map per image, by the textbook: batch 1, unit gradient, autograd."""
+    model, maps = small_network(), []
+    for array in arrays:
+        image = torch.from_numpy(array)[None].requires_grad_()
+        output = model(image)
+        unit = torch.zeros_like(output)
+        unit[:, :, output.shape[2] // 2, output.shape[3] // 2] = 1
+        output.backward(unit)
+        maps.append(DEFINITIONS[definition](image.grad[0].numpy()))
+    return np.stack(maps)
+
+
+def run(arrays: Sequence[np.ndarray], **options: object) -> ERF:
+    # The frame holds float32, so the reference starts from the same float32 numbers.
+    settings = {"layer": "5", "definitions": tuple(DEFINITIONS), "device": "cpu"} | options
+    return compute(small_network(), from_arrays(arrays, SIDES), **settings)
+
+
+@pytest.fixture
+def arrays() -> list[np.ndarray]:
+    rng = np.random.default_rng(7)
+    return [rng.standard_normal((1, 40, 32)).astype(np.float32).astype(np.float64) for _ in range(6)]
+
+
+MEMBERS = {"all": range(6), "left": (0, 2, 4), "right": (1, 3)}
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+@pytest.mark.parametrize("subset", MEMBERS)
+def test_mean_variance_and_curves(arrays: list[np.ndarray], definition: str, subset: str) -> None:
+    maps = plain_maps(arrays, definition)[list(MEMBERS[subset])]
+    result = run(arrays).statistics(subset, definition)
+    assert result.count == len(maps)
+    # Stored in float32: half a unit in the 24th bit. The curves stay in float64.
+    np.testing.assert_allclose(result.mean, maps.mean(0), rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(result.variance, maps.var(0, ddof=1), rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(result.across_rows, maps.mean(0).sum(0), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(result.across_columns, maps.mean(0).sum(1), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 4}, {"workers": 0}, {"workers": 3}, {"deterministic": True}])
+def test_the_way_of_running_does_not_matter(arrays: list[np.ndarray], options: dict[str, object]) -> None:
+    plain, other = run(arrays), run(arrays, **options)
+    for subset in MEMBERS:
+        np.testing.assert_allclose(
+            other.statistics(subset).across_rows, plain.statistics(subset).across_rows, rtol=1e-12
+        )
+        np.testing.assert_allclose(other.statistics(subset).mean, plain.statistics(subset).mean, rtol=1e-6)
+
+
+def test_what_is_kept_of_each_image(arrays: list[np.ndarray]) -> None:
+    result = run(arrays)
+    maps = plain_maps(arrays, "abs")
+    order = [int(record.id.split(":")[1]) for record in result.images]
+    assert sorted(order) == list(range(6))
+    footprint = result.footprints["abs"]
+    np.testing.assert_allclose(footprint.across_rows, maps[order].sum(1), rtol=1e-6)
+    np.testing.assert_allclose(footprint.across_columns, maps[order].sum(2), rtol=1e-6)
+    np.testing.assert_allclose(footprint.small.sum((1, 2)), maps[order].sum((1, 2)), rtol=1e-6)
+
+
+def test_provenance(arrays: list[np.ndarray]) -> None:
+    origin = run(arrays).provenance
+    assert origin.feature_shape == (8, 10, 8)
+    assert origin.unit == (5, 4)
+    # Convolution and pooling with stride 2 each, both padded to keep unit 0 centred on pixel 0.
+    assert origin.unit_center == (20, 16)
+    assert origin.field_size == (25, 25)  # 5, then 5 + 2 * 2, then 9 + 4 * 4
+    assert origin.definitions == tuple(DEFINITIONS)
+
+
+def test_one_definition_alone_gives_the_same(arrays: list[np.ndarray]) -> None:
+    alone, together = run(arrays, definitions=("square",)), run(arrays)
+    assert list(alone.subsets["all"]) == ["square"]
+    np.testing.assert_array_equal(
+        alone.statistics("left", "square").mean, together.statistics("left", "square").mean
+    )
+
+
+def test_gradient_is_zero_outside_the_field_and_infinite_fields_reach_everywhere() -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((1, 512, 512)).astype(np.float32) for _ in range(2)]
+    gmic = compute(erf.models.create_model("gmic-nyu"), from_arrays(arrays), layer="stage3", device="cpu")
+    box = gmic.provenance.field_box()
+    assert box is not None
+    top, bottom, left, right = (round(edge + 0.5) for edge in box)
+    mean = gmic.statistics().mean.copy()
+    assert mean[top:bottom, left:right].sum() > 0
+    mean[top:bottom, left:right] = 0
+    assert not mean.any()
+    hct = compute(erf.models.create_model("hct"), from_arrays(arrays), layer="stage4", device="cpu")
+    assert hct.provenance.field_box() is None
+    assert (hct.statistics().mean > 0).mean() > 0.99
+
+
+def test_subsets_by_a_column() -> None:
+    rng = np.random.default_rng(0)
+    base = from_arrays([rng.standard_normal((1, 40, 32)) for _ in range(4)], ["left", "right", "left", "right"])
+    views = ["CC", "CC", "MLO", ""]
+    images = tuple(
+        Image(image.id, image.path, image.decode, image.laterality, view, columns={"site": str(index)})
+        for index, (image, view) in enumerate(zip(base.images, views, strict=True))
+    )
+    result = compute(small_network(), ImageSet(images, base.framing), layer="5", subset_by=("view", "site"))
+    counts = {subset: result.count(subset) for subset in result.subsets}
+    assert counts == {
+        "all": 4,
+        "left": 2,
+        "right": 2,
+        "view=CC": 2,
+        "view=MLO": 1,
+        "site=0": 1,
+        "site=1": 1,
+        "site=2": 1,
+        "site=3": 1,
+    }
+
+
+def test_a_bad_image_is_passed_over_and_listed(arrays: list[np.ndarray]) -> None:
+    arrays[2] = np.full_like(arrays[2], np.nan)
+    result = run(arrays)
+    assert result.count("all") == 5
+    assert result.count("left") == 2
+    (failure,) = result.failures
+    assert failure.id == "array:2"
+    assert "NaN" in failure.message
+    row = result.images.index(failure)
+    assert np.isnan(result.footprints["abs"].across_rows[row]).all()
+    good = [0, 1, 3, 4, 5]
+    maps = plain_maps([arrays[index] for index in good], "abs")
+    np.testing.assert_allclose(result.statistics("all", "abs").mean, maps.mean(0), rtol=1e-7, atol=1e-12)
+
+
+def test_strict_stops_at_a_bad_image(arrays: list[np.ndarray]) -> None:
+    arrays[2] = np.full_like(arrays[2], np.nan)
+    with pytest.raises(erf.ImageError, match="array 2: found NaN"):
+        run(arrays, strict=True)
+
+
+def test_all_images_bad(arrays: list[np.ndarray]) -> None:
+    with pytest.raises(erf.ImageError, match="none of 6 images could be used; the first: array 5: found NaN"):
+        run([np.full_like(array, np.inf) for array in arrays])
+
+
+def test_a_gradient_that_is_not_finite_is_passed_over(arrays: list[np.ndarray]) -> None:
+    model = small_network()
+    model[3].weight.data.fill_(float("nan"))
+    with pytest.raises(erf.ImageError, match="gradient is NaN or infinite; look at the weights"):
+        compute(model, from_arrays(arrays), layer="5")
+
+
+def test_a_gradient_that_is_zero_is_told(arrays: list[np.ndarray]) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU()).double()
+    model[0].bias.data.fill_(-100)
+    result = compute(model, from_arrays(arrays), layer="1")
+    assert {record.message for record in result.images} == {"the gradient is zero everywhere"}
+    assert np.isnan(result.statistics().centroid()).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"definitions": ("absolute",)}, "found absolute; expected some of signed, abs, relu, square"),
+        ({"definitions": ()}, "found none"),
+        ({"batch_size": 0}, "batch size 0"),
+        ({"device": "tpu9"}, "device 'tpu9'"),
+        ({"device": "cuda:99"}, "not at hand"),
+        ({"unit": (99, 0)}, "lies outside"),
+        ({"layer": "6"}, "unknown layer '6'"),
+    ],
+)
+def test_options_that_cannot_be_used(arrays: list[np.ndarray], options: dict[str, object], message: str) -> None:
+    with pytest.raises(erf.ErfError, match=message):
+        run(arrays, **options)
+
+
+def test_too_little_memory_is_told_before_the_run(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("erf.engine.available_memory", lambda device: 1000)
+    with pytest.raises(erf.InsufficientMemoryError, match=r"needs at least .* GB on cpu, 0.0 GB are free; use a smaller"):
+        run(arrays)
+
+
+def test_memory_that_runs_out_on_the_way_is_told(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhaust(*args: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    monkeypatch.setattr("erf.engine.unit_gradient", exhaust)
+    with pytest.raises(erf.InsufficientMemoryError, match="out of memory .* use a smaller --size"):
+        run(arrays)
+
+
+def test_progress_counts_images_then_maps(arrays: list[np.ndarray]) -> None:
+    calls: list[tuple[str, int, int]] = []
+    run(arrays, progress=lambda *call: calls.append(call), definitions=("abs",))
+    assert calls == [("images", done, 6) for done in range(1, 7)] + [("maps", done, 3) for done in range(1, 4)]
+
+
+def test_mirrored_images_give_the_mirrored_map_for_a_mirrored_network() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)).double()
+    for module in (network[0], network[2]):
+        module.weight.data = (module.weight.data + module.weight.data.flip(3)) / 2
+    array = np.random.default_rng(0).standard_normal((1, 21, 21))
+    one = compute(network, from_arrays([array]), layer="2").statistics().mean
+    other = compute(network, from_arrays([array[:, :, ::-1]]), layer="2").statistics().mean
+    np.testing.assert_allclose(other, one[:, ::-1], rtol=1e-6)

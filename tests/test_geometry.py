@@ -1,0 +1,143 @@
+"""Theoretical receptive fields: arithmetic by hand, and the exact support of the gradient."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import erf.models
+from erf.errors import LayerError
+from erf.geometry import AxisField
+from erf.gradients import frozen, unit_gradient
+from erf.layers import center_unit, resolve_unit
+from erf.tracing import theoretical_receptive_field, trace
+
+
+def support(model: nn.Module, layer: str, shape: tuple[int, int, int], unit: tuple[int, int]) -> tuple[int, ...]:
+    """(first row, last row, first column, last column) that a unit's gradient reaches.
+
+    Weights are made positive and the input is random, so that no path cancels another; several inputs, because a
+    maximum passes its gradient to one pixel only.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.abs() + 0.1
+    total = torch.zeros(shape[1:])
+    with frozen(model):
+        for seed in range(12):
+            inputs = torch.rand((1, *shape), generator=torch.Generator().manual_seed(seed))
+            total += unit_gradient(model, inputs, layer, unit)[0].abs().sum(0)
+    rows, columns = torch.nonzero(total.sum(1))[:, 0], torch.nonzero(total.sum(0))[:, 0]
+    return int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
+
+
+class Branches(nn.Module):
+    """A dilated and a plain branch, added, concatenated and pooled; asymmetric in y and x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(1, 2, 3, padding=(4, 2), dilation=(4, 2))
+        self.narrow = nn.Conv2d(1, 2, (1, 3), padding=(0, 1))
+        self.pool = nn.AvgPool2d(2)
+        self.last = nn.Conv2d(4, 3, 3, stride=(2, 1), padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide, narrow = self.wide(x), self.narrow(x)
+        return self.last(functional.gelu(self.pool(torch.cat([wide + narrow, narrow], dim=1))))
+
+
+def test_one_window_by_hand() -> None:
+    field = AxisField().window(7, 2, 3, 1).window(3, 2, 0, 1)
+    # Unit 0 of the pooling sees stem units 0, 1, 2, centred on pixels 0, 2, 4, three pixels to each side.
+    assert (field.stride, field.start, field.stop, field.offset, field.size) == (4, -3, 7, 2, 11)
+    assert field.center(5) == 22
+    assert field.box(0, 100) == (0, 8)
+    assert field.box(24, 100) == (93, 100)
+
+
+def test_branches_dilation_and_unequal_axes() -> None:
+    field = theoretical_receptive_field(Branches(), "last", (1, 64, 48))
+    # y: dilated 9, pooled 10, then 3 taps 2 apart: 10 + 2 * 2 = 14; x: 5, 6, 10.
+    assert field.size == (14, 10)
+    assert field.stride == (4, 2)
+    assert not field.infinite
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "shape", "unit"),
+    [
+        (Branches(), "last", (1, 64, 48), (8, 12)),
+        (nn.Sequential(nn.Conv2d(1, 4, 7, 2, 3), nn.MaxPool2d(3, 2), nn.Conv2d(4, 4, 3, 2, 1)), "2", (1, 96, 80), (6, 5)),
+    ],
+)
+def test_the_field_is_the_support_of_the_gradient(
+    model: nn.Module, layer: str, shape: tuple[int, int, int], unit: tuple[int, int]
+) -> None:
+    field = theoretical_receptive_field(model, layer, shape)
+    (top, bottom), (left, right) = field.y.box(unit[0], shape[1]), field.x.box(unit[1], shape[2])
+    assert support(model, layer, shape, unit) == (top, bottom - 1, left, right - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        # Published configurations: strides 2-2-2-2-2 and 1-2-2-2-2 after a 7x7 stem and a 3x3 pooling.
+        ("gmic", 1747),
+        ("gmic-nyu", 883),
+    ],
+)
+def test_published_fields(name: str, size: int) -> None:
+    model = erf.models.create_model(name)
+    side = 2048 if size > 1000 else 1024
+    traced = trace(model, "final", (1, side, side))
+    assert traced.field.size == (size, size)
+    unit = center_unit(traced.feature_shape[1:])
+    (top, bottom), (left, right) = traced.field.y.box(unit[0], side), traced.field.x.box(unit[1], side)
+    assert (bottom - top, right - left) == (size, size)  # not clipped by the image, so that the next line is exact
+    assert support(model, "final", (1, side, side), unit) == (top, bottom - 1, left, right - 1)
+
+
+def test_attention_makes_the_field_infinite() -> None:
+    model = erf.models.create_model("hct")
+    assert theoretical_receptive_field(model, "stage3", (1, 512, 512)).size == (403, 403)
+    field = theoretical_receptive_field(model, "final", (1, 512, 512))
+    assert field.size == (math.inf, math.inf)
+    assert field.unbounded_by
+    # Attention moves no unit: the centres are those of the convolutional network with the same strides.
+    assert field.center((13, 10)) == theoretical_receptive_field(
+        erf.models.create_model("gmic"), "final", (1, 512, 512)
+    ).center((13, 10))
+
+
+class Gate(nn.Module):
+    """Squeeze and excite: every position is scaled by a mean over all of them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(x.mean((2, 3), keepdim=True))
+
+
+def test_a_global_gate_makes_the_field_infinite_and_is_named() -> None:
+    field = theoretical_receptive_field(nn.Sequential(nn.Conv2d(1, 2, 3), Gate()), "1", (1, 16, 16))
+    assert field.infinite
+    assert "mean" in field.unbounded_by
+
+
+def test_an_output_that_is_no_map_of_the_input_is_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.PixelShuffle(2))
+    try:
+        field = theoretical_receptive_field(model, "1", (1, 16, 16))
+    except LayerError:
+        return
+    assert field.infinite
+
+
+def test_the_centre_of_an_even_map_is_below_and_right_of_the_middle() -> None:
+    assert center_unit((26, 20)) == (13, 10)
+    assert resolve_unit("center", "final", (7, 5)) == (3, 2)
+
+
+@pytest.mark.parametrize(("unit", "message"), [((7, 0), "lies outside layer"), ("middle", "not understood")])
+def test_a_unit_that_is_not_there(unit: str | tuple[int, int], message: str) -> None:
+    with pytest.raises(LayerError, match=message):
+        resolve_unit(unit, "final", (7, 5))

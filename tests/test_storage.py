@@ -1,0 +1,217 @@
+"""ERF files: everything comes back, nothing is half written, strange files are refused by name."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import xarray
+
+import erf
+from erf.result import ERF
+from tests.conftest import SIDES, small_network
+
+EXPECTED_ATTRIBUTES = {
+    "format", "format_version", "model", "weights", "weights_sha256", "layer", "unit", "unit_center", "input_shape",
+    "feature_shape", "definitions", "normalisation", "seed", "command", "versions", "created",
+}  # fmt: skip
+
+
+def assert_equal(one: ERF, other: ERF) -> None:
+    for item in fields(one.provenance):
+        assert getattr(one.provenance, item.name) == getattr(other.provenance, item.name), item.name
+    for record, again in zip(one.images, other.images, strict=True):
+        for item in fields(record):
+            np.testing.assert_equal(getattr(record, item.name), getattr(again, item.name))
+    assert set(one.subsets) == set(other.subsets)
+    for subset, definitions in one.subsets.items():
+        assert list(definitions) == list(other.subsets[subset])
+        for definition, statistics in definitions.items():
+            for item in fields(statistics):
+                np.testing.assert_array_equal(
+                    getattr(statistics, item.name), getattr(other.statistics(subset, definition), item.name)
+                )
+    for definition, footprint in one.footprints.items():
+        for item in fields(footprint):
+            np.testing.assert_array_equal(
+                getattr(footprint, item.name), getattr(other.footprints[definition], item.name)
+            )
+
+
+def test_everything_comes_back(small_erf: ERF, tmp_path: Path) -> None:
+    erf.save(small_erf, tmp_path / "a.h5")
+    assert_equal(small_erf, erf.load(tmp_path / "a.h5"))
+
+
+def test_a_run_into_a_file_equals_a_run_in_memory(arrays: list[np.ndarray], small_erf: ERF, tmp_path: Path) -> None:
+    with erf.FileSink(tmp_path / "a.h5") as sink:
+        written = erf.compute(small_network(), erf.from_arrays(arrays, SIDES), layer="5", sink=sink)
+    np.testing.assert_array_equal(written.statistics("left").mean, small_erf.statistics("left").mean)
+    assert [record.id for record in written.images] == [record.id for record in small_erf.images]
+    assert os.listdir(tmp_path) == ["a.h5"]
+
+
+def test_failed_images_keep_their_row(arrays: list[np.ndarray], tmp_path: Path) -> None:
+    arrays[1][:] = np.nan
+    result = erf.compute(small_network(), erf.from_arrays(arrays, SIDES), layer="5")
+    erf.save(result, tmp_path / "a.h5")
+    assert_equal(result, erf.load(tmp_path / "a.h5"))
+
+
+def test_layout_as_documented(small_erf: ERF, tmp_path: Path) -> None:
+    erf.save(small_erf, tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert set(file.attrs) >= EXPECTED_ATTRIBUTES
+        assert file.attrs["format"] == "erf-toolkit"
+        group = file["subsets/left/abs"]
+        assert group.attrs["count"] == 3
+        assert {name: (d.shape, d.dtype.name) for name, d in group.items()} == {
+            "mean": ((40, 32), "float32"),
+            "variance": ((40, 32), "float32"),
+            "across_rows": ((32,), "float64"),
+            "across_columns": ((40,), "float64"),
+        }
+        assert group["mean"].compression == "gzip"
+        assert group["mean"].shuffle
+        assert file["images/abs/across_rows"].shape == (6, 32)
+        assert file["images/laterality"].asstr()[:].tolist().count("left") == 3
+        without_scale = []
+        file.visititems(
+            lambda name, item: without_scale.append(name)
+            if isinstance(item, h5py.Dataset) and not item.is_scale and not all(len(d) for d in item.dims)
+            else None
+        )
+        assert not without_scale
+
+
+def test_xarray_reads_it(small_erf: ERF, tmp_path: Path) -> None:
+    erf.save(small_erf, tmp_path / "a.h5")
+    with xarray.open_datatree(tmp_path / "a.h5", engine="h5netcdf") as tree:
+        mean = tree["subsets/left/abs/mean"]
+        assert mean.dims == ("y", "x")
+        np.testing.assert_array_equal(mean.values, small_erf.statistics("left").mean)
+        np.testing.assert_array_equal(mean.coords["x"].values, np.arange(32))
+        assert tree["images/abs/small"].dims == ("image", "small_y", "small_x")
+        assert tree.attrs["model"] == "Sequential"
+
+
+def test_an_existing_file_is_refused_and_left_alone(small_erf: ERF, tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    path.write_text("precious")
+    with pytest.raises(erf.OutputError, match="a.h5 exists; choose another name or ask for --overwrite"):
+        erf.save(small_erf, path)
+    assert path.read_text() == "precious"
+    erf.save(small_erf, path, overwrite=True)
+    assert erf.load(path).count() == 6
+
+
+def test_an_unwritable_folder_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(erf.OutputError, match=r"a.h5 cannot be written \(No such file or directory\)"):
+        erf.FileSink(tmp_path / "nowhere" / "a.h5")
+
+
+def test_an_error_on_the_way_leaves_the_old_file(small_erf: ERF, tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    path.write_text("precious")
+
+    def fail_halfway() -> None:
+        with erf.FileSink(path, overwrite=True) as sink:
+            sink.begin(small_erf.provenance)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
+    assert path.read_text() == "precious"
+    assert os.listdir(tmp_path) == ["a.h5"]
+
+
+KILLED = """
+import sys, time, erf
+from tests.conftest import small_network
+import numpy as np
+images = erf.from_arrays([np.random.default_rng(i).standard_normal((1, 40, 32)) for i in range(10)])
+def slow(stage, done, total):
+    print(done, flush=True)
+    time.sleep(0.2)
+with erf.FileSink(sys.argv[1], overwrite=True) as sink:
+    erf.compute(small_network(), images, layer="5", sink=sink, progress=slow)
+"""
+
+
+def test_a_killed_run_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    path.write_text("precious")
+    root = Path(__file__).parent.parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(path)], cwd=root, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": "."}
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.wait(20)
+    assert path.read_text() == "precious"
+
+
+def write_other(path: Path, kind: str, good: ERF) -> None:
+    if kind == "text":
+        path.write_text("not hdf5")
+    elif kind == "other format":
+        with h5py.File(path, "w") as file:
+            file.attrs["format"] = "something"
+    elif kind != "missing":
+        erf.save(good, path)
+    if kind == "newer":
+        with h5py.File(path, "a") as file:
+            file.attrs["format_version"] = 99
+    if kind == "truncated":
+        os.truncate(path, path.stat().st_size // 2)
+    if kind == "attribute lost":
+        with h5py.File(path, "a") as file:
+            del file.attrs["layer"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "no such file"),
+        ("text", "cannot be read as an ERF file"),
+        ("other format", "found HDF5 of format 'something', expected 'erf-toolkit'"),
+        ("newer", "found format version 99, this erf-toolkit reads up to 1; upgrade"),
+        ("truncated", "may be damaged"),
+        ("attribute lost", "may be damaged"),
+    ],
+)
+def test_strange_files_are_refused_by_name(small_erf: ERF, tmp_path: Path, kind: str, message: str) -> None:
+    path = tmp_path / "a.h5"
+    write_other(path, kind, small_erf)
+    with pytest.raises(erf.FormatError, match=f"a.h5: .*{message}"):
+        erf.load(path)
+
+
+def test_unknown_subsets_and_definitions_are_named(small_erf: ERF) -> None:
+    with pytest.raises(erf.InputError, match="no subset 'both' in this ERF; it has"):
+        small_erf.statistics("both")
+    with pytest.raises(erf.InputError, match="no definition 'relu' in this ERF; it has abs"):
+        small_erf.statistics("all", "relu")
+
+
+def test_columns_and_odd_subset_names_survive(arrays: list[np.ndarray], tmp_path: Path) -> None:
+    from erf.images import Image, ImageSet
+
+    base = erf.from_arrays(arrays)
+    images = tuple(
+        Image(image.id, image.path, image.decode, columns={"site": "a/b", "note": json.dumps("ü")})
+        for image in base.images
+    )
+    result = erf.compute(small_network(), ImageSet(images, base.framing), layer="5", subset_by=("site",))
+    erf.save(result, tmp_path / "a.h5")
+    again = erf.load(tmp_path / "a.h5")
+    assert again.count("site=a/b") == 6
+    assert_equal(result, again)
