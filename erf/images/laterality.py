@@ -12,7 +12,7 @@ _VIEW_IN_NAME = re.compile(rf"(?<![a-z])(?:l|r)?({_VIEWS})(?![a-z])", re.IGNOREC
 
 _EDGE = 0.05
 _TISSUE_LEVEL = 0.05
-_STEP = 8
+_SAMPLES = 400
 
 
 def parse_laterality(word: str) -> str:
@@ -38,7 +38,8 @@ def laterality_from_tissue(pixels: NDArray[np.generic]) -> str:
     A left breast enters at the left edge and a right breast at the right, in images that were not mirrored. Returns ''
     where both edges are alike, as in pictures of anything else. Takes (C, H, W).
     """
-    sparse = np.asarray(pixels[0, ::_STEP, ::_STEP], dtype=np.float32)
+    step = max(1, max(pixels.shape[1:]) // _SAMPLES)
+    sparse = np.asarray(pixels[0, ::step, ::step], dtype=np.float32)
     background, bright = np.percentile(sparse, (1, 99.5))
     tissue = sparse > background + _TISSUE_LEVEL * (bright - background)
     width = max(1, round(_EDGE * tissue.shape[1]))

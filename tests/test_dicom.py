@@ -1,0 +1,137 @@
+"""DICOM written by the test itself, in all transfer syntaxes that mammograms come in."""
+
+from pathlib import Path
+
+import gdcm
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+
+import erf
+from erf.errors import ImageError
+from erf.images import list_images, read_image
+from erf.images.dicom import read_header
+
+STORED = (erf.draw_phantom(0, size=(96, 64)).pixels >> 4).astype(np.uint16)  # 12 bits
+
+
+def write(path: Path, stored: np.ndarray = STORED, **tags: object) -> Path:
+    """A mammogram with 12 stored bits; `tags` are set on top."""
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = DigitalMammographyXRayImageStorageForPresentation
+    data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID
+    data.Modality, data.PatientID, data.ImageLaterality, data.ViewPosition = "MG", "P7", "L", "CC"
+    data.ImagerPixelSpacing = [0.07, 0.07]
+    data.PhotometricInterpretation, data.SamplesPerPixel, data.PixelRepresentation = "MONOCHROME2", 1, 0
+    data.Rows, data.Columns = stored.shape[-2:]
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
+    data.PixelData = stored.astype(np.uint16).tobytes()
+    for name, value in tags.items():
+        setattr(data, name, value)
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_uncompressed_pixels_and_header(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read_image(path).pixels[0], STORED)
+    header = read_header(path)
+    assert (header.laterality, header.view, header.patient_id, header.pixel_spacing) == ("left", "CC", "P7", 0.07)
+
+
+@pytest.mark.parametrize(
+    "syntax", ["RLELossless", "JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless"]
+)
+def test_lossless_compression_is_bit_exact(tmp_path: Path, syntax: str) -> None:
+    source, target = write(tmp_path / "a.dcm"), tmp_path / "b.dcm"
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(source))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    writer.SetFileName(str(target))
+    assert writer.Write()
+    assert pydicom.dcmread(target).file_meta.TransferSyntaxUID != ExplicitVRLittleEndian
+    np.testing.assert_array_equal(read_image(target).pixels[0], STORED)
+
+
+def test_monochrome1_is_turned_so_that_tissue_is_bright(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", 4095 - STORED, PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(read_image(path).pixels[0], STORED)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_becomes_background(tmp_path: Path, photometric: str) -> None:
+    stored = STORED + 100
+    stored[:10] = 4000
+    path = write(tmp_path / "a.dcm", stored, PixelPaddingValue=4000, PhotometricInterpretation=photometric)
+    pixels = read_image(path).pixels[0]
+    assert (pixels[:10] == pixels.min()).all()
+    expected = stored[10:] if photometric == "MONOCHROME2" else 4095 - stored[10:].astype(int)
+    np.testing.assert_array_equal(pixels[10:], expected)
+
+
+def test_rescale_and_window(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", RescaleSlope=2, RescaleIntercept=-5)
+    np.testing.assert_array_equal(read_image(path).pixels[0], STORED.astype(float) * 2 - 5)
+    path = write(tmp_path / "b.dcm", WindowCenter=1000, WindowWidth=500)
+    # DICOM PS3.3 C.11.2.1.2.1, written out: linear between c - 0.5 -+ (w - 1) / 2, to the range of the stored bits.
+    expected = np.clip(((STORED - 999.5) / 499 + 0.5) * 4095, 0, 4095)
+    np.testing.assert_allclose(read_image(path).pixels[0], expected, rtol=1e-6, atol=1e-3)
+
+
+def test_unprocessed_images_carry_a_note(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", PresentationIntentType="FOR PROCESSING")
+    assert "FOR PROCESSING" in read_image(path).notes[0]
+
+
+def test_side_from_other_tags(tmp_path: Path) -> None:
+    assert read_header(write(tmp_path / "a.dcm", ImageLaterality="", Laterality="R")).laterality == "right"
+    anatomy, group = Dataset(), Dataset()
+    anatomy.FrameLaterality = "R"
+    group.FrameAnatomySequence = [anatomy]
+    tags = {"ImageLaterality": "", "SharedFunctionalGroupsSequence": [group]}
+    assert read_header(write(tmp_path / "b.dcm", **tags)).laterality == "right"
+    code = Dataset()
+    code.CodeValue = "R-10226"
+    assert read_header(write(tmp_path / "c.dcm", ViewCodeSequence=[code])).view == "MLO"
+
+
+def test_files_without_a_suffix_are_found(tmp_path: Path) -> None:
+    write(tmp_path / "IM0001")
+    (tmp_path / "README").write_text("no image")
+    (image,) = list_images(tmp_path)
+    assert (image.laterality, image.patient_id) == ("left", "P7")
+    np.testing.assert_array_equal(image.decode().pixels[0], STORED)
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"NumberOfFrames": 3, "PixelData": STORED.tobytes() * 3}, "found 3 frames, expected a single image"),
+        ({"PixelData": STORED.tobytes()[:100]}, "DICOM cannot be decoded"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette colours|cannot be decoded"),
+    ],
+)
+def test_dicom_that_cannot_be_used(tmp_path: Path, tags: dict[str, object], message: str) -> None:
+    with pytest.raises(ImageError, match=message) as caught:
+        read_image(write(tmp_path / "a.dcm", **tags))
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm")
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(ImageError, match="DICOM cannot be decoded"):
+        read_image(path)
