@@ -71,10 +71,11 @@ def memory_errors(remedy: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, InsufficientMemoryError) or not _is_memory_error(error):
+        if isinstance(error, InsufficientMemoryError) or not is_memory_error(error):
             raise
         raise InsufficientMemoryError(f"out of memory ({str(error).splitlines()[0][:120]}); {remedy}") from error
 
 
-def _is_memory_error(error: BaseException) -> bool:
+def is_memory_error(error: BaseException) -> bool:
+    """Whether an error of Python or PyTorch says that memory ran out."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)

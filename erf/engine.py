@@ -83,9 +83,12 @@ def compute(
     _check(definitions, batch_size)
     origin = origin or Origin(model=type(model).__name__)
     with memory_errors(_REMEDY):
+        needed = _sums_and_images(images.framing.shape, len(definitions), batch_size)
+        _check_memory(needed, images.framing.size, chosen)
         traced = trace(model.to(chosen), layer, images.framing.shape)
         position = resolve_unit(unit, layer, traced.feature_shape[1:])
-        _check_memory(traced, images.framing.shape, len(definitions), batch_size, chosen)
+        # Autograd keeps between half and all of the maps on the way.
+        _check_memory(needed + batch_size * traced.activation_bytes // 2, images.framing.size, chosen)
         provenance = _provenance(origin, images, layer, position, traced, definitions, chosen, deterministic)
         sink.begin(provenance)
         run = _Run(model, provenance, sink, tuple(subset_by), chosen, batch_size, strict, scratch)
@@ -264,17 +267,17 @@ def _check(definitions: Sequence[str], batch_size: int) -> None:
         raise InputError(f"batch size {batch_size}; expected at least 1")
 
 
-def _check_memory(
-    traced: Trace, shape: tuple[int, int, int], definitions: int, batch_size: int, device: torch.device
-) -> None:
-    """Refuse what cannot fit: sums, gradients, and half of what all activations would take."""
+def _sums_and_images(shape: tuple[int, int, int], definitions: int, batch_size: int) -> int:
+    """Bytes of two float64 sums per definition, and of an image, its gradient and the image ahead in float32."""
     pixels = shape[1] * shape[2]
-    sums = 2 * 8 * definitions * pixels
-    needed = sums + batch_size * (traced.activation_bytes // 2 + 3 * 4 * shape[0] * pixels)
+    return 2 * 8 * definitions * pixels + 3 * 4 * batch_size * shape[0] * pixels
+
+
+def _check_memory(needed: int, size: tuple[int, int], device: torch.device) -> None:
     available = available_memory(device)
     if needed > available:
         raise InsufficientMemoryError(
-            f"a run at {shape[1]}x{shape[2]} needs at least {needed / 1e9:.1f} GB on {device.type}, "
+            f"a run at {size[0]}x{size[1]} needs at least {needed / 1e9:.1f} GB on {device.type}, "
             f"{available / 1e9:.1f} GB are free; {_REMEDY}"
         )
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from erf.errors import LayerError
+from erf.devices import is_memory_error
+from erf.errors import InputError, LayerError
 from erf.geometry import ReceptiveField
 from erf.gradients import frozen
 from erf.layers import forward_to
@@ -145,7 +146,14 @@ def trace(model: nn.Module, layer: str, input_shape: tuple[int, int, int]) -> Tr
     source = torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device)
     _note(source, _Seen(ReceptiveField(), input_shape[1:]))
     with torch.no_grad(), frozen(model), _Follower() as follower:
-        output = forward_to(model, layer, source)
+        try:
+            output = forward_to(model, layer, source)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if isinstance(error, LayerError) or is_memory_error(error):
+                raise
+            shape = "x".join(map(str, input_shape))
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{type(model).__name__} cannot run on an input of {shape} ({reason}); try another size") from error
     seen = _seen(output)
     if seen is None or seen.grid != tuple(output.shape[-2:]):
         raise LayerError(

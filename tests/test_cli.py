@@ -1,0 +1,280 @@
+"""The command line as a user meets it: what is printed, what is written, which exit code."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from typer.testing import CliRunner, Result
+
+import erf
+from erf.cli import app
+from erf.models import create_model
+
+SMALL = ["--size", "256x192", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def call(*words: object) -> Result:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result
+
+
+def complaint(*words: object) -> str:
+    """The one line that a refused command prints."""
+    result = call(*words)
+    assert result.exit_code == 2
+    lines = [line for line in result.stderr.strip().splitlines() if ": images " not in line]  # progress
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("erf: ")
+    return lines[0]
+
+
+def test_the_main_job_writes_a_file_and_a_picture() -> None:
+    result = call("compute", "--model", "hct", "-n", 4, *SMALL)
+    assert result.exit_code == 0
+    assert "written: hct.h5, hct.png" in result.stdout
+    loaded = erf.load("hct.h5")
+    assert {subset: loaded.count(subset) for subset in loaded.subsets} == {"all": 4, "left": 2, "right": 2}
+    y, x = loaded.statistics("left").centroid()
+    assert f"{x:.1f}" in result.stdout
+    assert f"{y:.1f}" in result.stdout
+    assert sorted(os.listdir()) == ["hct.h5", "hct.png"]
+    with Pillow.open("hct.png") as picture:
+        assert picture.size[0] > 1000
+    origin = loaded.provenance
+    assert (origin.model, origin.layer, origin.source, origin.seed) == ("hct", "final", "phantom", 0)
+    assert origin.versions["torch"]
+
+
+def test_options_reach_the_run(mammograms: Path) -> None:
+    torch.save(create_model("gmic", seed=9).state_dict(), "w.pt")
+    result = call(
+        "compute", "-m", "gmic", "--images", mammograms / "manifest.csv", "-n", 6, "--layer", "stage2", "--unit", "3,4",
+        "--definitions", "all", "--subset-by", "view", "--weights", "w.pt", "--seed", 5, "--normalise", "unit",
+        "--size", "128x96", "--resample", "--batch-size", 2, "--workers", 0, "--deterministic", "-o", "out.h5",
+        "--no-picture", "--device", "cpu",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    loaded = erf.load("out.h5")
+    origin = loaded.provenance
+    assert (origin.layer, origin.unit, origin.seed, origin.normalisation) == ("stage2", (3, 4), 5, "unit")
+    assert origin.definitions == ("signed", "abs", "relu", "square")
+    assert origin.input_shape == (1, 128, 96)
+    assert origin.resample
+    assert origin.deterministic
+    assert len(origin.weights_sha256) == 64
+    assert set(loaded.subsets) == {"all", "left", "right", "view=CC", "view=MLO"}
+    assert not Path("out.png").exists()
+
+
+def test_the_same_command_gives_the_same_numbers() -> None:
+    for name in ("a.h5", "b.h5"):
+        assert call("compute", "-m", "hct", "-n", 2, "-o", name, "--no-picture", *SMALL).exit_code == 0
+    one, other = erf.load("a.h5"), erf.load("b.h5")
+    np.testing.assert_array_equal(one.statistics().mean, other.statistics().mean)
+
+
+def bad_folder(*kinds: str) -> Path:
+    """A folder with the named images."""
+    folder = Path("images")
+    folder.mkdir()
+    pixels = erf.draw_phantom(0, size=(64, 48)).pixels
+    for kind in kinds:
+        path = folder / f"{kind}_L.png"
+        Pillow.fromarray(np.full_like(pixels, 3) if kind == "constant" else pixels).save(path)
+        if kind == "truncated":
+            path.write_bytes(path.read_bytes()[:-500])
+        if kind == "colour":
+            Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (64, 48, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+def test_a_bad_image_among_good_ones_is_skipped_and_told() -> None:
+    folder = bad_folder("good", "other", "truncated")
+    result = call("compute", "-m", "gmic", "--images", folder, *SMALL)
+    assert result.exit_code == 3
+    assert "1 of 3 images were skipped" in result.stderr
+    assert "truncated_L.png: cannot be decoded" in result.stderr
+    (failure,) = erf.load("gmic.h5").failures
+    assert failure.path == "truncated_L.png"
+    shown = call("show", "gmic.h5")
+    assert "3 images, 1 of them skipped" in shown.stdout
+    assert "truncated_L.png" in shown.stdout
+
+
+def test_strict_makes_a_bad_image_fatal() -> None:
+    assert "truncated_L.png" in complaint(
+        "compute", "-m", "gmic", "-n", 2, "--images", bad_folder("good", "truncated"), "--strict", *SMALL
+    )
+    assert not Path("gmic.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("truncated", "none of 1 images could be used; the first: images/truncated_L.png: cannot be decoded"),
+        ("constant", "constant image (every pixel is 3)"),
+        ("colour", "found 3 channels, expected 1"),
+    ],
+)
+def test_a_single_bad_image(kind: str, message: str) -> None:
+    assert message in complaint("compute", "-m", "gmic", "-n", 1, "--images", bad_folder(kind), *SMALL)
+    assert os.listdir() == ["images"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-m", "hcd"], "unknown model 'hcd'; did you mean hct"),
+        (["-m", "hct", "--layer", "stage9"], "unknown layer 'stage9' in HCT; the nearest are stage"),
+        (["-m", "hct", "--unit", "99,0"], "unit 99,0 lies outside layer 'final'"),
+        (["-m", "hct", "--unit", "middle"], "unit 'middle' not understood; expected 'center'"),
+        (["-m", "hct", "--definitions", "absolute"], "definitions: found absolute"),
+        (["-m", "hct", "--size", "big"], "size 'big' not understood; expected HEIGHTxWIDTH"),
+        (["-m", "hct", "--size", "0x5"], "expected a positive height and width"),
+        (["-m", "hct", "--size", "4x4"], "HCT cannot run on an input of 1x4x4"),
+        (["-m", "hct", "--normalise", "max"], "normalisation 'max' not known"),
+        (["-m", "hct", "--device", "warp"], "device 'warp' not understood"),
+        (["-m", "hct", "--images", "nowhere"], "nowhere: found nothing, expected a folder"),
+        (["-m", "hct", "--images", "."], "found no images"),
+        (["-m", "hct", "--weights", "w.pt"], "weights w.pt not found"),
+        (["-m", "hct", "-o", "no/where.h5"], "no/where.h5 cannot be written (No such file or directory)"),
+    ],
+)
+def test_bad_input_gives_one_clear_line(words: list[str], message: str) -> None:
+    size = [] if "--size" in words else ["--size", "128x96"]
+    assert message in complaint("compute", "-n", 1, *words, *size)
+    assert os.listdir() == []
+
+
+def test_a_manifest_row_without_a_file() -> None:
+    Path("m.csv").write_text("path,laterality\nlost.png,L\n")
+    assert "lost.png: No such file or directory" in complaint("compute", "-m", "gmic", "-n", 1, "--images", "m.csv", *SMALL)
+
+
+@pytest.mark.parametrize("existing", ["gmic.h5", "gmic.png"])
+def test_existing_output_is_refused_without_overwrite(existing: str) -> None:
+    Path(existing).write_text("precious")
+    assert f"{existing} exists" in complaint("compute", "-m", "gmic", "-n", 1, *SMALL)
+    assert Path(existing).read_text() == "precious"
+    assert call("compute", "-m", "gmic", "-n", 1, "--overwrite", *SMALL).exit_code == 0
+    assert Path("gmic.h5").stat().st_size > 1000
+
+
+def test_fewer_images_than_asked_for_is_told(mammograms: Path) -> None:
+    result = call("compute", "-m", "gmic", "--images", mammograms, *SMALL)
+    assert result.exit_code == 0
+    assert "6 images, 100 were asked for; all of them are used" in result.stderr
+
+
+def test_several_files_in_one_picture() -> None:
+    for model in ("gmic", "hct"):
+        call("compute", "-m", model, "-n", 2, "--no-picture", *SMALL)
+    for name in ("fig.png", "fig.svg", "fig.pdf", "fig.html"):
+        result = call("plot", "gmic.h5", "hct.h5", "-o", name)
+        assert (result.exit_code, result.stdout) == (0, f"written: {name}\n")
+        assert Path(name).stat().st_size > 10_000
+    assert "fig.png exists" in complaint("plot", "gmic.h5", "-o", "fig.png")
+    assert "suffix '.bmp' not known" in complaint("plot", "gmic.h5", "-o", "fig.bmp")
+    assert "no such file" in complaint("plot", "lost.h5")
+    assert "no subset 'both'" in complaint("plot", "gmic.h5", "--subsets", "both")
+    assert "no definition 'relu'" in complaint("plot", "gmic.h5", "--definition", "relu")
+
+
+def test_models_are_listed() -> None:
+    result = call("models")
+    for name, count in (("gmic", "2,800,050"), ("gmic-nyu", "2,800,048"), ("hct", "1,737,010")):
+        assert name in result.stdout
+        assert count in result.stdout
+    assert "no model matches 'vgg*'" in complaint("models", "vgg*")
+
+
+@pytest.mark.parametrize("verb", ["compute", "plot", "show", "models"])
+def test_every_verb_has_help_and_is_in_the_readme(verb: str) -> None:
+    result = call(verb, "--help")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) > 5
+    assert f"erf {verb}" in (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def python(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parent.parent
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [sys.executable, *words], capture_output=True, text=True, env=environment, timeout=120, **options
+    )
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, erf.cli\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'plotly', 'h5py', 'rich.progress', 'PIL', 'pydicom'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    assert python("-c", code).stdout.strip() == "[]"
+
+
+def test_python_m_and_the_launcher() -> None:
+    root = Path(__file__).parent.parent
+    for words in (["-m", "erf", "--help"], [str(root / "cli.py"), "--help"]):
+        result = python(*words)
+        assert result.returncode == 0
+        assert "compute" in result.stdout
+
+
+def test_a_run_that_cannot_fit_is_refused_at_once() -> None:
+    assert "a run at 90000x90000 needs at least 2" in complaint("compute", "-m", "gmic", "-n", 1, "--size", "90000x90000")
+    assert os.listdir() == []
+
+
+LIMITED = """
+import resource, sys
+import erf.engine, erf.images, erf.models, erf.plotting
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 2**30, taken + 2**30))
+sys.argv = ["erf", "compute", "-m", "gmic", "-n", "1", "--size", "9000x9000", "--device", "cpu"]
+from erf.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux's")
+def test_memory_that_runs_out_ends_with_one_line() -> None:
+    result = python("-c", LIMITED)
+    assert result.returncode == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("erf: ")
+    assert "memory" in line
+    assert "--size" in line
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_cleans_up(number: signal.Signals, code: int) -> None:
+    root = Path(__file__).parent.parent
+    words = ["-m", "erf", "compute", "-m", "gmic", "-n", "2000", *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, *words], env=os.environ | {"PYTHONPATH": str(root)}, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    with process.stderr:
+        assert "images" in process.stderr.readline()  # the first line of progress
+        process.send_signal(number)
+        process.wait(30)
+    assert process.returncode == code
+    time.sleep(0.1)
+    assert os.listdir() == []
