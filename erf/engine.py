@@ -64,6 +64,7 @@ def compute(
         layer: path of the module whose output holds the unit.
         definitions: one or more of `DEFINITIONS`; they share the pass, and each adds two maps to memory and file.
         unit: 'center' for (h // 2, w // 2), or (y, x) in the layer's map.
+        subset_by: columns of the manifest, each value of which makes a subset.
         device: 'cpu', 'cuda', 'mps' or 'auto'.
         batch_size: images per pass.
         workers: threads that decode ahead; None for one beside a CPU and four beside a GPU.
@@ -72,6 +73,7 @@ def compute(
         origin: what only the caller knows, for the record.
         sink: where the run is put, such as a `FileSink`; by default it is collected in memory.
         scratch: folder for sums that are set aside, by default the system's.
+        progress: called after each image and each map.
 
     Raises:
         LayerError: the layer or unit does not exist, or yields no map.
@@ -160,9 +162,7 @@ class _Run:
         gradient = unit_gradient(self.model, inputs, self.provenance.layer, self.provenance.unit)
         return list(gradient.to(_sums_device(self.device)))
 
-    def _take_in(
-        self, sample: Sample, subsets: tuple[str, ...], gradient: Tensor, running: RunningMoments
-    ) -> _Outcome:
+    def _take_in(self, sample: Sample, subsets: tuple[str, ...], gradient: Tensor, running: RunningMoments) -> _Outcome:
         low, high = (float(edge) for edge in torch.aminmax(gradient))
         if not (np.isfinite(low) and np.isfinite(high)):
             reason = f"{sample.image.path}: the gradient is NaN or infinite; look at the weights and the normalisation"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from erf.errors import LayerError
 
 
-class _Reached(Exception):
+class _Reached(Exception):  # noqa: N818 (a way out, not an error)
     """Ends a forward pass at the tapped layer."""
 
     def __init__(self, output: Any) -> None:

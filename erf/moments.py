@@ -113,7 +113,7 @@ class ShelvedMoments:
 
     def __init__(self, running: RunningMoments, folder: Path | None = None) -> None:
         self.count = running.count
-        self._file: IO[bytes] = TemporaryFile(dir=folder)
+        self._file: IO[bytes] = TemporaryFile(dir=folder)  # noqa: SIM115 (closed by close)
         self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
         for definition in running.definitions:
             moments = running.moments(definition)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -193,10 +194,10 @@ def load(path: str | Path) -> ERF:
         records = _read_records(file["images"])
         subsets = {str(group.attrs["subset"]): name for name, group in file["subsets"].items()}
     statistics = {
-        subset: _OnDemand(provenance.definitions, lambda definition, name=name: _read_statistics(path, name, definition))
+        subset: _OnDemand(provenance.definitions, partial(_read_statistics, path, name))
         for subset, name in subsets.items()
     }
-    footprints = _OnDemand(provenance.definitions, lambda definition: _read_footprint(path, definition))
+    footprints = _OnDemand(provenance.definitions, partial(_read_footprint, path))
     return ERF(provenance, statistics, records, footprints)
 
 
@@ -239,7 +240,7 @@ def _check_format(path: Path, file: h5py.File) -> None:
     version = int(file.attrs["format_version"])
     if version > FORMAT_VERSION:
         raise FormatError(
-            f"{path}: found format version {version}, this erf-toolkit reads up to {FORMAT_VERSION}; upgrade erf-toolkit"
+            f"{path}: found format version {version}, this erf-toolkit reads up to {FORMAT_VERSION}; upgrade it"
         )
 
 

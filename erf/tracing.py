@@ -21,18 +21,39 @@ from erf.geometry import ReceptiveField
 from erf.gradients import frozen
 from erf.layers import forward_to
 
-_MOVES = frozenset(
-    "view _unsafe_view reshape _reshape_copy permute transpose t unsqueeze squeeze expand clone detach alias contiguous "
-    "_to_copy lift_fresh".split()
-)
+_MOVES = {
+    "_reshape_copy",
+    "_to_copy",
+    "_unsafe_view",
+    "alias",
+    "clone",
+    "contiguous",
+    "detach",
+    "expand",
+    "lift_fresh",
+    "permute",
+    "reshape",
+    "squeeze",
+    "t",
+    "transpose",
+    "unsqueeze",
+    "view",
+}
 """Operators that leave values as they are; that the map comes back in its old form is checked at the layer."""
 
-_CHANNELWISE = frozenset(
-    "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training _batch_norm_with_update "
-    "_batch_norm_no_update cudnn_batch_norm miopen_batch_norm native_dropout dropout".split()
-)
+_CHANNELWISE = {
+    "_batch_norm_no_update",
+    "_batch_norm_with_update",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training",
+    "cudnn_batch_norm",
+    "dropout",
+    "miopen_batch_norm",
+    "native_batch_norm",
+    "native_dropout",
+}
 
-_POOLS = frozenset("max_pool2d_with_indices max_pool2d avg_pool2d".split())
+_POOLS = {"avg_pool2d", "max_pool2d", "max_pool2d_with_indices"}
 
 
 @dataclass(frozen=True)
@@ -153,7 +174,9 @@ def trace(model: nn.Module, layer: str, input_shape: tuple[int, int, int]) -> Tr
                 raise
             shape = "x".join(map(str, input_shape))
             reason = str(error).splitlines()[0]
-            raise InputError(f"{type(model).__name__} cannot run on an input of {shape} ({reason}); try another size") from error
+            raise InputError(
+                f"{type(model).__name__} cannot run on an input of {shape} ({reason}); try another size"
+            ) from error
     seen = _seen(output)
     if seen is None or seen.grid != tuple(output.shape[-2:]):
         raise LayerError(

@@ -163,7 +163,9 @@ def test_bad_input_gives_one_clear_line(words: list[str], message: str) -> None:
 
 def test_a_manifest_row_without_a_file() -> None:
     Path("m.csv").write_text("path,laterality\nlost.png,L\n")
-    assert "lost.png: No such file or directory" in complaint("compute", "-m", "gmic", "-n", 1, "--images", "m.csv", *SMALL)
+    assert "lost.png: No such file or directory" in complaint(
+        "compute", "-m", "gmic", "-n", 1, "--images", "m.csv", *SMALL
+    )
 
 
 @pytest.mark.parametrize("existing", ["gmic.h5", "gmic.png"])
@@ -215,7 +217,7 @@ def python(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parent.parent
     environment = os.environ | {"PYTHONPATH": str(root)}
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        [sys.executable, *words], capture_output=True, text=True, env=environment, timeout=120, **options
+        [sys.executable, *words], check=False, capture_output=True, text=True, env=environment, timeout=120, **options
     )
 
 
@@ -237,7 +239,9 @@ def test_python_m_and_the_launcher() -> None:
 
 
 def test_a_run_that_cannot_fit_is_refused_at_once() -> None:
-    assert "a run at 90000x90000 needs at least 2" in complaint("compute", "-m", "gmic", "-n", 1, "--size", "90000x90000")
+    assert "a run at 90000x90000 needs at least 2" in complaint(
+        "compute", "-m", "gmic", "-n", 1, "--size", "90000x90000"
+    )
     assert os.listdir() == []
 
 

@@ -45,9 +45,7 @@ def test_uncompressed_pixels_and_header(tmp_path: Path) -> None:
     assert (header.laterality, header.view, header.patient_id, header.pixel_spacing) == ("left", "CC", "P7", 0.07)
 
 
-@pytest.mark.parametrize(
-    "syntax", ["RLELossless", "JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless"]
-)
+@pytest.mark.parametrize("syntax", ["RLELossless", "JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless"])
 def test_lossless_compression_is_bit_exact(tmp_path: Path, syntax: str) -> None:
     source, target = write(tmp_path / "a.dcm"), tmp_path / "b.dcm"
     reader = gdcm.ImageReader()

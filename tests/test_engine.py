@@ -91,9 +91,7 @@ def test_provenance(arrays: list[np.ndarray]) -> None:
 def test_one_definition_alone_gives_the_same(arrays: list[np.ndarray]) -> None:
     alone, together = run(arrays, definitions=("square",)), run(arrays)
     assert list(alone.subsets["all"]) == ["square"]
-    np.testing.assert_array_equal(
-        alone.statistics("left", "square").mean, together.statistics("left", "square").mean
-    )
+    np.testing.assert_array_equal(alone.statistics("left", "square").mean, together.statistics("left", "square").mean)
 
 
 def test_gradient_is_zero_outside_the_field_and_infinite_fields_reach_everywhere() -> None:
@@ -195,7 +193,9 @@ def test_options_that_cannot_be_used(arrays: list[np.ndarray], options: dict[str
 
 def test_too_little_memory_is_told_before_the_run(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("erf.engine.available_memory", lambda device: 1000)
-    with pytest.raises(erf.InsufficientMemoryError, match=r"needs at least .* GB on cpu, 0.0 GB are free; use a smaller"):
+    with pytest.raises(
+        erf.InsufficientMemoryError, match=r"needs at least .* GB on cpu, 0.0 GB are free; use a smaller"
+    ):
         run(arrays)
 
 
@@ -204,7 +204,7 @@ def test_memory_that_runs_out_on_the_way_is_told(arrays: list[np.ndarray], monke
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
     monkeypatch.setattr("erf.engine.unit_gradient", exhaust)
-    with pytest.raises(erf.InsufficientMemoryError, match="out of memory .* use a smaller --size"):
+    with pytest.raises(erf.InsufficientMemoryError, match=r"out of memory .* use a smaller --size"):
         run(arrays)
 
 

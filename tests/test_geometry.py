@@ -68,7 +68,12 @@ def test_branches_dilation_and_unequal_axes() -> None:
     ("model", "layer", "shape", "unit"),
     [
         (Branches(), "last", (1, 64, 48), (8, 12)),
-        (nn.Sequential(nn.Conv2d(1, 4, 7, 2, 3), nn.MaxPool2d(3, 2), nn.Conv2d(4, 4, 3, 2, 1)), "2", (1, 96, 80), (6, 5)),
+        (
+            nn.Sequential(nn.Conv2d(1, 4, 7, 2, 3), nn.MaxPool2d(3, 2), nn.Conv2d(4, 4, 3, 2, 1)),
+            "2",
+            (1, 96, 80),
+            (6, 5),
+        ),
     ],
 )
 def test_the_field_is_the_support_of_the_gradient(

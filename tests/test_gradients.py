@@ -24,7 +24,9 @@ def box_stack(n: int, k: int) -> nn.Sequential:
 
 def test_one_convolution_gives_its_kernel() -> None:
     kernel = torch.arange(1.0, 10.0, dtype=torch.float64).reshape(3, 3)
-    gradient = unit_gradient(nn.Sequential(convolution(kernel, padding=1)), torch.randn(1, 1, 9, 9).double(), "0", (4, 4))
+    gradient = unit_gradient(
+        nn.Sequential(convolution(kernel, padding=1)), torch.randn(1, 1, 9, 9).double(), "0", (4, 4)
+    )
     expected = torch.zeros(9, 9, dtype=torch.float64)
     expected[3:6, 3:6] = kernel
     assert torch.equal(gradient[0, 0], expected)
@@ -33,7 +35,9 @@ def test_one_convolution_gives_its_kernel() -> None:
 @pytest.mark.parametrize(("n", "k"), [(2, 3), (5, 3), (4, 5)])
 def test_a_stack_of_ones_gives_the_n_fold_convolution(n: int, k: int) -> None:
     size = n * (k - 1) + 5
-    gradient = unit_gradient(box_stack(n, k), torch.randn(1, 1, size, size).double(), str(n - 1), (size // 2, size // 2))
+    gradient = unit_gradient(
+        box_stack(n, k), torch.randn(1, 1, size, size).double(), str(n - 1), (size // 2, size // 2)
+    )
     curve = np.ones(1)
     for _ in range(n):
         curve = np.convolve(curve, np.ones(k))

@@ -281,7 +281,11 @@ def test_other_normalisations() -> None:
 
 
 def test_channels() -> None:
-    assert Framing((5, 4), channels=3, normalisation="none").apply(*image_of(np.eye(5, 4)[None])).pixels.shape == (3, 5, 4)
+    assert Framing((5, 4), channels=3, normalisation="none").apply(*image_of(np.eye(5, 4)[None])).pixels.shape == (
+        3,
+        5,
+        4,
+    )
     with pytest.raises(ImageError, match=r"a.png: found 3 channels, expected 1; convert the image to greyscale"):
         Framing((5, 4)).apply(*image_of(np.zeros((3, 5, 4))))
 
@@ -315,4 +319,6 @@ def test_load_images_refuses_nothing_at_all() -> None:
         erf.load_images(n=0)
     with pytest.raises(InputError, match="arrays have shapes"):
         erf.from_arrays([np.zeros((1, 2, 2)), np.zeros((1, 3, 2))])
+    with pytest.raises(InputError, match="found 1 lateralities for 2 arrays"):
+        erf.from_arrays([np.zeros((1, 2, 2))] * 2, ["left"])
     assert isinstance(erf.load_images(n=3, size=(64, 48)), ImageSet)

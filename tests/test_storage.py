@@ -83,9 +83,11 @@ def test_layout_as_documented(small_erf: ERF, tmp_path: Path) -> None:
         assert file["images/laterality"].asstr()[:].tolist().count("left") == 3
         without_scale = []
         file.visititems(
-            lambda name, item: without_scale.append(name)
-            if isinstance(item, h5py.Dataset) and not item.is_scale and not all(len(d) for d in item.dims)
-            else None
+            lambda name, item: (
+                without_scale.append(name)
+                if isinstance(item, h5py.Dataset) and not item.is_scale and not all(len(d) for d in item.dims)
+                else None
+            )
         )
         assert not without_scale
 
@@ -104,7 +106,7 @@ def test_xarray_reads_it(small_erf: ERF, tmp_path: Path) -> None:
 def test_an_existing_file_is_refused_and_left_alone(small_erf: ERF, tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     path.write_text("precious")
-    with pytest.raises(erf.OutputError, match="a.h5 exists; choose another name or ask for --overwrite"):
+    with pytest.raises(erf.OutputError, match=r"a\.h5 exists; choose another name or ask for --overwrite"):
         erf.save(small_erf, path)
     assert path.read_text() == "precious"
     erf.save(small_erf, path, overwrite=True)
@@ -149,7 +151,10 @@ def test_a_killed_run_leaves_the_old_file(tmp_path: Path) -> None:
     path.write_text("precious")
     root = Path(__file__).parent.parent
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(path)], cwd=root, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": "."}
+        [sys.executable, "-c", KILLED, str(path)],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": "."},
     )
     assert process.stdout is not None
     with process.stdout:

@@ -63,8 +63,10 @@ def compute(
         typer.Option(help="`standardise`, `unit` or `none`; default: the model's own.", rich_help_panel=_INPUT),
     ] = "",
     resample: Annotated[
-        bool, typer.Option("--resample", help="Scale images to fit the frame, instead of padding or cropping.",
-                           rich_help_panel=_INPUT)
+        bool,
+        typer.Option(
+            "--resample", help="Scale images to fit the frame, instead of padding or cropping.", rich_help_panel=_INPUT
+        ),
     ] = False,
     lesions: Annotated[int, typer.Option(min=0, help="Findings in each phantom.", rich_help_panel=_INPUT)] = 0,
     definitions: Annotated[
@@ -87,12 +89,15 @@ def compute(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per pass.", rich_help_panel=_RUN)] = 1,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Threads that decode ahead; default: 1 beside a CPU, 4 beside a GPU.",
-                     rich_help_panel=_RUN),
+        typer.Option(
+            min=0, help="Threads that decode ahead; default: 1 beside a CPU, 4 beside a GPU.", rich_help_panel=_RUN
+        ),
     ] = None,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="Only algorithms that give the same bits each time.",
-                           rich_help_panel=_RUN)
+        bool,
+        typer.Option(
+            "--deterministic", help="Only algorithms that give the same bits each time.", rich_help_panel=_RUN
+        ),
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first image that cannot be used.", rich_help_panel=_RUN)

@@ -51,4 +51,6 @@ def _labels(erfs: "Sequence[ERF]", files: "Sequence[Path]") -> list[str]:
     """Names of the models, and where several files share one, the file's name too."""
     models = [erf.provenance.model for erf in erfs]
     counts = Counter(models)
-    return [model if counts[model] == 1 else f"{model} ({file.stem})" for model, file in zip(models, files, strict=True)]
+    return [
+        model if counts[model] == 1 else f"{model} ({file.stem})" for model, file in zip(models, files, strict=True)
+    ]

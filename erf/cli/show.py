@@ -48,7 +48,9 @@ def _words(name: str, value: Any) -> str:
     if name == "versions":
         return ", ".join(f"{package} {version}" for package, version in value.items())
     if isinstance(value, tuple):
-        separator = ", " if value and isinstance(value[0], str) else " × " if "shape" in name or "size" in name else ", "
+        separator = (
+            ", " if value and isinstance(value[0], str) else " × " if "shape" in name or "size" in name else ", "
+        )
         return separator.join(_words(name, item) for item in value)
     if isinstance(value, float):
         return "infinite" if math.isinf(value) else f"{value:g}"

@@ -10,7 +10,12 @@ from erf.result import ERF
 
 def print_table(title: str, columns: list[str], rows: list[list[str]], left: int = 1) -> None:
     """Print rows under columns; the first `left` columns are text, the others numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", show_lines=any("\n" in cell for row in rows for cell in row))
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        show_lines=any("\n" in cell for row in rows for cell in row),
+    )
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place < left else "right", overflow="fold")
     for row in rows:

@@ -70,7 +70,12 @@ def from_arrays(
         found = sorted({np.shape(array) for array in arrays})
         raise InputError(f"arrays have shapes {found or 'none'}; expected one or more of a single shape (C, H, W)")
     sides = laterality if laterality is not None else [""] * len(arrays)
-    images = [_from_array(index, np.asarray(array), side) for index, (array, side) in enumerate(zip(arrays, sides))]
+    if len(sides) != len(arrays):
+        raise InputError(f"found {len(sides)} lateralities for {len(arrays)} arrays; expected one for each")
+    images = [
+        _from_array(index, np.asarray(array), side)
+        for index, (array, side) in enumerate(zip(arrays, sides, strict=True))
+    ]
     channels, height, width = arrays[0].shape
     return ImageSet(tuple(images), Framing((height, width), channels, normalisation))
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from erf.errors import ImageError
 from erf.images.laterality import parse_laterality
@@ -64,7 +64,7 @@ def decode_dicom(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple
     if data.get("PhotometricInterpretation", "") == "PALETTE COLOR":
         raise ImageError(f"{path}: found palette colours, expected greyscale or RGB")
     pixels = stored[None] if stored.ndim == 2 else np.moveaxis(stored, -1, 0)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if data.get("PresentationIntentType", "") == "FOR PROCESSING":
         notes = ("unprocessed detector values (FOR PROCESSING): another intensity scale than images for viewing",)
     return (_for_viewing(data, pixels) if len(pixels) == 1 else pixels), notes
@@ -91,7 +91,7 @@ def _brightest(data: Any) -> float:
     """The largest value that the stored bits can give after the modality step."""
     signed = int(data.get("PixelRepresentation", 0)) == 1
     largest = 2 ** (int(data.BitsStored) - signed) - 1
-    return largest * float(data.get("RescaleSlope", 1)) + float(data.get("RescaleIntercept", 0))
+    return float(largest * float(data.get("RescaleSlope", 1)) + float(data.get("RescaleIntercept", 0)))
 
 
 def _laterality(data: Any) -> str:

@@ -46,7 +46,8 @@ def _share(available: dict[str, int], n: int) -> dict[str, int]:
     left = min(n, sum(available.values()))
     while left:
         open_groups = [side for side in shares if shares[side] < available[side]]
-        step = max(1, min(left // len(open_groups), min(available[side] - shares[side] for side in open_groups)))
+        room = min(available[side] - shares[side] for side in open_groups)
+        step = max(1, min(left // len(open_groups), room))
         for side in open_groups[:left]:
             shares[side] += step
             left -= step

@@ -59,7 +59,7 @@ class Framing:
 
 def _with_channels(image: Image, pixels: NDArray[Any], channels: int) -> NDArray[np.float32]:
     found = len(pixels)
-    if found != channels and found != 1:
+    if found not in (channels, 1):
         raise ImageError(f"{image.path}: found {found} channels, expected {channels}; convert the image to greyscale")
     wide = pixels.astype(np.float32)  # a copy in any case, which can then be normalised in place
     return wide if found == channels else np.repeat(wide, channels, axis=0)
@@ -67,7 +67,9 @@ def _with_channels(image: Image, pixels: NDArray[Any], channels: int) -> NDArray
 
 def _fit(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     scale = min(size[0] / pixels.shape[1], size[1] / pixels.shape[2])
-    height, width = (max(1, min(limit, round(scale * length))) for limit, length in zip(size, pixels.shape[1:]))
+    height, width = (
+        max(1, min(limit, round(scale * length))) for limit, length in zip(size, pixels.shape[1:], strict=True)
+    )
     planes = [Pillow.fromarray(plane).resize((width, height), Pillow.Resampling.BILINEAR) for plane in pixels]
     return np.stack([np.asarray(plane, dtype=np.float32) for plane in planes])
 

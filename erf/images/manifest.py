@@ -28,15 +28,17 @@ def list_images(source: str | Path) -> list[Image]:
     """
     path = Path(source)
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file, path) and is_image(file))
+        found = sorted(
+            file for file in path.rglob("*") if file.is_file() and not _hidden(file, path) and is_image(file)
+        )
         images = [_from_file(file, file.relative_to(path).as_posix(), {}) for file in found]
         if not images:
             raise InputError(f"{path}: found no images; expected PNG, TIFF, JPEG, .npy or DICOM files in this folder")
         return images
     if path.is_file() and path.suffix.lower() == ".csv":
         return _read_manifest(path)
-    found = "a file that is no CSV" if path.is_file() else "nothing"
-    raise InputError(f"{path}: found {found}, expected a folder of images, a manifest CSV, or 'phantom'")
+    there = "a file that is no CSV" if path.is_file() else "nothing"
+    raise InputError(f"{path}: found {there}, expected a folder of images, a manifest CSV, or 'phantom'")
 
 
 def _phantom(index: int, seed: int, size: tuple[int, int], lesions: int) -> Image:

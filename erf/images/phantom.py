@@ -149,16 +149,14 @@ def _point_inside(rng: np.random.Generator, depth: Plane, size: tuple[int, int])
     return round(rows[pick] * size[0] / depth.shape[0]), round(columns[pick] * size[1] / depth.shape[1])
 
 
-def _draw_finding(
-    rng: np.random.Generator, center: tuple[int, int], size: tuple[int, int]
-) -> tuple[Lesion, Plane]:
+def _draw_finding(rng: np.random.Generator, center: tuple[int, int], size: tuple[int, int]) -> tuple[Lesion, Plane]:
     """A mass or a cluster of calcifications, and the signal that it adds inside its box."""
     calcified = bool(rng.integers(2))
     half = max(4, round(size[0] * rng.uniform(0.008, 0.024)))
     top, left = max(0, center[0] - half), max(0, center[1] - half)
     bottom, right = min(size[0], center[0] + half), min(size[1], center[1] + half)
-    y = (np.arange(top, bottom, dtype=np.float32)[:, None] - center[0]) / half
-    x = (np.arange(left, right, dtype=np.float32)[None, :] - center[1]) / half
+    y = (np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(center[0])) / np.float32(half)
+    x = (np.arange(left, right, dtype=np.float32)[None, :] - np.float32(center[1])) / np.float32(half)
     added = _calcifications(rng, y, x, half) if calcified else _mass(rng, y, x)
     return Lesion("calcifications" if calcified else "mass", (top, left, bottom, right)), added
 

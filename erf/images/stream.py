@@ -1,7 +1,7 @@
 """Samples one after the other, decoded ahead of the model."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class ImageSet:
         except MemoryError:
             return Failure(image, f"{image.path}: too large for the memory at hand")
 
-    def stream(self, images: Sequence[Image], workers: int = 1) -> Iterator[Sample | Failure]:
+    def stream(self, images: Sequence[Image], workers: int = 1) -> Generator[Sample | Failure, None, None]:
         """Samples in the order of `images`; `workers` threads keep as many decoded ahead."""
         if workers < 1:
             yield from map(self.sample, images)

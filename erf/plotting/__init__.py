@@ -26,8 +26,8 @@ def plot(
     """Draw ERFs: per subset each map, and the curves across rows and columns with their square roots.
 
     The suffix of `path` decides: PNG, SVG and PDF are pictures, HTML is an interactive page in one file. Several ERFs
-    of one input size are laid over each other. `scale` is that of the maps' colours: 'log', 'sqrt' or 'linear'. Raises `InputError` for what cannot be drawn together and `OutputError`
-    for a path that cannot be written.
+    of one input size are laid over each other. `scale` is that of the maps' colours: 'log', 'sqrt' or 'linear'. Raises
+    `InputError` for what cannot be drawn together and `OutputError` for a path that cannot be written.
     """
     comparison = compare([erfs] if isinstance(erfs, ERF) else erfs, labels, definition, subsets, scale)
     path = Path(path)
@@ -40,7 +40,9 @@ def plot(
         _draw(comparison, part)
         part.replace(path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error}); choose a folder that exists") from error
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror or error}); choose a folder that exists"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     return path

@@ -72,7 +72,8 @@ p {{ max-width: 60rem; line-height: 1.5; }}
 <body>
 <h1>Effective receptive field of {title}</h1>
 <p>{caption}</p>
-<p>Colours of the maps: {scale}; the values are shown on hover. Dashed lines bound a finite theoretical receptive field; the cross and the dotted line mark the centre of the unit.</p>
+<p>Colours of the maps: {scale}; the values are shown on hover. Dashed lines bound a finite theoretical receptive
+field; the cross and the dotted line mark the centre of the unit.</p>
 <div class="plot">{plot}</div>
 </body>
 </html>
@@ -118,9 +119,7 @@ def _add_map(figure: go.Figure, comparison: Comparison, index: int, subset: str,
     if box is not None:
         edges = {"x0": box[2], "x1": box[3], "y0": box[0], "y1": box[1]}
         line = {"color": color, "dash": "dash", "width": 1}
-        figure.add_shape(
-            type="rect", **edges, line=line, fillcolor="rgba(0,0,0,0)", opacity=1, row=row, col=index + 1
-        )
+        figure.add_shape(type="rect", **edges, line=line, fillcolor="rgba(0,0,0,0)", opacity=1, row=row, col=index + 1)
     y, x = erf.provenance.unit_center
     figure.add_annotation(
         x=x, y=y, text="+", showarrow=False, font={"color": color, "size": 16}, row=row, col=index + 1
@@ -136,7 +135,12 @@ def _add_curve(
     positions, means = smooth(pixels, comparison.stretch)
     common = {"mode": "lines", "legendgroup": str(index), "name": _escape(comparison.labels[index])}
     pale = go.Scatter(
-        y=_compact(pixels), line={"color": color, "width": 0.5}, opacity=0.3, hoverinfo="skip", showlegend=False, **common
+        y=_compact(pixels),
+        line={"color": color, "width": 0.5},
+        opacity=0.3,
+        hoverinfo="skip",
+        showlegend=False,
+        **common,
     )
     solid = go.Scatter(
         x=_compact(positions),

@@ -144,7 +144,7 @@ def _share(curve: Curve) -> NDArray[np.float64]:
 
 def square_root(values: NDArray[np.floating]) -> NDArray[np.floating]:
     """Square root of the magnitude, with the sign kept."""
-    return np.sign(values) * np.sqrt(np.abs(values))
+    return np.asarray(np.sign(values) * np.sqrt(np.abs(values)))
 
 
 def stretch_length(length: int) -> int:

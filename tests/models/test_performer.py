@@ -54,9 +54,11 @@ def test_projection_has_rows_of_one_norm(channels: int, features: int) -> None:
 def test_equal_to_the_library_with_the_same_parts(attention: PerformerAttention) -> None:
     from performer_pytorch import SelfAttention  # warns when it is imported before our module has
 
-    library = SelfAttention(
-        64, heads=8, dim_head=8, generalized_attention=True, qkv_bias=True, attn_out_bias=True
-    ).double().eval()
+    library = (
+        SelfAttention(64, heads=8, dim_head=8, generalized_attention=True, qkv_bias=True, attn_out_bias=True)
+        .double()
+        .eval()
+    )
     library.load_state_dict(attention.state_dict())
     x = torch.randn(1, 64, 4, 4, dtype=torch.float64)
     expected = library(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(1, 64, 4, 4)

@@ -13,25 +13,31 @@ from erf.models import WeightsError, create_model, list_models
 
 def to_hct_repository(state: dict[str, Tensor], conv_stages: int) -> dict[str, Tensor]:
     """Our keys in the naming of whiterabbit-ai/hct, written down from its published key list."""
-    renamed = {}
-    for key, value in state.items():
-        part = key.split(".")
-        if part[0].startswith("stage"):
-            number = int(part[0][5:]) - 1
-            kind, number = ("conv", number) if number < conv_stages else ("ac", number - conv_stages)
-            tail = ".".join(part[2:]).replace("shortcut.", "downsample.0.").replace("attention.", "performer_attention.", 1)
-            key = f"{kind}_stages.layer_list.{number}.{part[1]}.{tail}"
-        key = key.replace("stem.", "conv_stages.first_conv.").replace("final.norm.", "final_bn.")
-        renamed[key.replace("performer_attention.fast_performer_", "performer_attention.fast_")] = value
-    return renamed
+    return {_in_hct_repository(key, conv_stages): value for key, value in state.items()}
+
+
+def _in_hct_repository(key: str, conv_stages: int) -> str:
+    head, block, *tail = key.split(".")
+    if not head.startswith("stage"):
+        return key.replace("stem.", "conv_stages.first_conv.").replace("final.norm.", "final_bn.")
+    number = int(head.removeprefix("stage")) - 1
+    kind, number = ("conv", number) if number < conv_stages else ("ac", number - conv_stages)
+    names = {"shortcut": ["downsample", "0"], "attention": ["performer_attention"]}
+    tail = names.get(tail[0], [tail[0]]) + tail[1:]
+    return f"{kind}_stages.layer_list.{number}.{block}.{'.'.join(tail)}"
 
 
 def to_gmic_repository(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our keys in the naming of nyukat/GMIC, with a few of the other networks of that checkpoint."""
+    names = {
+        "conv_stages.": "ds_net.",
+        "final_bn.": "ds_net.final_bn.",
+        "saliency.": "left_postprocess_net.gn_conv_last.",
+    }
     renamed = {}
     for key, value in to_hct_repository(state, 5).items():
-        key = key.replace("conv_stages.", "ds_net.").replace("final_bn.", "ds_net.final_bn.")
-        renamed[key.replace("saliency.", "left_postprocess_net.gn_conv_last.")] = value
+        ours, theirs = next(pair for pair in names.items() if key.startswith(pair[0]))
+        renamed[theirs + key.removeprefix(ours)] = value
     others = ("dn_resnet.conv1.weight", "mil_attn_V.weight", "classifier_linear.weight", "fusion_dnn.weight")
     return renamed | {name: torch.zeros(2) for name in others}
 
