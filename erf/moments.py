@@ -7,7 +7,7 @@ bands of rows that stay in the cache, so that no full-size temporary is made.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import IO
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from erf.definitions import DEFINITIONS
+from erf.errors import OutputError
 from erf.result import Footprint
 
 SMALL_SIDE = 128
@@ -115,6 +116,14 @@ class ShelvedMoments:
         self.count = running.count
         self._file: IO[bytes] = TemporaryFile(dir=folder)  # noqa: SIM115 (closed by close)
         self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
+        try:
+            self._set_down(running)
+        except OSError as error:
+            self.close()
+            place = folder or gettempdir()
+            raise OutputError(f"sums cannot be set aside in {place} ({error}); free some space there") from error
+
+    def _set_down(self, running: RunningMoments) -> None:
         for definition in running.definitions:
             moments = running.moments(definition)
             self._places[definition] = (self._file.tell(), moments.mean.shape)

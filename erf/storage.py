@@ -7,7 +7,7 @@ of hundreds of megabytes costs nothing.
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from erf.disk import PatientFile
 from erf.errors import FormatError, OutputError
 from erf.result import ERF, Footprint, ImageRecord, Provenance, Statistics, blank_footprint
 
@@ -44,18 +45,20 @@ class FileSink:
             raise OutputError(f"{self.path} exists; choose another name or ask for --overwrite")
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         try:
-            self._file = h5py.File(self._part, "w")
+            self._disk = PatientFile(self._part)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else error
             raise OutputError(f"{self.path} cannot be written ({reason}); choose a folder that exists") from error
+        self._file = h5py.File(self._disk, "w")
         self._records: list[ImageRecord] = []
 
     def __enter__(self) -> "FileSink":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._file:
+        with suppress(Exception):  # a file that could not be written has nothing more to say
             self._file.close()
+        self._disk.close()
         self._part.unlink(missing_ok=True)
 
     def begin(self, provenance: Provenance) -> None:
@@ -88,13 +91,18 @@ class FileSink:
 
     def add_image(self, record: ImageRecord, footprints: Mapping[str, Footprint]) -> None:
         self._records.append(record)
-        for definition in self._provenance.definitions:
-            footprint = footprints.get(definition, self._blank)
-            for name, dataset in self._file["images"][definition].items():
-                dataset.resize(len(self._records), axis=0)
-                dataset[-1] = getattr(footprint, name)
+        with self._writing():
+            for definition in self._provenance.definitions:
+                footprint = footprints.get(definition, self._blank)
+                for name, dataset in self._file["images"][definition].items():
+                    dataset.resize(len(self._records), axis=0)
+                    dataset[-1] = getattr(footprint, name)
 
     def add_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
+        with self._writing():
+            self._write_statistics(subset, definition, statistics)
+
+    def _write_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
         group = self._file.require_group(f"subsets/{_to_name(subset)}/{definition}")
         group.parent.attrs["subset"] = subset
         for counted in (group, group.parent):
@@ -107,13 +115,26 @@ class FileSink:
         _attach(group.create_dataset("across_columns", data=statistics.across_columns), self._file, "y")
 
     def result(self) -> ERF:
-        self._write_records()
-        try:
+        with self._writing():
+            self._write_records()
             self._file.close()
-            _replace(self._part, self.path)
-        except OSError as error:
-            raise OutputError(f"{self.path} cannot be written ({error}); is the disk full?") from error
+        with self._writing():
+            os.fsync(self._disk.fileno())
+            _rename(self._part, self.path)
         return load(self.path)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raises what went wrong on disk."""
+        failed: Exception | None = None
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            failed = error
+        failed = self._disk.error or failed
+        if failed is not None:
+            reason = os.strerror(failed.errno) if isinstance(failed, OSError) and failed.errno else str(failed)
+            raise OutputError(f"{self.path} cannot be written ({reason}); is the disk full?") from failed
 
     def _write_records(self) -> None:
         images = self._file["images"]
@@ -139,10 +160,8 @@ def _attach(dataset: h5py.Dataset, group: h5py.Group, *scales: str) -> None:
         dimension.attach_scale(group[name])
 
 
-def _replace(part: Path, path: Path) -> None:
+def _rename(part: Path, path: Path) -> None:
     """Give a complete file its name, so that a crash leaves the old file or the new one."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
     os.replace(part, path)
     if os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)

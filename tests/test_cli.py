@@ -1,6 +1,7 @@
 """The command line as a user meets it: what is printed, what is written, which exit code."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -242,6 +243,21 @@ def test_a_run_that_cannot_fit_is_refused_at_once() -> None:
     assert "a run at 90000x90000 needs at least 2" in complaint(
         "compute", "-m", "gmic", "-n", 1, "--size", "90000x90000"
     )
+    assert os.listdir() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of file sizes are Linux's")
+@pytest.mark.parametrize("kilobytes", [20, 300, 2000])
+def test_a_full_disk_ends_with_one_line_and_leaves_nothing(kilobytes: int) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, kilobytes * 1024))
+
+    words = ["-m", "erf", "compute", "-m", "hct", "-n", "6", "--size", "512x384", "--definitions", "all"]
+    result = python(*words, preexec_fn=limit)
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.strip().splitlines() if line.startswith("erf: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in result.stderr
     assert os.listdir() == []
 
 

@@ -133,6 +133,22 @@ def test_an_error_on_the_way_leaves_the_old_file(small_erf: ERF, tmp_path: Path)
     assert os.listdir(tmp_path) == ["a.h5"]
 
 
+def test_the_new_file_takes_its_name_in_one_step(
+    small_erf: ERF, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.h5"
+    path.write_text("precious")
+
+    def fail(*paths: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("erf.storage.os.replace", fail)
+    with pytest.raises(erf.OutputError, match=r"a.h5 cannot be written \(No space left on device\); is the disk full"):
+        erf.save(small_erf, path, overwrite=True)
+    assert path.read_text() == "precious"
+    assert os.listdir(tmp_path) == ["a.h5"]
+
+
 KILLED = """
 import sys, time, erf
 from tests.conftest import small_network
