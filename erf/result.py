@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -53,6 +54,11 @@ class Provenance(Origin):
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
     """ISO 8601, UTC."""
+
+    @property
+    def weights_words(self) -> str:
+        """Whether the network was trained, for captions."""
+        return f"weights {Path(self.weights).name}" if self.weights else f"untrained, seed {self.seed}"
 
     def field_box(self) -> tuple[float, float, float, float] | None:
         """(top, bottom, left, right) edges of the theoretical receptive field in pixels, None where it is infinite."""

@@ -25,15 +25,16 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], left: int
 
 def print_subsets(erf: ERF, definition: str) -> None:
     """Per subset: how many images, where the centroid is, how far from the unit's centre."""
-    y0, x0 = erf.provenance.unit_center
+    origin = erf.provenance
+    y0, x0 = origin.unit_center
     rows = []
     for subset in erf.subsets:
         statistics = erf.statistics(subset, definition)
         y, x = statistics.centroid()
         rows.append([subset, str(statistics.count), _px(x), _px(y), _px(x - x0, "+"), _px(y - y0, "+")])
     print_table(
-        f"{erf.provenance.model}, layer {erf.provenance.layer}: centroid of the ERF ({definition}), "
-        f"unit's centre at x {x0:g}, y {y0:g} px",
+        f"{origin.model} ({origin.weights_words}), layer {origin.layer}, definition {definition}\n"
+        f"centroid of the ERF; the unit's centre is at x {x0:g}, y {y0:g} px",
         ["subset", "images", "x [px]", "y [px]", "shift in x [px]", "shift in y [px]"],
         rows,
     )

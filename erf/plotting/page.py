@@ -87,7 +87,10 @@ def _escape(text: str) -> str:
 def _titles(comparison: Comparison, subset: str) -> list[str]:
     counts = dict.fromkeys(str(erf.count(subset)) for erf in comparison.erfs)
     title = f"{subset}, N = {' / '.join(counts)}"
-    maps = [f"{label}: {title}" for label in comparison.labels]
+    maps = [
+        f"{label}: {subset}, N = {erf.count(subset)}"
+        for label, erf in zip(comparison.labels, comparison.erfs, strict=True)
+    ]
     return [*maps, f"Sum across rows: {title}", f"Sum across columns: {title}"]
 
 

@@ -197,10 +197,9 @@ def caption(comparison: Comparison) -> str:
     ]
     for label, erf in zip(comparison.labels, comparison.erfs, strict=True):
         origin = erf.provenance
-        weights = "trained weights" if origin.weights else f"untrained, seed {origin.seed}"
         lines.append(
-            f"{label} ({weights}): layer {origin.layer}, unit {origin.unit[0]},{origin.unit[1]} centred at "
-            f"y {origin.unit_center[0]:g}, x {origin.unit_center[1]:g} px; "
+            f"{label} ({origin.weights_words}): layer {origin.layer}, unit {origin.unit[0]},{origin.unit[1]} "
+            f"centred at y {origin.unit_center[0]:g}, x {origin.unit_center[1]:g} px; "
             f"theoretical receptive field {field_words(erf)}."
         )
     return "\n".join(lines)
