@@ -1,6 +1,6 @@
 """The run: images in, statistics of unit gradients out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,6 +9,8 @@ from importlib import metadata
 from itertools import groupby, islice, product
 from pathlib import Path
 from platform import python_version
+from shutil import disk_usage
+from tempfile import gettempdir
 
 import numpy as np
 import torch
@@ -16,16 +18,13 @@ from torch import Tensor, nn
 
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from erf.devices import available_memory, deterministic_algorithms, memory_errors, pick_device
-from erf.errors import ImageError, InputError, InsufficientMemoryError
+from erf.errors import ImageError, InputError, InsufficientMemoryError, OutputError
 from erf.gradients import frozen, unit_gradient
-from erf.images import Failure, Image, ImageSet, Sample
+from erf.images import Failure, Image, ImageSet, Progress, Sample
 from erf.layers import resolve_unit
 from erf.moments import Moments, RunningMoments, ShelvedMoments, small_block
 from erf.result import ERF, Footprint, ImageRecord, MemorySink, Origin, Provenance, Sink, Statistics
 from erf.tracing import Trace, trace
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage ('images', then 'maps'), how many of them are done, and how many there are."""
 
 _Outcome = tuple[ImageRecord, dict[str, Footprint]]
 
@@ -73,7 +72,7 @@ def compute(
         origin: what only the caller knows, for the record.
         sink: where the run is put, such as a `FileSink`; by default it is collected in memory.
         scratch: folder for sums that are set aside, by default the system's.
-        progress: called after each image and each map.
+        progress: called with a stage (`images`, then `maps`), how many of them are done, and how many there are.
 
     Raises:
         LayerError: the layer or unit does not exist, or yields no map.
@@ -92,8 +91,9 @@ def compute(
         # Autograd keeps between half and all of the maps on the way.
         _check_memory(needed + batch_size * traced.activation_bytes // 2, images.framing.size, chosen)
         provenance = _provenance(origin, images, layer, position, traced, definitions, chosen, deterministic)
-        sink.begin(provenance)
         run = _Run(model, provenance, sink, tuple(subset_by), chosen, batch_size, strict, scratch)
+        _check_scratch(len({run.subsets(image) for image in images.images}), provenance, scratch)
+        sink.begin(provenance)
         with closing(run):
             with frozen(model, _layout(chosen)), deterministic_algorithms(deterministic):
                 run.visit(images, _workers(workers, chosen), progress)
@@ -279,6 +279,18 @@ def _check_memory(needed: int, size: tuple[int, int], device: torch.device) -> N
         raise InsufficientMemoryError(
             f"a run at {size[0]}x{size[1]} needs at least {needed / 1e9:.1f} GB on {device.type}, "
             f"{available / 1e9:.1f} GB are free; {_REMEDY}"
+        )
+
+
+def _check_scratch(cells: int, provenance: Provenance, folder: Path | None) -> None:
+    """Refuse more cells than the disk has room for: each sets down two float64 sums per definition."""
+    place = folder or Path(gettempdir())
+    pixels = provenance.input_shape[1] * provenance.input_shape[2]
+    needed, free = cells * 2 * 8 * len(provenance.definitions) * pixels, disk_usage(place).free
+    if needed > free:
+        raise OutputError(
+            f"{cells} groups of images set {needed / 1e9:.1f} GB of sums aside, {free / 1e9:.1f} GB are free in "
+            f"{place}; use subsets with fewer values, or fewer --definitions"
         )
 
 

@@ -114,13 +114,12 @@ class ShelvedMoments:
 
     def __init__(self, running: RunningMoments, folder: Path | None = None) -> None:
         self.count = running.count
-        self._file: IO[bytes] = TemporaryFile(dir=folder)  # noqa: SIM115 (closed by close)
         self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
+        place = folder or Path(gettempdir())
         try:
+            self._file: IO[bytes] = TemporaryFile(dir=place)  # noqa: SIM115 (closed by close)
             self._set_down(running)
         except OSError as error:
-            self.close()
-            place = folder or gettempdir()
             raise OutputError(f"sums cannot be set aside in {place} ({error}); free some space there") from error
 
     def _set_down(self, running: RunningMoments) -> None:

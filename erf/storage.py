@@ -120,6 +120,7 @@ class FileSink:
             self._file.close()
         with self._writing():
             os.fsync(self._disk.fileno())
+            self._disk.close()
             _rename(self._part, self.path)
         return load(self.path)
 

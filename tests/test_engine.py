@@ -1,5 +1,6 @@
 """A whole run against a slow, obvious loop over images."""
 
+from collections import namedtuple
 from collections.abc import Sequence
 
 import numpy as np
@@ -189,6 +190,12 @@ def test_a_gradient_that_is_zero_is_told(arrays: list[np.ndarray]) -> None:
 def test_options_that_cannot_be_used(arrays: list[np.ndarray], options: dict[str, object], message: str) -> None:
     with pytest.raises(erf.ErfError, match=message):
         run(arrays, **options)
+
+
+def test_more_groups_than_the_disk_holds_are_refused(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("erf.engine.disk_usage", lambda folder: namedtuple("Usage", "free")(1000))
+    with pytest.raises(erf.OutputError, match=r"3 groups of images set 0.0 GB of sums aside, 0.0 GB are free in"):
+        run(arrays)
 
 
 def test_too_little_memory_is_told_before_the_run(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:

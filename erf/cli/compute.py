@@ -126,7 +126,6 @@ def compute(
             fail(f"{drawing} exists; choose another --output, or ask for --overwrite or --no-picture")
         with FileSink(output, overwrite=overwrite) as sink:
             network, card, sha256 = _build(model, weights, seed)
-            image_set = _choose(card, images, n, seed, size, normalise, resample, lesions)
             from erf.devices import reuse_freed_memory
             from erf.engine import compute as run
             from erf.result import Origin
@@ -141,6 +140,7 @@ def compute(
             )
             reuse_freed_memory()
             with ProgressReport(model) as progress:
+                image_set = _choose(card, images, n, seed, size, normalise, resample, lesions, progress)
                 erf = run(
                     network,
                     image_set,
@@ -178,7 +178,15 @@ def _build(name: str, weights: Path | None, seed: int) -> "tuple[nn.Module, Mode
 
 
 def _choose(
-    card: "ModelCard", source: str, n: int, seed: int, size: str, normalise: str, resample: bool, lesions: int
+    card: "ModelCard",
+    source: str,
+    n: int,
+    seed: int,
+    size: str,
+    normalise: str,
+    resample: bool,
+    lesions: int,
+    progress: ProgressReport,
 ) -> "ImageSet":
     from erf.images import load_images
 
@@ -191,6 +199,7 @@ def _choose(
         normalisation=normalise or card.normalisation,
         resample=resample,
         lesions=lesions,
+        progress=progress,
     )
     if len(chosen) < n:
         warn(f"{source} has {len(chosen)} images, {n} were asked for; all of them are used")

@@ -16,6 +16,8 @@ BAD_INPUT = 2
 SOME_SKIPPED = 3
 INTERRUPTED = 130
 
+_STAGES = {"sides": "images looked at for their side", "images": "images", "maps": "maps written"}
+
 _QUIET_SECONDS = 5.0
 """Where there is no terminal, a line of progress is printed this often."""
 
@@ -96,7 +98,7 @@ class ProgressReport:
         if stage != self._stage:
             self._started, self._stage = (now if self._stage else self._started), stage
         pace = (now - self._started) / done
-        words = f"{self._label}: {'writing ' if stage == 'maps' else ''}{stage}"
+        words = f"{self._label}: {_STAGES[stage]}"
         rate = f"{pace:.2f} s each" if pace >= 0.1 else f"{1 / max(pace, 1e-9):.0f} per s"
         if self._task is not None:
             self._bar.update(self._task, description=words, completed=done, total=total, rate=rate)

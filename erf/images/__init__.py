@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erf.errors import ImageError, InputError
-from erf.images.draw import draw
+from erf.images.draw import Progress, draw
 from erf.images.frame import NORMALISATIONS, Framing
 from erf.images.image import Decoded, Failure, Image, Sample
 from erf.images.laterality import laterality_from_name, laterality_from_tissue
@@ -26,6 +26,7 @@ __all__ = [
     "Image",
     "ImageSet",
     "Phantom",
+    "Progress",
     "Sample",
     "draw",
     "draw_phantom",
@@ -49,16 +50,20 @@ def load_images(
     normalisation: str = "standardise",
     resample: bool = False,
     lesions: int = 0,
+    progress: Progress | None = None,
 ) -> ImageSet:
     """Choose n images from a folder, a manifest CSV or the phantom generator, for a frame of (height, width) `size`.
 
     Nothing is decoded before it is needed. The draw is balanced over lateralities and depends on `seed` alone;
-    `lesions` is the number of findings in each phantom. Raises `InputError` for a source that cannot be used.
+    `lesions` is the number of findings in each phantom; `progress` is called where images have to be decoded to see
+    on which side the breast is. Raises `InputError` for a source that cannot be used.
     """
     if n < 1:
         raise InputError(f"n={n} images asked for; expected at least 1")
     framing = Framing(size, channels, normalisation, resample)
-    images = list_phantoms(n, seed, size, lesions) if source == PHANTOM else draw(list_images(source), n, seed)
+    images = (
+        list_phantoms(n, seed, size, lesions) if source == PHANTOM else draw(list_images(source), n, seed, progress)
+    )
     return ImageSet(tuple(images), framing)
 
 

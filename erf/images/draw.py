@@ -1,7 +1,7 @@
 """Which images a run uses: a seeded random draw, balanced over lateralities."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -15,7 +15,11 @@ _CANDIDATES = 2
 """Images of unknown side that are decoded to find it, per image that is wanted."""
 
 
-def draw(images: Sequence[Image], n: int, seed: int = 0) -> list[Image]:
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a stage, how many of its items are done, and how many there are."""
+
+
+def draw(images: Sequence[Image], n: int, seed: int = 0, progress: Progress | None = None) -> list[Image]:
     """Draw n images at random, as evenly over left, right and unknown as there are enough; all if there are fewer.
 
     Images whose side neither the manifest nor tags nor names tell are decoded, to see where the tissue lies.
@@ -26,8 +30,12 @@ def draw(images: Sequence[Image], n: int, seed: int = 0) -> list[Image]:
     unknown = [image for image in shuffled if not image.laterality][: _CANDIDATES * n]
     with ThreadPoolExecutor() as pool:
         groups: dict[str, list[Image]] = defaultdict(list)
-        for image in known + list(pool.map(_look, unknown)):
+        for image in known:
             groups[image.laterality].append(image)
+        for done, image in enumerate(pool.map(_look, unknown), start=1):
+            groups[image.laterality].append(image)
+            if progress:
+                progress("sides", done, len(unknown))
     shares = _share({side: len(group) for side, group in groups.items()}, n)
     return [image for side in sorted(groups) for image in groups[side][: shares[side]]]
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from captum.attr import NeuronGradient
 
 import erf
 from erf.gradients import frozen, unit_gradient
@@ -79,6 +80,20 @@ def test_gradient_agrees_with_finite_differences(name: str) -> None:
         difference = float((ahead - behind) / (2 * step))
         # Central differences in float64: about 1e-16 * |f| / step, with |f| up to 1e4 here.
         assert abs(difference - float((gradient * shift).sum() / step)) < 1e-6 * max(1.0, float(gradient.abs().max()))
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_gradient_equals_plain_autograd_and_captum(name: str) -> None:
+    model = create_model(name).double()
+    inputs = torch.randn(2, 1, *SMALL, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y, x = center_unit(trace(model, "final", (1, *SMALL)).feature_shape[1:])
+    with frozen(model, torch.channels_last):
+        ours = unit_gradient(model, inputs, "final", (y, x))
+    inputs.requires_grad_()
+    (plain,) = torch.autograd.grad(model.features(inputs)[:, :, y, x].sum(), inputs)
+    captum = NeuronGradient(model, model.final).attribute(inputs, neuron_selector=lambda out: out[:, :, y, x].sum(1))
+    for expected in (plain, captum):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12 * float(plain.detach().abs().max()))
 
 
 @pytest.mark.parametrize("name", list_models())
