@@ -240,6 +240,7 @@ def _provenance(
         feature_shape=traced.feature_shape,
         field_size=traced.field.size,
         field_stride=traced.field.stride,
+        field_kind=traced.field.kind,
         definitions=tuple(definitions),
         normalisation=images.framing.normalisation,
         resample=images.framing.resample,

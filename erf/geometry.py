@@ -66,6 +66,15 @@ class ReceptiveField:
     x: AxisField = AxisField()
     unbounded_by: tuple[str, ...] = ()
     """Operators because of which the field is infinite; each is global, or not known to be local."""
+    data_dependent: bool = False
+    """Whether the input decides where a unit looks, as with deformable convolution; then the field has no bound."""
+
+    @property
+    def kind(self) -> str:
+        """'finite', 'data-dependent' (unbounded, by moving taps alone) or 'infinite'."""
+        if self.infinite:
+            return "infinite"
+        return "data-dependent" if self.data_dependent else "finite"
 
     @property
     def infinite(self) -> bool:
@@ -74,7 +83,7 @@ class ReceptiveField:
     @property
     def size(self) -> tuple[float, float]:
         """(height, width) in pixels."""
-        return self.y.size, self.x.size
+        return (math.inf, math.inf) if self.data_dependent else (self.y.size, self.x.size)
 
     @property
     def stride(self) -> tuple[float, float]:
@@ -90,9 +99,12 @@ class ReceptiveField:
 
     def union(self, other: "ReceptiveField") -> "ReceptiveField":
         names = dict.fromkeys(self.unbounded_by + other.unbounded_by)
-        return ReceptiveField(self.y.union(other.y), self.x.union(other.x), tuple(names))
+        moving = self.data_dependent or other.data_dependent
+        return ReceptiveField(self.y.union(other.y), self.x.union(other.x), tuple(names), moving)
 
     def unbounded(self, operator: str) -> "ReceptiveField":
         """The same field after an operator that may see everything."""
         names = dict.fromkeys((*self.unbounded_by, operator))
-        return ReceptiveField(replace(self.y, infinite=True), replace(self.x, infinite=True), tuple(names))
+        return replace(
+            self, y=replace(self.y, infinite=True), x=replace(self.x, infinite=True), unbounded_by=tuple(names)
+        )

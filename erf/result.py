@@ -44,6 +44,8 @@ class Provenance(Origin):
     field_size: tuple[float, float]
     """(height, width) of the theoretical receptive field, in pixels; infinite where an operator is global."""
     field_stride: tuple[float, float]
+    field_kind: str = "finite"
+    """'finite', 'infinite', or 'data-dependent' where moving taps leave no bound."""
     definitions: tuple[str, ...]
     normalisation: str
     resample: bool = False

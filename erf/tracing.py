@@ -6,8 +6,9 @@ to be local (windows, pointwise, channel-wise) or is taken to reach everywhere: 
 too large, never too small.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -113,9 +114,10 @@ def _step(func: Any, args: Any, inputs: list[_Seen], output: Tensor) -> _Seen:
     if base in _MOVES:
         return inputs[0]
     grid = tuple(output.shape[-2:])
-    if base == "convolution" and len(inputs) == 1 and args[0].ndim == 4 and not args[6]:
+    over_map = isinstance(args[0], Tensor) and args[0].ndim == 4 and tuple(args[0].shape[-2:]) == inputs[0].grid
+    if base == "convolution" and len(inputs) == 1 and over_map and not args[6]:
         return _Seen(_slide(inputs[0].field, args[1].shape[2:], *args[3:6]), grid)
-    if base in _POOLS:
+    if base in _POOLS and over_map:
         kernel, stride, padding, dilation = _pool_arguments(base, args)
         return _Seen(_slide(inputs[0].field, kernel, stride, padding, dilation), grid)
     if torch.Tag.pointwise in func.tags or base in _CHANNELWISE or (base == "cat" and _concatenates_channels(args)):
@@ -138,7 +140,7 @@ def _join(name: str, inputs: list[_Seen]) -> _Seen:
 
 def _slide(field: ReceptiveField, kernel: Any, stride: Any, padding: Any, dilation: Any) -> ReceptiveField:
     (ky, kx), (sy, sx), (py, px), (dy, dx) = (_pair(value) for value in (kernel, stride, padding, dilation))
-    return ReceptiveField(field.y.window(ky, sy, py, dy), field.x.window(kx, sx, px, dx), field.unbounded_by)
+    return replace(field, y=field.y.window(ky, sy, py, dy), x=field.x.window(kx, sx, px, dx))
 
 
 def _pool_arguments(name: str, args: Any) -> tuple[Any, Any, Any, Any]:
@@ -158,6 +160,28 @@ def _concatenates_channels(args: Any) -> bool:
     return args[0][0].ndim == 4 and dimension in (1, -3)
 
 
+@contextmanager
+def _moving_windows(model: nn.Module) -> Iterator[None]:
+    """Modules that have a `sliding_window` (kernel, stride, padding, dilation) move its taps as the input tells them.
+
+    Their own operators hide the window, so what such a module returns is noted when it is done.
+    """
+
+    def note(module: Any, args: Any, output: Tensor) -> None:
+        seen = _seen(args[0])
+        if seen is not None:
+            field = _slide(seen.field, *module.sliding_window)
+            _note(output, _Seen(replace(field, data_dependent=True), tuple(output.shape[-2:])))
+
+    moving = [module for module in model.modules() if hasattr(module, "sliding_window")]
+    handles = [module.register_forward_hook(note) for module in moving]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def trace(model: nn.Module, layer: str, input_shape: tuple[int, int, int]) -> Trace:
     """Follow the receptive field of a layer for an input of shape (C, H, W), on the model's device.
 
@@ -166,7 +190,7 @@ def trace(model: nn.Module, layer: str, input_shape: tuple[int, int, int]) -> Tr
     parameter = next(model.parameters(), torch.empty(0))
     source = torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device)
     _note(source, _Seen(ReceptiveField(), input_shape[1:]))
-    with torch.no_grad(), frozen(model), _Follower() as follower:
+    with torch.no_grad(), frozen(model), _moving_windows(model), _Follower() as follower:
         try:
             output = forward_to(model, layer, source)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:

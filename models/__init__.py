@@ -3,7 +3,7 @@
 if __name__ != "erf.models":
     raise ImportError(f"the model package is imported as erf.models, not as {__name__}: write `import erf.models`")
 
-from . import gmic, hct  # registers them
+from . import def_gmic, gmic, hct  # registers them
 from .registry import ModelCard, ModelError, create_model, list_models, model_card
 from .weights import WeightsError, load_weights
 
@@ -12,6 +12,7 @@ __all__ = [
     "ModelError",
     "WeightsError",
     "create_model",
+    "def_gmic",
     "gmic",
     "hct",
     "list_models",

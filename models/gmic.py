@@ -11,27 +11,22 @@ the full GMIC are left out, and their keys in a checkpoint are passed over.
 
 import re
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from .layers.residual import CHANNELS, LAYERS, ResidualBlock, ResNet22, conv1x1, initialise
+from .layers.residual import CHANNELS, LAYERS, ResidualBlock, ResNet22, ResNet22Features, conv1x1, initialise
 from .registry import ModelCard, register
 
 _OTHER_NETWORKS = ("dn_resnet.", "mil_attn_", "classifier_linear.", "fusion_dnn.")
 
 
 class GMIC(ResNet22):
-    """Stride 2 in every stage, average pooling, linear classifier; (N, 1, H, W) -> logits (N, classes)."""
+    """Stride 2 in every stage; (N, 1, H, W) -> logits (N, classes)."""
 
     def __init__(self, in_channels: int = 1, classes: int = 2) -> None:
-        super().__init__(in_channels, strides=(2, 2, 2, 2, 2), blocks=(ResidualBlock,) * 5)
-        self.classifier = nn.Linear(CHANNELS[-1], classes)
-        initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).mean((2, 3)))
+        super().__init__(in_channels, classes, strides=(2, 2, 2, 2, 2), blocks=(ResidualBlock,) * 5)
 
 
-class GMICNYU(ResNet22):
+class GMICNYU(ResNet22Features):
     """Stride 1 in the first stage and a 1x1 convolution as head; (N, 1, H, W) -> saliency maps (N, classes, h, w)."""
 
     def __init__(self, in_channels: int = 1, classes: int = 2) -> None:

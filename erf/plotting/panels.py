@@ -178,7 +178,7 @@ def field_words(erf: ERF) -> str:
     """The theoretical receptive field in words."""
     height, width = erf.provenance.field_size
     if not math.isfinite(height * width):
-        return "the whole image"
+        return "data-dependent" if erf.provenance.field_kind == "data-dependent" else "the whole image"
     return f"{height:.0f} × {width:.0f} px"
 
 

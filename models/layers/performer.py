@@ -1,54 +1,85 @@
-"""Linear self-attention over the positions of a feature map, with ReLU random features.
+"""Linear self-attention over the positions of a feature map, by random features.
 
 Paper: Choromanski et al. Rethinking attention with Performers. ICLR 2021 (arXiv 2009.14794).
-Source: the parts of performer-pytorch (MIT), put together as in whiterabbit-ai/hct.
+Source: for ReLU features the parts of performer-pytorch (MIT), put together as in whiterabbit-ai/hct.
 
-Deviations from performer-pytorch's `SelfAttention`: biases on queries, keys and values, rows of the random projection
-scaled to exactly sqrt(d) instead of random norms, no redrawing. The projection is a buffer, so it is part of the state
+Deviations from performer-pytorch's `SelfAttention`: biases on queries, keys and values; rows of the random projection
+scaled to exactly sqrt(d) instead of random norms; no redrawing. The projection is a buffer, so it is part of the state
 dict; another projection is another network.
+
+Deviations of the softmax features from performer-pytorch, whose gradient is not the gradient of its forward pass
+(the maximum is detached while a constant is added after it), and whose constant of 1e-4 lets every position see every
+other a little, whatever they hold: the gradient is true, and the constant is 0 unless asked for. With `eps=1e-4` the
+forward pass is the library's.
 """
 
+import math
 import warnings
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
+
+from .attention import MapAttention
 
 with warnings.catch_warnings():
     # performer-pytorch 1.1.4 asks for distutils and an old autocast while it is imported; both still work.
     warnings.simplefilter("ignore", category=DeprecationWarning)
     warnings.simplefilter("ignore", category=FutureWarning)
     from performer_pytorch import FastAttention
+    from performer_pytorch.performer_pytorch import gaussian_orthogonal_random_matrix
 
 
-class PerformerAttention(nn.Module):
-    """Self-attention between all positions, in time linear in their number; keeps the shape (N, C, H, W)."""
+class PerformerAttention(MapAttention):
+    """Attention with ReLU random features, in time linear in the number of positions."""
 
     def __init__(self, channels: int, heads: int = 8, dropout: float = 0.1) -> None:
-        super().__init__()
-        self.heads = heads
-        self.to_q = nn.Linear(channels, channels)
-        self.to_k = nn.Linear(channels, channels)
-        self.to_v = nn.Linear(channels, channels)
+        super().__init__(channels, heads, dropout)
         self.fast_attention = FastAttention(
             channels // heads, ortho_scaling=1, generalized_attention=True, kernel_fn=nn.ReLU()
         )
-        self.to_out = nn.Linear(channels, channels)
-        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(2).transpose(1, 2)  # (N, H*W, C), row by row
-        with _without_autocast(x.device.type):
-            wide = tokens.float() if tokens.dtype in (torch.float16, torch.bfloat16) else tokens
-            q, k, v = (self._split(to(wide)) for to in (self.to_q, self.to_k, self.to_v))
-            merged = self.fast_attention(q, k, v).transpose(1, 2).flatten(2)  # (N, H*W, C)
-            out = self.dropout(self.to_out(merged))
-        return out.to(x.dtype).transpose(1, 2).unflatten(2, x.shape[2:])
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (N, heads, H*W, C/heads)
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, grid: torch.Size) -> Tensor:
+        return self.fast_attention(q, k, v)
 
 
-def _without_autocast(device: str) -> AbstractContextManager[object]:
-    """Half precision overflows in the normalisation by the sum over all keys."""
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+class SoftmaxFeatureAttention(MapAttention):
+    """Attention with positive random features of the softmax kernel, in time linear in the number of positions."""
+
+    def __init__(self, channels: int, heads: int = 8, dropout: float = 0.1, eps: float = 0.0) -> None:
+        super().__init__(channels, heads, dropout)
+        self.fast_attention = SoftmaxFeatures(channels // heads, eps)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, grid: torch.Size) -> Tensor:
+        features_q, features_k = self.fast_attention(q, k)
+        context = features_k.transpose(-2, -1) @ v
+        return (features_q @ context) / (features_q @ features_k.sum(-2).unsqueeze(-1))
+
+
+class SoftmaxFeatures(nn.Module):
+    """FAVOR+: random features whose products estimate exp(q·k / sqrt(d)), up to factors that cancel."""
+
+    def __init__(self, dimension: int, eps: float = 0.0) -> None:
+        super().__init__()
+        features = int(dimension * math.log(dimension))
+        self.eps = eps
+        self.register_buffer("projection_matrix", gaussian_orthogonal_random_matrix(features, dimension, scaling=1))
+
+    def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (..., L, m) of queries and keys (..., L, d).
+
+        Without `eps`, the largest exponent that any key has in a feature is handed over to the queries, and the largest
+        that each query then has is taken out. Both cancel in the attention, and the sum by which it divides is never
+        below 1. With `eps` the exponents of the library are used; their maxima do not cancel, so they stay part of
+        the graph, or the gradient would be that of another function.
+        """
+        projection, scale = self.projection_matrix.to(q.dtype), q.shape[-1] ** -0.25
+        raw_q, raw_k = (scale * u @ projection.T for u in (q, k))
+        half_q, half_k = ((scale * u).square().sum(-1, keepdim=True) / 2 for u in (q, k))
+        if self.eps == 0:
+            exponent_k = raw_k - half_k
+            top = exponent_k.amax(-2, keepdim=True)
+            exponent_q = raw_q + top
+            return (exponent_q - exponent_q.amax(-1, keepdim=True)).exp(), (exponent_k - top).exp()
+        exponent_q = raw_q - half_q - raw_q.amax(-1, keepdim=True)
+        exponent_k = raw_k - half_k - raw_k.amax((-2, -1), keepdim=True)
+        return exponent_q.exp() + self.eps, exponent_k.exp() + self.eps

@@ -27,12 +27,22 @@ def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """Norm, ReLU, 3x3 convolution, twice; (N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride)."""
+    """Norm, ReLU, 3x3 convolution, twice; (N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride).
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, project: bool) -> None:
+    `first` makes the first of the two convolutions from (in_channels, out_channels, stride).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        project: bool,
+        first: Callable[[int, int, int], nn.Module] = conv3x3,
+    ) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.conv1 = first(in_channels, out_channels, stride)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv3x3(out_channels, out_channels)
         self.shortcut = conv1x1(in_channels, out_channels, stride) if project else None
@@ -44,7 +54,7 @@ class ResidualBlock(nn.Module):
         return self.conv2(self.relu(self.bn2(self.conv1(active)))) + shortcut
 
 
-class ResNet22(nn.Module):
+class ResNet22Features(nn.Module):
     """Stem, five stages of two blocks, final norm and ReLU; a subclass adds the head.
 
     Maps (N, in_channels, H, W) to (N, 256, h, w) in `features`. The first block of every stage projects its shortcut,
@@ -83,6 +93,18 @@ class ResNet22(nn.Module):
         key = re.sub(r"^(?P<kind>conv|ac)_stages\.layer_list\.(?P<stage>\d)\.", stage, key)
         key = key.replace(".performer_attention.", ".attention.").replace(".downsample.0.", ".shortcut.")
         return re.sub(r"^final_bn\.", "final.norm.", key)
+
+
+class ResNet22(ResNet22Features):
+    """The features, average pooling, linear classifier; (N, in_channels, H, W) -> logits (N, classes)."""
+
+    def __init__(self, in_channels: int, classes: int, strides: Sequence[int], blocks: Sequence[Block]) -> None:
+        super().__init__(in_channels, strides, blocks)
+        self.classifier = nn.Linear(CHANNELS[-1], classes)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).mean((2, 3)))
 
 
 def initialise(model: nn.Module) -> None:

@@ -31,6 +31,8 @@ def test_parameters_and_tap_points(name: str) -> None:
         # Counts of the published configurations: 2.80 M and 1.73 M in Table 3 of the HCT paper (truncated there).
         ("gmic", 2_800_050),
         ("gmic-nyu", 2_800_048),
+        ("def-gmic", 2_893_434),
+        ("hct-nystrom", 1_736_338),
         ("hct", 1_737_010),
     ],
 )
