@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from erf.errors import ImageError
+from erf.images import codecs
 from erf.images.laterality import parse_laterality
 
 _VIEW_CODES = {"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO"}
 """SNOMED codes of the two screening views, in both code systems that DICOM has used."""
+
+
+codecs.register()
 
 
 @dataclass(frozen=True)
