@@ -84,7 +84,7 @@ class ProgressReport:
         )
         self._task = None if self._bar.disable else self._bar.add_task(label, total=None, rate="")
         self._stage = ""
-        self._started = self._last_line = time.monotonic()
+        self._started = self._previous = self._last_line = time.monotonic()
 
     def __enter__(self) -> "ProgressReport":
         self._bar.start()
@@ -96,7 +96,8 @@ class ProgressReport:
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
         if stage != self._stage:
-            self._started, self._stage = (now if self._stage else self._started), stage
+            self._started, self._stage = self._previous, stage
+        self._previous = now
         pace = (now - self._started) / done
         words = f"{self._label}: {_STAGES[stage]}"
         rate = f"{pace:.2f} s each" if pace >= 0.1 else f"{1 / max(pace, 1e-9):.0f} per s"
