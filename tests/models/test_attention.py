@@ -12,7 +12,6 @@ from erf.models.layers.attention import ExactAttention
 from erf.models.layers.nystrom import NystromAttention, pseudo_inverse
 from erf.models.layers.performer import SoftmaxFeatureAttention, SoftmaxFeatures
 
-
 KINDS = ATTENTIONS | {"performer-softmax with eps": partial(SoftmaxFeatureAttention, eps=1e-4)}
 
 
