@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
 
 Curve = NDArray[np.floating]
@@ -61,6 +62,11 @@ class Provenance(Origin):
     def weights_words(self) -> str:
         """Whether the network was trained, for captions."""
         return f"weights {Path(self.weights).name}" if self.weights else f"untrained, seed {self.seed}"
+
+    @property
+    def shown_definition(self) -> str:
+        """The definition that tables and pictures show unless another is asked for."""
+        return DEFAULT_DEFINITION if DEFAULT_DEFINITION in self.definitions else self.definitions[0]
 
     def field_box(self) -> tuple[float, float, float, float] | None:
         """(top, bottom, left, right) edges of the theoretical receptive field in pixels, None where it is infinite."""

@@ -210,8 +210,7 @@ def _report(erf: "ERF", output: Path, drawing: Path | None) -> None:
     from erf.cli.tables import print_subsets
     from erf.plotting import plot
 
-    definitions = erf.provenance.definitions
-    shown = DEFAULT_DEFINITION if DEFAULT_DEFINITION in definitions else definitions[0]
+    shown = erf.provenance.shown_definition
     print_subsets(erf, shown)
     written = [output]
     if drawing is not None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from erf.cli.console import reported_errors
-from erf.definitions import DEFAULT_DEFINITION
 
 if TYPE_CHECKING:
     from erf.result import ERF
@@ -29,8 +28,7 @@ def show(
             for item in fields(erf.provenance)
         ]
         print_table(str(file), ["attribute", "value"], rows, left=2)
-        definitions = erf.provenance.definitions
-        print_subsets(erf, DEFAULT_DEFINITION if DEFAULT_DEFINITION in definitions else definitions[0])
+        print_subsets(erf, erf.provenance.shown_definition)
         typer.echo(f"{len(erf.images)} images, {len(erf.failures)} of them skipped")
         if images or erf.failures:
             _list_images(erf, only_failures=not images)

@@ -19,6 +19,8 @@ from erf.errors import ImageError
 from erf.images import codecs
 from erf.images.laterality import parse_laterality
 
+DICOM_SUFFIXES = (".dcm", ".dicom")
+
 _VIEW_CODES = {"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO"}
 """SNOMED codes of the two screening views, in both code systems that DICOM has used."""
 
@@ -37,7 +39,9 @@ class Header:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do."""
+    """Whether a file is DICOM, by its suffix or, where it has none, by the way it begins."""
+    if path.suffix:
+        return path.suffix.lower() in DICOM_SUFFIXES
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"

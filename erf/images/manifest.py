@@ -92,7 +92,7 @@ def _from_row(manifest: Path, number: int, row: dict[str | None, str]) -> Image:
 
 def _from_file(file: Path, name: str, values: dict[str, str]) -> Image:
     """What is known about a file without decoding it: manifest first, then DICOM tags, then its name."""
-    header = read_header(file) if file.suffix.lower() in (".dcm", ".dicom") or is_dicom(file) else None
+    header = read_header(file) if is_dicom(file) else None
     further = {key: value for key, value in values.items() if key not in ("laterality", "view", "patient_id", "id")}
     sides = (parse_laterality(values.get("laterality", "")), header.laterality if header else "")
     views = (values.get("view", ""), header.view if header else "")

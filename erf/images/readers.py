@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from erf.errors import ImageError
-from erf.images.dicom import decode_dicom, is_dicom
+from erf.images.dicom import DICOM_SUFFIXES, decode_dicom, is_dicom
 from erf.images.image import Decoded
 
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -30,7 +30,7 @@ def read_image(path: Path) -> Decoded:
 def is_image(path: Path) -> bool:
     """Whether a file is one of the formats that can be read, by suffix or by DICOM's magic bytes."""
     suffix = path.suffix.lower()
-    return suffix in (*PICTURE_SUFFIXES, ".npy", ".dcm", ".dicom") or (suffix == "" and is_dicom(path))
+    return suffix in (*PICTURE_SUFFIXES, ".npy") or is_dicom(path)
 
 
 def _decode(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple[str, ...]]:
@@ -39,7 +39,7 @@ def _decode(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple[str,
         return _decode_picture(path, content), ()
     if suffix == ".npy":
         return _decode_array(path, content), ()
-    if suffix in (".dcm", ".dicom", ""):
+    if suffix in (*DICOM_SUFFIXES, ""):
         return decode_dicom(path, content)
     raise ImageError(f"{path}: suffix '{path.suffix}' not known; expected PNG, TIFF, JPEG, .npy or DICOM")
 
