@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ class Origin:
     """What only the caller knows about a run."""
 
     model: str = ""
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options with which the model was built, where they are not its defaults."""
     weights: str = ""
     """Path of the weights file, '' for weights drawn from the seed."""
     weights_sha256: str = ""
@@ -43,7 +45,9 @@ class Provenance(Origin):
     feature_shape: tuple[int, int, int]
     """(C, H, W) of the layer's map."""
     field_size: tuple[float, float]
-    """(height, width) of the theoretical receptive field, in pixels; infinite where an operator is global."""
+    """(height, width) of the unit's theoretical receptive field, in pixels; infinite where an operator is global."""
+    field_shift: tuple[float, float] = (0.0, 0.0)
+    """(y, x) from the unit's centre to the middle of that field; not 0 where neighbours share up-sampled units."""
     field_stride: tuple[float, float]
     field_kind: str = "finite"
     """'finite', 'infinite', or 'data-dependent' where moving taps leave no bound."""
@@ -61,7 +65,8 @@ class Provenance(Origin):
     @property
     def weights_words(self) -> str:
         """Whether the network was trained, for captions."""
-        return f"weights {Path(self.weights).name}" if self.weights else f"untrained, seed {self.seed}"
+        options = "".join(f", {name} {value}" for name, value in self.model_options.items())
+        return (f"weights {Path(self.weights).name}" if self.weights else f"untrained, seed {self.seed}") + options
 
     @property
     def shown_definition(self) -> str:
@@ -72,7 +77,7 @@ class Provenance(Origin):
         """(top, bottom, left, right) edges of the theoretical receptive field in pixels, None where it is infinite."""
         if not np.isfinite(self.field_size).all():
             return None
-        (y, x), (height, width) = self.unit_center, self.field_size
+        (y, x), (height, width) = np.add(self.unit_center, self.field_shift).tolist(), self.field_size
         return y - height / 2, y + height / 2, x - width / 2, x + width / 2
 
 

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 _CHUNK = 256
 _COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 _RECORD_TEXTS = ("id", "path", "laterality", "view", "patient_id", "status", "message", "sha256")
-_JSON_ATTRIBUTES = ("versions",)
+_JSON_ATTRIBUTES = ("versions", "model_options")
 
 T = TypeVar("T")
 
@@ -210,7 +210,7 @@ def load(path: str | Path) -> ERF:
     path = Path(path)
     with _reading(path) as file:
         _check_format(path, file)
-        provenance = Provenance(**{item.name: _from_attribute(file, item.name) for item in fields(Provenance)})
+        provenance = _read_provenance(file)
         records = _read_records(file["images"])
         subsets = {str(group.attrs["subset"]): name for name, group in file["subsets"].items()}
     statistics = {
@@ -262,6 +262,16 @@ def _check_format(path: Path, file: h5py.File) -> None:
         raise FormatError(
             f"{path}: found format version {version}, this erf-toolkit reads up to {FORMAT_VERSION}; upgrade it"
         )
+
+
+def _read_provenance(file: h5py.File) -> Provenance:
+    """What the attributes say; one that an older file lacks has its default."""
+
+    def is_needed(item: Field[Any]) -> bool:
+        return item.default is MISSING and item.default_factory is MISSING
+
+    known = [item.name for item in fields(Provenance) if item.name in file.attrs or is_needed(item)]
+    return Provenance(**{name: _from_attribute(file, name) for name in known})
 
 
 def _from_attribute(file: h5py.File, name: str) -> Any:

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from erf.devices import is_memory_error
 from erf.errors import InputError, LayerError
-from erf.geometry import ReceptiveField
+from erf.geometry import AxisField, ReceptiveField
 from erf.gradients import frozen
 from erf.layers import forward_to
 
@@ -53,6 +53,11 @@ _CHANNELWISE = {
     "native_batch_norm",
     "native_dropout",
 }
+
+_POINTWISE = {"hardsigmoid", "hardswish", "prelu", "rrelu"}
+"""Pointwise operators that PyTorch does not tag as such."""
+
+_SELECTIONS = {"select", "slice"}
 
 _POOLS = {"avg_pool2d", "max_pool2d", "max_pool2d_with_indices"}
 
@@ -115,13 +120,16 @@ def _step(func: Any, args: Any, inputs: list[_Seen], output: Tensor) -> _Seen:
         return inputs[0]
     grid = tuple(output.shape[-2:])
     over_map = isinstance(args[0], Tensor) and args[0].ndim == 4 and tuple(args[0].shape[-2:]) == inputs[0].grid
-    if base == "convolution" and len(inputs) == 1 and over_map and not args[6]:
-        return _Seen(_slide(inputs[0].field, args[1].shape[2:], *args[3:6]), grid)
+    if base == "convolution" and len(inputs) == 1 and over_map:
+        return _Seen(_slide(inputs[0].field, args[1].shape[2:], *args[3:6], transposed=args[6]), grid)
     if base in _POOLS and over_map:
         kernel, stride, padding, dilation = _pool_arguments(base, args)
         return _Seen(_slide(inputs[0].field, kernel, stride, padding, dilation), grid)
-    if torch.Tag.pointwise in func.tags or base in _CHANNELWISE or (base == "cat" and _concatenates_channels(args)):
+    pointwise = torch.Tag.pointwise in func.tags or base in _POINTWISE
+    if pointwise or base in _CHANNELWISE or (base == "cat" and _concatenates_channels(args)):
         return _join(name, inputs)
+    if base in _SELECTIONS and _selects_channels(args, inputs[0].grid):
+        return inputs[0]
     joined = _join(name, inputs)
     return _Seen(joined.field.unbounded(name), joined.grid)
 
@@ -138,9 +146,12 @@ def _join(name: str, inputs: list[_Seen]) -> _Seen:
     return _Seen(field, main.grid)
 
 
-def _slide(field: ReceptiveField, kernel: Any, stride: Any, padding: Any, dilation: Any) -> ReceptiveField:
-    (ky, kx), (sy, sx), (py, px), (dy, dx) = (_pair(value) for value in (kernel, stride, padding, dilation))
-    return replace(field, y=field.y.window(ky, sy, py, dy), x=field.x.window(kx, sx, px, dx))
+def _slide(
+    field: ReceptiveField, kernel: Any, stride: Any, padding: Any, dilation: Any, transposed: bool = False
+) -> ReceptiveField:
+    along_y, along_x = zip(*(_pair(value) for value in (kernel, stride, padding, dilation)), strict=True)
+    step = AxisField.transposed if transposed else AxisField.window
+    return replace(field, y=step(field.y, *along_y), x=step(field.x, *along_x))
 
 
 def _pool_arguments(name: str, args: Any) -> tuple[Any, Any, Any, Any]:
@@ -158,6 +169,11 @@ def _pair(value: Any) -> tuple[int, int]:
 def _concatenates_channels(args: Any) -> bool:
     dimension = args[1] if len(args) > 1 else 0
     return args[0][0].ndim == 4 and dimension in (1, -3)
+
+
+def _selects_channels(args: Any, grid: tuple[int, ...]) -> bool:
+    source, dimension = args[0], args[1] if len(args) > 1 else 0
+    return tuple(source.shape[-2:]) == grid and dimension % source.ndim < source.ndim - 2
 
 
 @contextmanager
@@ -201,13 +217,22 @@ def trace(model: nn.Module, layer: str, input_shape: tuple[int, int, int]) -> Tr
             raise InputError(
                 f"{type(model).__name__} cannot run on an input of {shape} ({reason}); try another size"
             ) from error
-    seen = _seen(output)
-    if seen is None or seen.grid != tuple(output.shape[-2:]):
-        raise LayerError(
-            f"layer '{layer}' of shape {tuple(output.shape)} is not a map over the input that can be followed; "
-            "choose a layer whose output keeps the order (N, C, H, W)"
-        )
-    return Trace(seen.field, (output.shape[1], output.shape[2], output.shape[3]), follower.bytes)
+    feature_shape = (output.shape[1], output.shape[2], output.shape[3])
+    return Trace(_field_of(output, layer, input_shape[1:]), feature_shape, follower.bytes)
+
+
+def _field_of(output: Tensor, layer: str, size: tuple[int, int]) -> ReceptiveField:
+    """What the output notes; where its grid was made by global operators alone, units that tile the image evenly."""
+    seen, grid = _seen(output), tuple(output.shape[-2:])
+    if seen is not None and seen.grid == grid:
+        return seen.field
+    if seen is not None and seen.field.infinite:
+        y, x = (AxisField.tiling(*pair) for pair in zip(grid, size, strict=True))
+        return replace(seen.field, y=y, x=x)
+    raise LayerError(
+        f"layer '{layer}' of shape {tuple(output.shape)} is not a map over the input that can be followed; "
+        "choose a layer whose output keeps the order (N, C, H, W)"
+    )
 
 
 def theoretical_receptive_field(model: nn.Module, layer: str, input_shape: tuple[int, int, int]) -> ReceptiveField:

@@ -3,7 +3,21 @@
 if __name__ != "erf.models":
     raise ImportError(f"the model package is imported as erf.models, not as {__name__}: write `import erf.models`")
 
-from . import def_gmic, gmic, hct  # registers them
+from . import (  # noqa: F401 (each registers its networks)
+    classifiers,
+    danet,
+    deeplabv3,
+    def_gmic,
+    fnet,
+    gmic,
+    hct,
+    pspnet,
+    spm,
+    timm_networks,
+    unet,
+    wavemix,
+)
+from .layers.spectral import reorthogonalise
 from .registry import ModelCard, ModelError, create_model, list_models, model_card
 from .weights import WeightsError, load_weights
 
@@ -12,10 +26,8 @@ __all__ = [
     "ModelError",
     "WeightsError",
     "create_model",
-    "def_gmic",
-    "gmic",
-    "hct",
     "list_models",
     "load_weights",
     "model_card",
+    "reorthogonalise",
 ]

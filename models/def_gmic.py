@@ -33,7 +33,7 @@ register(
     ModelCard(
         name="def-gmic",
         summary="GMIC with deformable convolutions in stages 4 and 5",
-        paper="Taha et al. 2022 (arXiv 2208.06066)",
+        paper="Taha et al. 2022 (HCT, arXiv 2208.06066)",
         build=DefGMIC,
         parameters=2_893_434,
         layers=LAYERS,

@@ -49,7 +49,7 @@ register(
     ModelCard(
         name="gmic",
         summary="convolutional baseline of the HCT paper, stage strides 2-2-2-2-2",
-        paper="Shen et al. 2021; Taha et al. 2022 (arXiv 2208.06066)",
+        paper="Taha et al. 2022 (HCT, arXiv 2208.06066)",
         build=GMIC,
         parameters=2_800_050,
         layers=LAYERS,
@@ -59,7 +59,7 @@ register(
     ModelCard(
         name="gmic-nyu",
         summary="global network of GMIC as published, stage strides 1-2-2-2-2, saliency head",
-        paper="Shen et al. 2021 (arXiv 2002.07613)",
+        paper="Shen et al. 2021 (GMIC, arXiv 2002.07613)",
         build=GMICNYU,
         parameters=2_800_048,
         layers=LAYERS,

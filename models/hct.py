@@ -79,7 +79,7 @@ for _name, (_attention, _words, _parameters) in _VARIANTS.items():
         ModelCard(
             name=_name,
             summary=f"convolutional transformer, {_words} in stages 4 and 5",
-            paper="Taha et al. 2022 (arXiv 2208.06066)",
+            paper="Taha et al. 2022 (HCT, arXiv 2208.06066)",
             build=partial(HCT, attention=_attention),
             parameters=_parameters,
             layers=LAYERS,

@@ -14,6 +14,8 @@ from .weights import load_weights
 
 MAMMOGRAM_SIZE = (3328, 2560)
 
+TIMM_TAG = "timm:"
+
 
 class ModelError(ValueError):
     """A network was asked for by an unknown name or with options that it does not have."""
@@ -37,6 +39,10 @@ class ModelCard:
     normalisation: str = "standardise"
     """What the network expects its input to have gone through."""
     default_layer: str = "final"
+    sized: bool = False
+    """Whether `build` takes the (height, width) of the input as `size`, because parameters may belong to it."""
+    tagged: bool = False
+    """Whether `build` takes the `tag` of weights that timm offers."""
 
 
 _CARDS: dict[str, ModelCard] = {}
@@ -64,13 +70,28 @@ def model_card(name: str) -> ModelCard:
     return _CARDS[name]
 
 
-def create_model(name: str, weights: str | Path | None = None, *, seed: int = 0, **options: Any) -> nn.Module:
+def create_model(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    **options: Any,
+) -> nn.Module:
     """Build a network in eval mode.
 
     Initial weights and random projections are drawn from `seed` without touching the global random state; a weights
-    file (safetensors, or a `torch.save` state dict in our naming or that of the public repository) replaces them.
+    file (safetensors, or a `torch.save` state dict in our naming or that of the public repository) replaces them, or
+    `timm:TAG`, which timm downloads. `size` is the (height, width) of the input, for networks whose parameters belong
+    to one size; others take any.
     """
     card = model_card(name)
+    if card.sized:
+        options["size"] = size or card.input_size
+    if str(weights).startswith(TIMM_TAG):
+        if not card.tagged:
+            raise ModelError(f"model '{name}' has no weights '{weights}'; expected a weights file")
+        options["tag"], weights = str(weights).removeprefix(TIMM_TAG), None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:

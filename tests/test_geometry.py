@@ -50,7 +50,7 @@ class Branches(nn.Module):
 def test_one_window_by_hand() -> None:
     field = AxisField().window(7, 2, 3, 1).window(3, 2, 0, 1)
     # Unit 0 of the pooling sees stem units 0, 1, 2, centred on pixels 0, 2, 4, three pixels to each side.
-    assert (field.stride, field.start, field.stop, field.offset, field.size) == (4, -3, 7, 2, 11)
+    assert (field.stride, field.starts, field.stops, field.offset, field.size) == (4, (-3,), (7,), 2, 11)
     assert field.center(5) == 22
     assert field.box(0, 100) == (0, 8)
     assert field.box(24, 100) == (93, 100)

@@ -3,8 +3,9 @@
 import hashlib
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,7 @@ from erf.cli.console import (
     ProgressReport,
     fail,
     parse_list,
+    parse_options,
     parse_size,
     parse_unit,
     reported_errors,
@@ -53,7 +55,18 @@ def compute(
     ] = "center",
     weights: Annotated[
         Path | None,
-        typer.Option(help="Weights file: safetensors or a saved state dict.", rich_help_panel=_INPUT),
+        typer.Option(
+            help="Weights file (safetensors or a saved state dict), or `timm:TAG`, which timm downloads.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    model_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Option of the network as NAME=VALUE, such as `alpha=1`; can be given several times.",
+            rich_help_panel=_INPUT,
+            metavar="NAME=VALUE",
+        ),
     ] = None,
     size: Annotated[
         str, typer.Option(help="Frame HEIGHTxWIDTH in pixels; default: the model's own.", rich_help_panel=_INPUT)
@@ -125,13 +138,15 @@ def compute(
         if drawing is not None and drawing.exists() and not overwrite:
             fail(f"{drawing} exists; choose another --output, or ask for --overwrite or --no-picture")
         with FileSink(output, overwrite=overwrite) as sink:
-            network, card, sha256 = _build(model, weights, seed)
+            options = parse_options(model_arg or [])
+            network, card, sha256 = _build(model, weights, seed, parse_size(size) if size else None, options)
             from erf.devices import reuse_freed_memory
             from erf.engine import compute as run
             from erf.result import Origin
 
             origin = Origin(
                 model=model,
+                model_options=options,
                 weights=str(weights or ""),
                 weights_sha256=sha256,
                 seed=seed,
@@ -163,15 +178,18 @@ def compute(
         raise typer.Exit(SOME_SKIPPED)
 
 
-def _build(name: str, weights: Path | None, seed: int) -> "tuple[nn.Module, ModelCard, str]":
+def _build(
+    name: str, weights: Path | None, seed: int, size: tuple[int, int] | None, options: dict[str, Any]
+) -> "tuple[nn.Module, ModelCard, str]":
     from erf.models import ModelError, WeightsError, create_model, model_card
 
     try:
         card = model_card(name)
-        network = create_model(name, weights, seed=seed)
+        network = create_model(name, weights, **{"seed": seed, "size": size} | options)
     except (ModelError, WeightsError) as error:
         fail(str(error))
-    if weights is None:
+    card = replace(card, in_channels=options.get("in_channels", card.in_channels))
+    if weights is None or not weights.is_file():
         return network, card, ""
     with weights.open("rb") as file:
         return network, card, hashlib.file_digest(file, "sha256").hexdigest()

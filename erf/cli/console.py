@@ -1,12 +1,13 @@
 """What the verbs share: errors as one line, progress, options that need reading."""
 
+import ast
 import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -61,6 +62,21 @@ def parse_unit(text: str) -> str | tuple[int, int]:
 def parse_list(text: str) -> tuple[str, ...]:
     """The parts of a text with commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_options(texts: list[str]) -> dict[str, Any]:
+    """Options of a network from texts NAME=VALUE; a value is a Python literal, or else a text."""
+    options = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (equals and name.isidentifier()) or name == "seed":
+            hint = "use --seed" if name == "seed" else "expected NAME=VALUE, such as alpha=1"
+            raise InputError(f"--model-arg '{text}' not understood; {hint}")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[name] = value
+    return options
 
 
 class ProgressReport:

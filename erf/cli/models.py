@@ -1,31 +1,106 @@
 """`erf models`: the networks there are."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from erf.cli.console import fail, reported_errors
 
+if TYPE_CHECKING:
+    from erf.models import ModelCard
+
 
 def models(
     pattern: Annotated[str, typer.Argument(help="Shell-style pattern, such as `gmic*`.")] = "*",
+    table: Annotated[str, typer.Option(help="`srb` or `hct`: our counts beside those that this paper prints.")] = "",
 ) -> None:
-    """List the networks: parameters, default input, tap points, paper."""
+    """List the networks by paper: parameters, default input, tap points."""
     with reported_errors():
-        from erf.cli.tables import print_table
-        from erf.models import list_models, model_card
+        from erf.models import ModelError
 
-        names = list_models(pattern)
-        if not names:
-            fail(f"no model matches '{pattern}'; known models: {', '.join(list_models())}")
-        cards = [model_card(name) for name in names]
+        try:
+            if table:
+                _print_counts(table)
+            else:
+                _print_cards(pattern)
+        except ModelError as error:
+            fail(str(error))
+
+
+def _print_cards(pattern: str) -> None:
+    from erf.cli.tables import print_table
+    from erf.models import list_models, model_card
+
+    names = list_models(pattern)
+    if not names:
+        fail(f"no model matches '{pattern}'; known models: {', '.join(list_models())}")
+    cards = [model_card(name) for name in names]
+    for paper in dict.fromkeys(card.paper for card in cards):
+        rows = [_row(card) for card in cards if card.paper == paper]
+        print_table(paper, ["name", "network", "tap points (* default)", "parameters", "default input"], rows, left=3)
+
+
+def _row(card: "ModelCard") -> list[str]:
+    size = "{1}x{2}, {0} ch.".format(card.in_channels, *card.input_size)
+    return [card.name, card.summary, _shorten(card.layers, card.default_layer), f"{card.parameters:,}", size]
+
+
+def _shorten(layers: tuple[str, ...], default: str) -> str:
+    """Tap points from input to output; of a numbered row the first and the last."""
+    shown: list[str] = []
+    for index, layer in enumerate(layers):
+        kind = layer.rstrip("0123456789")
+        inside = 0 < index < len(layers) - 1 and all(
+            layers[near].rstrip("0123456789") == kind for near in (index - 1, index + 1)
+        )
+        if not inside:
+            shown.append(layer)
+        elif shown[-1] != "…":
+            shown.append("…")
+    return " ".join(f"{layer}*" if layer == default else layer for layer in shown)
+
+
+def _print_counts(table: str) -> None:
+    from erf.cli.tables import print_table
+    from erf.models.tables import GIBI, block_rows, network_rows
+
+    columns = ["network", "parameters", "[M]", "paper [M]", "difference [M]", "multiply-adds [2^30]"]
+    rows = [
+        [
+            row.what,
+            f"{counted.parameters:,}",
+            f"{row.ours:.4f}",
+            row.printed,
+            f"{row.difference:+.4f}",
+            f"{(counted.convolutions + counted.products + counted.transforms) / GIBI:.3f}",
+        ]
+        for row, counted in network_rows(table)
+    ]
+    print_table(
+        f"{table}: networks. Parameters: all, as the paper counts. Multiply-adds, which it does not print: convolutions, "
+        "matrix products and Fourier transforms, for one image of the default size.",
+        columns,
+        rows,
+    )
+    if table == "srb":
+        columns = ["block", "what is counted", "ours", "paper", "difference", "in all"]
         rows = [
             [
-                card.name,
-                f"{card.summary}\n{card.paper}\ntap points: {', '.join(card.layers)}",
-                f"{card.parameters:,}",
-                "{1}x{2}, {0} ch.".format(card.in_channels, *card.input_size),
+                row.what,
+                f"{row.quantity}: {row.rule}",
+                f"{row.ours:.4f}",
+                row.printed,
+                f"{row.difference:+.4f}",
+                f"{counted.parameters / 1e3:.3f}"
+                if "K" in row.quantity
+                else f"{(counted.convolutions + counted.products + counted.transforms + counted.norms) / GIBI:.4f}",
             ]
-            for card in cards
+            for row, counted in block_rows()
         ]
-        print_table("models", ["name", "what it is", "parameters", "default input"], rows, left=2)
+        print_table(
+            "srb: one block on a map of 128 channels, 64x64 (before up4 of U-Net*). The paper's rule differs from block "
+            "to block; 'in all' adds what it leaves out.",
+            columns,
+            rows,
+            left=2,
+        )

@@ -1,0 +1,113 @@
+"""ResNet-50 and DenseNet-121 with spectral residual blocks between their stages.
+
+Paper: Li et al. Spectrally-enforced global receptive field for contextual medical image segmentation and
+classification. ICME 2020 (doi 10.1109/ICME46284.2020.9102949), Table 4. Both networks from timm.
+
+The paper adds two SRB_F and gives neither their places nor a parameter count; it reports that places and number (one to
+three) hardly matter. Choice: behind the last two stages; `places` names others, each a module of the network that is a
+stage or stands in a row of them, such as 'layer2' or 'features.transition2'. Input 224x224, a crop of the paper's
+240x240; 14 classes, those of ChestX-ray14.
+"""
+
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from .layers.library import insert_after, timm_model
+from .layers.spectral import FourierBlock
+from .registry import ModelCard, ModelError, register
+
+SIZE = (224, 224)
+
+
+def build(
+    network: str,
+    places: str,
+    in_channels: int = 3,
+    classes: int = 14,
+    size: tuple[int, int] = SIZE,
+    tag: str = "",
+    **options: Any,
+) -> nn.Module:
+    """A network of timm with an SRB_F behind each place; (N, in_channels, H, W) -> logits (N, classes).
+
+    `places` are paths of modules with commas between; `options` are those of the blocks.
+    """
+    extra = {"zero_init_last": False} if network.startswith("resnet") else {}
+    model = timm_model(
+        f"{network}.{tag}" if tag else network, pretrained=bool(tag), in_chans=in_channels, num_classes=classes, **extra
+    )
+    for place in filter(None, (name.strip() for name in places.split(","))):
+        channels, height, width = map_shape(model, place, (in_channels, *size))
+        add_behind(model, place, FourierBlock(channels, (height, width), **options))
+    return model
+
+
+def map_shape(model: nn.Module, path: str, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """(C, H, W) of a module's output, without computing it."""
+    shapes: list[torch.Size] = []
+    twin = deepcopy(model).to("meta").eval()
+    modules = dict(twin.named_modules())
+    if path not in modules:
+        raise ModelError(f"no module '{path}' in {type(model).__name__}, behind which a block could be put")
+    modules[path].register_forward_hook(lambda module, args, output: shapes.append(output.shape))
+    twin(torch.empty(1, *input_shape, device="meta"))
+    if not shapes or len(shapes[0]) != 4:
+        raise ModelError(f"module '{path}' of {type(model).__name__} yields no map (N, C, H, W)")
+    return tuple(shapes[0][1:])
+
+
+def add_behind(model: nn.Module, path: str, block: nn.Module) -> None:
+    """Put a block behind a module, so that all other parameters keep their names."""
+    module = model.get_submodule(path)
+    if isinstance(module, nn.Sequential):
+        module.add_module("srb", block)
+        return
+    parent_path, _, name = path.rpartition(".")
+    parent = model.get_submodule(parent_path)
+    if not parent_path or not isinstance(parent, nn.Sequential):
+        raise ModelError(f"nothing can be put behind '{path}': neither it nor its parent is a row of modules")
+    holder_path, _, parent_name = parent_path.rpartition(".")
+    setattr(model.get_submodule(holder_path), parent_name, insert_after(parent, name, f"{name}_srb", block))
+
+
+_RESNET_LAYERS = ("conv1", "maxpool", "layer1", "layer2", "layer3", "layer4")
+_DENSENET_LAYERS = ("features.pool0", *(f"features.transition{index}" for index in range(1, 4)), "features")
+
+for _name, _network, _words, _places, _parameters, _layers in (
+    ("densenet121", "densenet121", "DenseNet-121", "", 6_968_206, _DENSENET_LAYERS),
+    (
+        "densenet121-srb-f",
+        "densenet121",
+        "DenseNet-121, SRB_F behind its last two blocks",
+        "features.denseblock3,features.norm5",
+        8_025_256,
+        _DENSENET_LAYERS,
+    ),
+    (
+        "resnet50-srb-f",
+        "resnet50",
+        "ResNet-50, SRB_F behind its last two stages",
+        "layer3,layer4",
+        26_170_728,
+        _RESNET_LAYERS,
+    ),
+):
+    register(
+        ModelCard(
+            name=_name,
+            summary=_words,
+            paper="Li et al. 2020 (SRB, doi 10.1109/ICME46284.2020.9102949)",
+            build=partial(build, _network, places=_places),
+            parameters=_parameters,
+            layers=_layers,
+            in_channels=3,
+            input_size=SIZE,
+            default_layer=_layers[-1],
+            sized=True,
+            tagged=True,
+        )
+    )

@@ -1,0 +1,81 @@
+"""2D-FNet: a classifier that mixes positions and channels by Fourier transforms.
+
+Papers: Lee-Thorp et al. FNet. NAACL 2022 (arXiv 2105.03824), for text; in two dimensions compared in Jeevan et al.
+Magnification invariant medical image analysis (arXiv 2302.11488). Source of configuration:
+pranavphoenix/VisionXformer, read for facts; the code is ours.
+
+The paper states neither width nor depth. Choice: 64 channels, 8 blocks, hidden width 128, full resolution, as its
+authors' code mixes pixels and the paper names its large memory.
+
+Deviation: the transforms are orthonormal. Their scale goes into the batch norm that follows, so a trained network is
+the same function; untrained and without statistics, the public form grows by sqrt(C H W) in each block, and overflows.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .registry import ModelCard, register
+
+SIZE = (224, 224)
+
+
+class FourierMixing(nn.Module):
+    """Real part of the Fourier transform over channels, rows and columns; keeps the shape (N, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fftn(x, dim=(1, 2, 3), norm="ortho").real
+
+
+class FNetBlock(nn.Sequential):
+    """Fourier mixing, batch norm, two 1x1 convolutions; keeps the shape (N, dim, H, W)."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.mixing = FourierMixing()
+        self.norm = nn.BatchNorm2d(dim)
+        self.widen = nn.Conv2d(dim, hidden, 1)
+        self.active = nn.GELU()
+        self.dropout = nn.Dropout(dropout)
+        self.narrow = nn.Conv2d(hidden, dim, 1)
+
+
+class FNet2d(nn.Module):
+    """(N, in_channels, H, W) -> logits (N, classes)."""
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        classes: int = 2,
+        dim: int = 64,
+        depth: int = 8,
+        hidden: int = 128,
+        stride: int = 1,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, dim // 2, 3, stride, padding=1), nn.Conv2d(dim // 2, dim, 3, stride, padding=1)
+        )
+        self.blocks = nn.ModuleList(FNetBlock(dim, hidden, dropout) for _ in range(depth))
+        self.final = nn.Identity()
+        self.classifier = nn.Linear(dim, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.classifier(self.final(x).mean((2, 3)))
+
+
+register(
+    ModelCard(
+        name="fnet",
+        summary="2D-FNet, 64 channels, 8 blocks at full resolution",
+        paper="Jeevan et al. 2023 (magnification, arXiv 2302.11488)",
+        build=FNet2d,
+        parameters=153_154,
+        layers=("stem", *(f"blocks.{index}" for index in range(8)), "final"),
+        in_channels=3,
+        input_size=SIZE,
+    )
+)

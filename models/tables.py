@@ -1,0 +1,113 @@
+"""Counts that the papers print, beside ours.
+
+Papers: Li et al. ICME 2020 (SRB), Tables 1 and 3; Taha et al. MICCAI 2022 (HCT), Table 3. The printed numbers are theirs;
+ours are counted when a table is asked for. The magnification paper prints no counts.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from .counts import Count, count
+from .layers.global_blocks import DoubleAttentionBlock, NonLocalBlock
+from .layers.spectral import FourierBlock, OrthogonalBlock
+from .registry import ModelError, create_model, model_card
+
+GIBI = 2**30
+
+BLOCK_SHAPE = (128, 64, 64)
+"""The map before up4 of U-Net* at 512x512, the only one that gives the parameters of Table 3."""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One number of a paper and ours."""
+
+    what: str
+    quantity: str
+    ours: float
+    printed: str
+    rule: str = ""
+
+    @property
+    def difference(self) -> float:
+        return self.ours - float(self.printed)
+
+    @property
+    def digits(self) -> int:
+        """Decimals that the paper prints."""
+        return len(self.printed.partition(".")[2])
+
+    @property
+    def agrees(self) -> bool:
+        """Whether ours, rounded to as many decimals, is what is printed."""
+        return f"{self.ours:.{self.digits}f}" == self.printed
+
+
+_NETWORKS = {
+    "srb": {
+        "pspnet": "68.06",
+        "deeplabv3": "39.76",
+        "danet": "49.49",
+        "unet": "1.943",
+        "unet-srb-f": "2.076",
+        "spm": "29.59",
+        "spm-srb-f": "31.70",
+    },
+    "hct": {"gmic": "2.80", "def-gmic": "2.89", "hct-nystrom": "1.73", "hct-softmax": "1.73", "hct": "1.73"},
+}
+
+TABLES = tuple(_NETWORKS)
+
+_ADDED = "convolutions, attention products, batch norm"
+
+_BLOCKS: dict[str, tuple[Callable[[], nn.Module], str, str, str, Callable[[Count], int]]] = {
+    "SRB_F": (
+        lambda: FourierBlock(BLOCK_SHAPE[0], BLOCK_SHAPE[1:]),
+        "8.704",
+        "0.028",
+        "convolutions, N log2 N per Fourier transform",
+        lambda n: n.convolutions + n.transforms,
+    ),
+    "SRB_A": (
+        lambda: OrthogonalBlock(BLOCK_SHAPE[0], BLOCK_SHAPE[1:]),
+        "8.448",
+        "0.031",
+        "convolutions; not the products with P and Q",
+        lambda n: n.convolutions,
+    ),
+    "Non-local": (
+        lambda: NonLocalBlock(BLOCK_SHAPE[0]),
+        "33.02",
+        "2.126",
+        _ADDED,
+        lambda n: n.convolutions + n.products + n.norms,
+    ),
+    "A2": (
+        lambda: DoubleAttentionBlock(BLOCK_SHAPE[0]),
+        "16.64",
+        "0.071",
+        _ADDED,
+        lambda n: n.convolutions + n.products + n.norms,
+    ),
+}
+
+
+def network_rows(table: str) -> Iterator[tuple[TableRow, Count]]:
+    """Parameters of the networks that a paper's table lists, in its order, and what else they cost."""
+    if table not in _NETWORKS:
+        raise ModelError(f"no table '{table}'; expected one of {', '.join(TABLES)}")
+    for name, printed in _NETWORKS[table].items():
+        card = model_card(name)
+        counted = count(lambda name=name: create_model(name), (card.in_channels, *card.input_size))
+        yield TableRow(name, "parameters [M]", counted.parameters / 1e6, printed, "all parameters"), counted
+
+
+def block_rows() -> Iterator[tuple[TableRow, Count]]:
+    """Parameters and multiply-adds of the blocks in the SRB paper's Table 3."""
+    for name, (build, thousands, giga, rule, multiply_adds) in _BLOCKS.items():
+        counted = count(build, BLOCK_SHAPE)
+        parameters = counted.conv_and_norm_parameters / 1e3
+        yield TableRow(name, "parameters [K]", parameters, thousands, "convolutions and batch norm"), counted
+        yield TableRow(name, "multiply-adds [2^30]", multiply_adds(counted) / GIBI, giga, rule), counted

@@ -1,0 +1,123 @@
+"""WaveMix: a classifier that mixes positions by wavelet transforms.
+
+Papers: Jeevan et al. WaveMix (arXiv 2205.14375); compared in Jeevan et al. Magnification invariant medical image analysis
+(arXiv 2302.11488). Source of configuration: pranavphoenix/WaveMix (MIT), read for facts; the code is ours, with a
+wavelet transform of its own (`layers/wavelet.py`), because the public package does not import beside NumPy 2.
+
+The paper states neither width, depth, levels nor stem. Choice: 224 channels and 10 blocks (the authors' best on the
+same images), one level, and the stem with 4x4 patches; `dim`, `depth`, `levels` and `stem='strided'` (two 3x3
+convolutions at full size, or with `stride`) give the others. `order` above 1 takes Daubechies wavelets instead of Haar's.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .layers.wavelet import WaveletTransform
+from .registry import ModelCard, ModelError, register
+
+SIZE = (224, 224)
+
+
+def _mix(in_channels: int, hidden: int, out_channels: int, dropout: float) -> list[nn.Module]:
+    """1x1 convolution, GELU, dropout, 1x1 convolution."""
+    return [
+        nn.Conv2d(in_channels, hidden, 1),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Conv2d(hidden, out_channels, 1),
+    ]
+
+
+class WaveMixBlock(nn.Module):
+    """Wavelet levels from coarse to fine, each mixed and doubled in size; keeps the shape (N, dim, H, W)."""
+
+    def __init__(self, dim: int, levels: int, widen: int, dropout: float, order: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(dim, dim // 4, 1)
+        self.transform = WaveletTransform(order)
+        self.levels = nn.ModuleList()
+        for level in range(1, levels + 1):
+            incoming = dim if level == levels else dim + dim // 2
+            outgoing = dim if level == 1 else dim // 2
+            self.levels.append(
+                nn.Sequential(
+                    *_mix(incoming, widen * dim, dim, dropout),
+                    nn.ConvTranspose2d(dim, outgoing, 4, stride=2, padding=1),
+                    nn.BatchNorm2d(outgoing),
+                )
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, bands = self.reduce(x), []
+        for _ in self.levels:
+            low, details = self.transform(low)
+            bands.append(torch.cat([low, details.flatten(1, 2)], dim=1))
+        coarser: list[Tensor] = []
+        for band, mix in zip(reversed(bands), reversed(self.levels), strict=True):
+            coarser = [mix(torch.cat([band, *coarser], dim=1))]
+        return coarser[0]
+
+
+class WaveMix(nn.Module):
+    """(N, in_channels, H, W) -> logits (N, classes); the stem's output must halve `levels` times."""
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        classes: int = 2,
+        dim: int = 224,
+        depth: int = 10,
+        levels: int = 1,
+        stem: str = "patches",
+        stride: int = 1,
+        patch: int = 4,
+        widen: int = 2,
+        dropout: float = 0.5,
+        order: int = 1,
+    ) -> None:
+        super().__init__()
+        if dim % 4:
+            raise ModelError(f"wavemix: dim={dim}, expected a multiple of 4")
+        if stem not in ("patches", "strided"):
+            raise ModelError(f"wavemix: stem '{stem}' not known, expected 'patches' or 'strided'")
+        self.stem = _patches(in_channels, dim, patch) if stem == "patches" else _strided(in_channels, dim, stride)
+        self.blocks = nn.ModuleList(WaveMixBlock(dim, levels, widen, dropout, order) for _ in range(depth))
+        self.final = nn.Identity()
+        self.classifier = nn.Linear(dim, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.classifier(self.final(x).mean((2, 3)))
+
+
+def _patches(in_channels: int, dim: int, patch: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, dim // 4, 3, padding=1),
+        nn.Conv2d(dim // 4, dim // 2, 3, padding=1),
+        nn.Conv2d(dim // 2, dim, patch, patch),
+        nn.GELU(),
+        nn.BatchNorm2d(dim),
+    )
+
+
+def _strided(in_channels: int, dim: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, dim // 2, 3, stride, padding=1),
+        nn.Conv2d(dim // 2, dim, 3, stride, padding=1),
+    )
+
+
+register(
+    ModelCard(
+        name="wavemix",
+        summary="WaveMix-224/10, one level of Haar wavelets, 4x4 patches",
+        paper="Jeevan et al. 2023 (magnification, arXiv 2302.11488)",
+        build=WaveMix,
+        parameters=10_635_298,
+        layers=("stem", *(f"blocks.{index}" for index in range(10)), "final"),
+        in_channels=3,
+        input_size=SIZE,
+    )
+)
