@@ -121,7 +121,8 @@ def _step(func: Any, args: Any, inputs: list[_Seen], output: Tensor) -> _Seen:
     grid = tuple(output.shape[-2:])
     over_map = isinstance(args[0], Tensor) and args[0].ndim == 4 and tuple(args[0].shape[-2:]) == inputs[0].grid
     if base == "convolution" and len(inputs) == 1 and over_map:
-        return _Seen(_slide(inputs[0].field, args[1].shape[2:], *args[3:6], transposed=args[6]), grid)
+        _, weight, _, stride, padding, dilation, transposed = args[:7]
+        return _Seen(_slide(inputs[0].field, weight.shape[2:], stride, padding, dilation, transposed), grid)
     if base in _POOLS and over_map:
         kernel, stride, padding, dilation = _pool_arguments(base, args)
         return _Seen(_slide(inputs[0].field, kernel, stride, padding, dilation), grid)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .layers.library import insert_after, timm_model
 from .layers.spectral import FourierBlock
@@ -53,11 +53,15 @@ def map_shape(model: nn.Module, path: str, input_shape: tuple[int, int, int]) ->
     modules = dict(twin.named_modules())
     if path not in modules:
         raise ModelError(f"no module '{path}' in {type(model).__name__}, behind which a block could be put")
-    modules[path].register_forward_hook(lambda module, args, output: shapes.append(output.shape))
+
+    def note(module: nn.Module, args: Any, output: Tensor) -> None:
+        shapes.append(output.shape)
+
+    modules[path].register_forward_hook(note)
     twin(torch.empty(1, *input_shape, device="meta"))
     if not shapes or len(shapes[0]) != 4:
         raise ModelError(f"module '{path}' of {type(model).__name__} yields no map (N, C, H, W)")
-    return tuple(shapes[0][1:])
+    return shapes[0][1], shapes[0][2], shapes[0][3]
 
 
 def add_behind(model: nn.Module, path: str, block: nn.Module) -> None:

@@ -37,6 +37,11 @@ class Count:
     conv_and_norm_parameters: int
     """Parameters of convolutions and batch norms alone, as counters that know these two modules report."""
 
+    @property
+    def multiply_adds(self) -> int:
+        """Of convolutions, matrix products and Fourier transforms."""
+        return self.convolutions + self.products + self.transforms
+
 
 def count(build: Callable[[], nn.Module], input_shape: tuple[int, ...]) -> Count:
     """Count what `build` makes, for one input (C, H, W).
@@ -46,7 +51,7 @@ def count(build: Callable[[], nn.Module], input_shape: tuple[int, ...]) -> Count
     """
     model = build().eval().to("meta")
     image = torch.empty(1, *input_shape, device="meta")
-    extra = {operator: _transform_flops for operator in _TRANSFORMS} | {operator: _norm_flops for operator in _NORMS}
+    extra = dict.fromkeys(_TRANSFORMS, _transform_flops) | dict.fromkeys(_NORMS, _norm_flops)
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=extra) as counter:
         model(image)
     flops = {operator: total // 2 for operator, total in counter.get_flop_counts()["Global"].items()}

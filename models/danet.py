@@ -11,6 +11,8 @@ The scales of both kinds of attention start at 0, as in the paper: an untrained 
 convolutions. `scale` sets another start.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -83,10 +85,11 @@ class DANet(Segmenter):
         backbone = timm_model("resnet50", in_chans=in_channels, output_stride=output_stride, zero_init_last=False)
         super().__init__(backbone, DualAttentionHead(2048, classes, scale))
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> Any:
         if not self.training:
             return super().forward(x)
-        return tuple(upsample(logits, x) for logits in self.head.branches(self.backbone.forward_features(x)))
+        head: Any = self.head
+        return tuple(upsample(logits, x) for logits in head.branches(self.backbone.forward_features(x)))
 
 
 register(

@@ -1,7 +1,7 @@
 """DeepLabV3 on ResNet-50, as compared in the SRB paper.
 
-Paper: Chen, Papandreou, Schroff, Adam. Rethinking atrous convolution for semantic image segmentation (arXiv 1706.05587);
-Li et al., ICME 2020, Table 1. Backbone from timm, head from torchvision.
+Papers: Chen, Papandreou, Schroff, Adam. Rethinking atrous convolution for semantic image segmentation (arXiv
+1706.05587); Li et al., ICME 2020, Table 1. Backbone from timm, head from torchvision.
 
 Reconstruction from the printed 39.76 M parameters: a ResNet-50 with three 3x3 convolutions as stem, without its
 classifier, and the head with five branches of 256 channels: 39,757,762. (torchvision's own network has the 7x7 stem.)

@@ -8,6 +8,8 @@ classifier, the pyramid head with 512 channels, and an auxiliary head of 256 cha
 says that all its networks use ResNet-50, which gives 46.6 to 51.0 M; `depth=50` builds that.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -60,7 +62,7 @@ class PSPNet(Segmenter):
         super().__init__(backbone, pyramid)
         self.auxiliary = nn.Sequential(conv3x3_norm_relu(1024, 256), nn.Dropout(0.1), nn.Conv2d(256, classes, 1))
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Any:
         if not self.training:
             return super().forward(x)
         deep, (third,) = self.backbone.forward_intermediates(x, indices=[3])

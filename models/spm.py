@@ -1,7 +1,8 @@
 """SPM, a simple parallel module on ResNet-50, with and without a spectral residual block.
 
 Paper: Li et al. Spectrally-enforced global receptive field for contextual medical image segmentation and
-classification. ICME 2020 (doi 10.1109/ICME46284.2020.9102949), Fig. 3 and Table 1. No code is public. Backbone from timm.
+classification. ICME 2020 (doi 10.1109/ICME46284.2020.9102949), Fig. 3 and Table 1. No code is public. Backbone from
+timm.
 
 Reconstruction: the printed 29.59 M parameters leave several readings open. This one has a ResNet-50 that keeps its
 classifier for 1000 classes, unused, a 1x1 and a 3x3 branch of 192 channels, and a 1x1 convolution of both to 256:
@@ -22,7 +23,7 @@ from .registry import ModelCard, register
 
 
 class ParallelHead(nn.Module):
-    """A 1x1 and a 3x3 branch side by side, the latter behind `block`; (N, channels, h, w) -> logits (N, classes, h, w)."""
+    """A 1x1 branch beside `block` and a 3x3 branch; (N, channels, h, w) -> logits (N, classes, h, w)."""
 
     def __init__(self, channels: int, classes: int, block: nn.Module, branch: int = 192, inner: int = 256) -> None:
         super().__init__()

@@ -1,11 +1,12 @@
 """Counts that the papers print, beside ours.
 
-Papers: Li et al. ICME 2020 (SRB), Tables 1 and 3; Taha et al. MICCAI 2022 (HCT), Table 3. The printed numbers are theirs;
-ours are counted when a table is asked for. The magnification paper prints no counts.
+Papers: Li et al. ICME 2020 (SRB), Tables 1 and 3; Taha et al. MICCAI 2022 (HCT), Table 3. The printed numbers are
+theirs; ours are counted when a table is asked for. The magnification paper prints no counts.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -14,9 +15,7 @@ from .layers.global_blocks import DoubleAttentionBlock, NonLocalBlock
 from .layers.spectral import FourierBlock, OrthogonalBlock
 from .registry import ModelError, create_model, model_card
 
-GIBI = 2**30
-
-BLOCK_SHAPE = (128, 64, 64)
+CHANNELS, SIZE = 128, (64, 64)
 """The map before up4 of U-Net* at 512x512, the only one that gives the parameters of Table 3."""
 
 
@@ -26,6 +25,7 @@ class TableRow:
 
     what: str
     quantity: str
+    unit: str
     ours: float
     printed: str
     rule: str = ""
@@ -64,32 +64,32 @@ _ADDED = "convolutions, attention products, batch norm"
 
 _BLOCKS: dict[str, tuple[Callable[[], nn.Module], str, str, str, Callable[[Count], int]]] = {
     "SRB_F": (
-        lambda: FourierBlock(BLOCK_SHAPE[0], BLOCK_SHAPE[1:]),
+        lambda: FourierBlock(CHANNELS, SIZE),
         "8.704",
         "0.028",
         "convolutions, N log2 N per Fourier transform",
-        lambda n: n.convolutions + n.transforms,
+        lambda n: n.multiply_adds,
     ),
     "SRB_A": (
-        lambda: OrthogonalBlock(BLOCK_SHAPE[0], BLOCK_SHAPE[1:]),
+        lambda: OrthogonalBlock(CHANNELS, SIZE),
         "8.448",
         "0.031",
         "convolutions; not the products with P and Q",
         lambda n: n.convolutions,
     ),
     "Non-local": (
-        lambda: NonLocalBlock(BLOCK_SHAPE[0]),
+        lambda: NonLocalBlock(CHANNELS),
         "33.02",
         "2.126",
         _ADDED,
-        lambda n: n.convolutions + n.products + n.norms,
+        lambda n: n.multiply_adds + n.norms,
     ),
     "A2": (
-        lambda: DoubleAttentionBlock(BLOCK_SHAPE[0]),
+        lambda: DoubleAttentionBlock(CHANNELS),
         "16.64",
         "0.071",
         _ADDED,
-        lambda n: n.convolutions + n.products + n.norms,
+        lambda n: n.multiply_adds + n.norms,
     ),
 }
 
@@ -100,14 +100,14 @@ def network_rows(table: str) -> Iterator[tuple[TableRow, Count]]:
         raise ModelError(f"no table '{table}'; expected one of {', '.join(TABLES)}")
     for name, printed in _NETWORKS[table].items():
         card = model_card(name)
-        counted = count(lambda name=name: create_model(name), (card.in_channels, *card.input_size))
-        yield TableRow(name, "parameters [M]", counted.parameters / 1e6, printed, "all parameters"), counted
+        counted = count(partial(create_model, name), (card.in_channels, *card.input_size))
+        yield TableRow(name, "parameters", "M", counted.parameters / 1e6, printed, "all"), counted
 
 
 def block_rows() -> Iterator[tuple[TableRow, Count]]:
     """Parameters and multiply-adds of the blocks in the SRB paper's Table 3."""
     for name, (build, thousands, giga, rule, multiply_adds) in _BLOCKS.items():
-        counted = count(build, BLOCK_SHAPE)
+        counted = count(build, (CHANNELS, *SIZE))
         parameters = counted.conv_and_norm_parameters / 1e3
-        yield TableRow(name, "parameters [K]", parameters, thousands, "convolutions and batch norm"), counted
-        yield TableRow(name, "multiply-adds [2^30]", multiply_adds(counted) / GIBI, giga, rule), counted
+        yield TableRow(name, "parameters", "K", parameters, thousands, "convolutions and batch norm"), counted
+        yield TableRow(name, "multiply-adds", "2^30", multiply_adds(counted) / 2**30, giga, rule), counted

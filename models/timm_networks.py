@@ -1,8 +1,9 @@
 """The networks of the magnification paper that timm keeps.
 
-Paper: Jeevan et al. Magnification invariant medical image analysis (arXiv 2302.11488), section 2.2, which took them from
-timm and trained them from scratch on two classes. Networks: He et al. 2016 (ResNet), Howard et al. 2019 (MobileNetV3),
-Dosovitskiy et al. 2021 (ViT), Liu et al. 2021 (Swin), Trockman, Kolter 2022 (ConvMixer), Tolstikhin et al. 2021 (Mixer).
+Paper: Jeevan et al. Magnification invariant medical image analysis (arXiv 2302.11488), section 2.2, which took them
+from timm and trained them from scratch on two classes. Networks: He et al. 2016 (ResNet), Howard et al. 2019
+(MobileNetV3), Dosovitskiy et al. 2021 (ViT), Liu et al. 2021 (Swin), Trockman, Kolter 2022 (ConvMixer), Tolstikhin et
+al. 2021 (MLP-Mixer).
 
 The image sizes are missing from the paper's public text; 224x224 is the default, 448x672 (as in the same authors' code)
 works for all: ViT, Swin and Mixer are then built for that size.
@@ -58,8 +59,9 @@ class TokenNetwork(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.backbone = _create(network, in_channels, classes, tag, {"img_size": size} | options)
-        self.stages = nn.ModuleList(nn.Identity() for _ in self.backbone.feature_info)
+        backbone: Any = _create(network, in_channels, classes, tag, {"img_size": size} | options)
+        self.backbone: Any = backbone
+        self.stages = nn.ModuleList(nn.Identity() for _ in backbone.feature_info)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens, maps = self.backbone.forward_intermediates(x, output_fmt="NCHW")

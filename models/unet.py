@@ -4,8 +4,8 @@ Papers: Ronneberger, Fischer, Brox. U-Net. MICCAI 2015 (arXiv 1505.04597), in th
 10.1109/ICME46284.2020.9102949) compare in Tables 1 to 3. No code of that paper is public.
 
 Reconstruction from its 1.943 M parameters: 16 channels at full size, doubled at each of four poolings; two padded 3x3
-convolutions without bias and with batch norm at each size; 2x2 transposed convolutions with bias; 1x1 convolution to two
-classes: 1,942,594. With an SRB_F before each of the four up-samplings: 2,076,038 (printed 2.076 M).
+convolutions without bias and with batch norm at each size; 2x2 transposed convolutions with bias; 1x1 convolution to
+two classes: 1,942,594. With an SRB_F before each of the four up-samplings: 2,076,038 (printed 2.076 M).
 
 Names: `up4` is the up-sampling closest to the encoder, as in the paper; `before-up4` is a place on the deepest map,
 `after-up4` one on the output of the two convolutions that follow up4.
@@ -37,15 +37,20 @@ Block = Callable[[int, tuple[int, int]], nn.Module]
 """(channels, size of the map) -> block."""
 
 
-def _without_size(kind: type[nn.Module]) -> Callable[..., nn.Module]:
-    return lambda channels, size, **options: kind(channels, **options)
+def _sizeless(kind: type[nn.Module]) -> Callable[..., nn.Module]:
+    """A block that takes maps of any size, made like those that do not."""
+
+    def make(channels: int, size: tuple[int, int], **options: Any) -> nn.Module:
+        return kind(channels, **options)
+
+    return make
 
 
 BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "srb-f": FourierBlock,
     "srb-a": OrthogonalBlock,
-    "non-local": _without_size(NonLocalBlock),
-    "a2": _without_size(DoubleAttentionBlock),
+    "non-local": _sizeless(NonLocalBlock),
+    "a2": _sizeless(DoubleAttentionBlock),
 }
 
 

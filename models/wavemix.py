@@ -1,12 +1,12 @@
 """WaveMix: a classifier that mixes positions by wavelet transforms.
 
-Papers: Jeevan et al. WaveMix (arXiv 2205.14375); compared in Jeevan et al. Magnification invariant medical image analysis
-(arXiv 2302.11488). Source of configuration: pranavphoenix/WaveMix (MIT), read for facts; the code is ours, with a
-wavelet transform of its own (`layers/wavelet.py`), because the public package does not import beside NumPy 2.
+Papers: Jeevan et al. WaveMix (arXiv 2205.14375); compared in Jeevan et al. Magnification invariant medical image
+analysis (arXiv 2302.11488). Source of configuration: pranavphoenix/WaveMix (MIT), read for facts; the code is ours,
+with a wavelet transform of its own (`layers/wavelet.py`), because the public package does not import beside NumPy 2.
 
 The paper states neither width, depth, levels nor stem. Choice: 224 channels and 10 blocks (the authors' best on the
 same images), one level, and the stem with 4x4 patches; `dim`, `depth`, `levels` and `stem='strided'` (two 3x3
-convolutions at full size, or with `stride`) give the others. `order` above 1 takes Daubechies wavelets instead of Haar's.
+convolutions at full size, or with `stride`) give the others. `order` above 1 takes Daubechies wavelets, not Haar's.
 """
 
 import torch

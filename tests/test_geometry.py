@@ -18,15 +18,19 @@ from erf.tracing import theoretical_receptive_field, trace
 def support(model: nn.Module, layer: str, shape: tuple[int, int, int], unit: tuple[int, int]) -> tuple[int, ...]:
     """(first row, last row, first column, last column) that a unit's gradient reaches.
 
-    Weights are made positive and the input is random, so that no path cancels another; several inputs, because a
-    maximum passes its gradient to one pixel only.
+    Weights are made positive, of sum 1, and the input is random, so that no path cancels another and none fades;
+    several inputs where there is a maximum, because it passes its gradient to one pixel only.
     """
     for parameter in model.parameters():
-        parameter.data = parameter.data.abs() + 0.1
-    total = torch.zeros(shape[1:])
+        positive = parameter.data.abs() + 0.1
+        parameter.data = positive / positive[0].sum() if parameter.ndim == 4 else positive
+    model.double()
+    maxima = any(isinstance(module, nn.MaxPool2d) for module in model.modules())
+    total = torch.zeros(shape[1:], dtype=torch.float64)
     with frozen(model):
-        for seed in range(12):
-            inputs = torch.rand((1, *shape), generator=torch.Generator().manual_seed(seed))
+        for seed in range(4 if maxima else 1):
+            generator = torch.Generator().manual_seed(seed)
+            inputs = torch.rand((1, *shape), generator=generator, dtype=torch.float64)
             total += unit_gradient(model, inputs, layer, unit)[0].abs().sum(0)
     rows, columns = torch.nonzero(total.sum(1))[:, 0], torch.nonzero(total.sum(0))[:, 0]
     return int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
@@ -82,6 +86,104 @@ def test_the_field_is_the_support_of_the_gradient(
     field = theoretical_receptive_field(model, layer, shape)
     (top, bottom), (left, right) = field.y.box(unit[0], shape[1]), field.x.box(unit[1], shape[2])
     assert support(model, layer, shape, unit) == (top, bottom - 1, left, right - 1)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (4, 2, 1), (3, 2, 1), (3, 1, 1), (5, 3, 1)])
+def test_transposed_convolution_unit_by_unit(kernel: int, stride: int, padding: int) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(1, 2, 3, stride=2, padding=1),
+            nn.ConvTranspose2d(2, 2, kernel, stride, padding),
+            nn.Conv2d(2, 1, (3, 1), padding=(1, 0)),
+        )
+
+    shape = (1, 40, 40)
+    for layer in ("1", "2"):
+        field = theoretical_receptive_field(build(), layer, shape)
+        for unit in range(7, 14):
+            (top, bottom), (left, right) = field.y.box(unit, 40), field.x.box(unit, 40)
+            assert support(build(), layer, shape, (unit, unit)) == (top, bottom - 1, left, right - 1)
+
+
+def test_neighbours_that_share_an_up_sampled_unit() -> None:
+    model = nn.Sequential(nn.AvgPool2d(2), nn.ConvTranspose2d(1, 1, 2, stride=2))
+    field = theoretical_receptive_field(model, "1", (1, 16, 16))
+    # Units 4 and 5 both see pixels 4 and 5; they are centred on themselves, half a pixel to one side of what they see.
+    assert (field.stride, field.offset, field.size) == ((1, 1), (0, 0), (2, 2))
+    assert [field.y.box(unit, 16) for unit in (4, 5)] == [(4, 6), (4, 6)]
+    assert (field.center((4, 5)), field.shift((4, 5)), field.extent((4, 5))) == ((4, 5), (0.5, -0.5), (2, 2))
+
+
+def test_a_grid_of_unknown_making_is_taken_to_tile_the_image() -> None:
+    class Merge(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((2, 3), keepdim=True).expand(-1, -1, 4, 3)
+
+    field = theoretical_receptive_field(nn.Sequential(nn.Conv2d(1, 1, 1), Merge()), "1", (1, 32, 30))
+    assert field.infinite
+    assert (field.stride, field.offset) == ((8, 10), (3.5, 4.5))
+
+
+def test_selecting_channels_keeps_the_field() -> None:
+    class Half(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, :2] + x.unflatten(1, (2, 2))[:, 1]
+
+    field = theoretical_receptive_field(nn.Sequential(nn.Conv2d(1, 4, 3), Half()), "1", (1, 16, 16))
+    assert field.size == (3, 3)
+
+    class Rows(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, :, 2:]
+
+    field = theoretical_receptive_field(nn.Sequential(nn.Conv2d(1, 4, 3), Rows()), "1", (1, 16, 16))
+    assert field.infinite
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "side"),
+    [
+        # Layers and sizes that keep the whole field inside an image of moderate size.
+        ("resnet18", "layer3", 320),
+        ("resnet34", "layer2", 224),
+        ("resnet50", "layer3", 384),
+        ("densenet121", "features.transition2", 320),
+        ("spm", "backbone.layer3", 352),
+        ("convmixer-768-32", "blocks.5", 315),
+        ("convmixer-1536-20", "blocks.3", 315),
+        ("convmixer-1024-20", "blocks.2", 420),
+        ("unet", "head", 256),
+        ("unet-star", "head", 128),
+        ("wavemix", "final", 208),
+    ],
+)
+def test_the_field_of_every_convolutional_network_is_the_support(name: str, layer: str, side: int) -> None:
+    shape = (3, side, side)
+    model = erf.models.create_model(name, size=shape[1:])
+    traced = trace(model, layer, shape)
+    assert traced.field.kind == "finite"
+    center = center_unit(traced.feature_shape[1:])
+    unit = (center[0] - 1, center[1])  # after up-sampling, two phases
+    (top, bottom), (left, right) = traced.field.y.box(unit[0], side), traced.field.x.box(unit[1], side)
+    assert (bottom - top, right - left) == traced.field.extent(unit)  # not clipped by the image
+    assert support(model, layer, shape, unit) == (top, bottom - 1, left, right - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("def-gmic", "data-dependent"),
+        *((name, "infinite") for name in ("hct-nystrom", "unet-srb-f", "unet-srb-a", "unet-star-non-local")),
+        *((name, "infinite") for name in ("unet-star-a2", "resnet50-srb-f", "densenet121-srb-f", "spm-srb-f")),
+        *((name, "infinite") for name in ("pspnet", "deeplabv3", "danet", "fnet", "vit-tiny", "swin-tiny")),
+        *((name, "infinite") for name in ("mixer-small", "mobilenetv3-small-100")),
+    ],
+)
+def test_kinds_of_fields(name: str, kind: str) -> None:
+    card = erf.models.model_card(name)
+    size = (192, 160) if card.in_channels == 1 else (96, 64)
+    model = erf.models.create_model(name, size=size)
+    assert theoretical_receptive_field(model, card.default_layer, (card.in_channels, *size)).kind == kind
 
 
 @pytest.mark.parametrize(

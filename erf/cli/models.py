@@ -8,6 +8,9 @@ from erf.cli.console import fail, reported_errors
 
 if TYPE_CHECKING:
     from erf.models import ModelCard
+    from erf.models.tables import TableRow
+
+GIBI = 2**30
 
 
 def models(
@@ -62,45 +65,34 @@ def _shorten(layers: tuple[str, ...], default: str) -> str:
 
 def _print_counts(table: str) -> None:
     from erf.cli.tables import print_table
-    from erf.models.tables import GIBI, block_rows, network_rows
+    from erf.models.tables import block_rows, network_rows
 
-    columns = ["network", "parameters", "[M]", "paper [M]", "difference [M]", "multiply-adds [2^30]"]
     rows = [
-        [
-            row.what,
-            f"{counted.parameters:,}",
-            f"{row.ours:.4f}",
-            row.printed,
-            f"{row.difference:+.4f}",
-            f"{(counted.convolutions + counted.products + counted.transforms) / GIBI:.3f}",
-        ]
+        [row.what, f"{counted.parameters:,}", *_compared(row), f"{counted.multiply_adds / GIBI:.3f}"]
         for row, counted in network_rows(table)
     ]
     print_table(
-        f"{table}: networks. Parameters: all, as the paper counts. Multiply-adds, which it does not print: convolutions, "
-        "matrix products and Fourier transforms, for one image of the default size.",
-        columns,
+        f"{table}: networks. Parameters: all, as the paper counts. Multiply-adds, which it does not print: "
+        "convolutions, matrix products and Fourier transforms, for one image of the default size.",
+        ["network", "parameters", "[M]", "paper [M]", "difference", "multiply-adds [2^30]"],
         rows,
     )
-    if table == "srb":
-        columns = ["block", "what is counted", "ours", "paper", "difference", "in all"]
-        rows = [
-            [
-                row.what,
-                f"{row.quantity}: {row.rule}",
-                f"{row.ours:.4f}",
-                row.printed,
-                f"{row.difference:+.4f}",
-                f"{counted.parameters / 1e3:.3f}"
-                if "K" in row.quantity
-                else f"{(counted.convolutions + counted.products + counted.transforms + counted.norms) / GIBI:.4f}",
-            ]
-            for row, counted in block_rows()
-        ]
-        print_table(
-            "srb: one block on a map of 128 channels, 64x64 (before up4 of U-Net*). The paper's rule differs from block "
-            "to block; 'in all' adds what it leaves out.",
-            columns,
-            rows,
-            left=2,
-        )
+    if table != "srb":
+        return
+    rows = []
+    for row, counted in block_rows():
+        everything = counted.parameters / 1e3 if row.unit == "K" else (counted.multiply_adds + counted.norms) / GIBI
+        quantity = f"{row.quantity} [{row.unit}]: {row.rule}"
+        rows.append([row.what, quantity, *_compared(row), f"{everything:.{row.digits + 1}f}"])
+    print_table(
+        "srb: one block on a map of 128 channels, 64x64 (before up4 of U-Net*). What the paper counts differs from "
+        "block to block; 'in all' adds what it leaves out.",
+        ["block", "what is counted", "ours", "paper", "difference", "in all"],
+        rows,
+        left=2,
+    )
+
+
+def _compared(row: "TableRow") -> list[str]:
+    """Ours with a digit more than the paper prints, the paper's, and the difference."""
+    return [f"{row.ours:.{row.digits + 1}f}", row.printed, f"{row.difference:+.{row.digits + 1}f}"]

@@ -29,11 +29,12 @@ def deep_stem_resnet(depths: tuple[int, int, int, int], **options: Any) -> nn.Mo
         from timm.models.resnet import Bottleneck, ResNet
     except ImportError as error:
         raise ModelError(_missing("resnet", error)) from error
-    return ResNet(Bottleneck, depths, stem_type="deep", stem_width=64, **options)
+    block: Any = Bottleneck  # its annotation asks for an instance
+    return ResNet(block, depths, stem_type="deep", stem_width=64, **options)
 
 
 def deeplab_head(channels: int, classes: int) -> nn.Module:
-    """torchvision's DeepLabV3 head: (N, channels, h, w) -> logits (N, classes, h, w)."""
+    """Torchvision's DeepLabV3 head: (N, channels, h, w) -> logits (N, classes, h, w)."""
     try:
         from torchvision.models.segmentation.deeplabv3 import DeepLabHead
     except ImportError as error:

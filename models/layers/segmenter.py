@@ -1,5 +1,7 @@
 """A dilated ResNet, a head, and logits at the size of the input: what segmentation networks on ResNets share."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,10 +19,10 @@ class Segmenter(nn.Module):
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone: Any = backbone
         self.head = head
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return upsample(self.head(self.backbone.forward_features(x)), x)
 
 

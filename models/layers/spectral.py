@@ -35,15 +35,15 @@ class SpectralReLU(nn.Module):
         self.resize = resize
 
     def forward(self, z: Tensor) -> Tensor:
-        weight, bias = self.weight, self.bias
-        found, expected = tuple(z.shape[-2:]), tuple(weight.shape)
-        if found != expected:
-            if not self.resize:
-                raise ValueError(
-                    f"spectral ReLU has parameters for {expected[0]}x{expected[1]} frequencies, found "
-                    f"{found[0]}x{found[1]}: build the network with the size of its input, or with resize=True"
-                )
-            weight, bias = (resample_spectrum(plane, found) for plane in (weight, bias))
+        found, expected = (z.shape[-2], z.shape[-1]), tuple(self.weight.shape)
+        if found == expected:
+            return (self.weight * z + self.bias).relu()
+        if not self.resize:
+            raise ValueError(
+                f"spectral ReLU has parameters for {expected[0]}x{expected[1]} frequencies, found "
+                f"{found[0]}x{found[1]}: build the network with the size of its input, or with resize=True"
+            )
+        weight, bias = (resample_spectrum(plane, found) for plane in (self.weight, self.bias))
         return (weight * z + bias).relu()
 
 
