@@ -23,6 +23,7 @@ from erf.gradients import frozen, unit_gradient
 from erf.images import Failure, Image, ImageSet, Progress, Sample
 from erf.layers import resolve_unit
 from erf.moments import Moments, RunningMoments, ShelvedMoments, small_block
+from erf.projections import Projections
 from erf.result import ERF, Footprint, ImageRecord, MemorySink, Origin, Provenance, Sink, Statistics
 from erf.tracing import Trace, trace
 
@@ -40,6 +41,7 @@ def compute(
     unit: str | tuple[int, int] = "center",
     definitions: Sequence[str] = (DEFAULT_DEFINITION,),
     subset_by: Sequence[str] = (),
+    projections: int = 1,
     device: str = "auto",
     batch_size: int = 1,
     workers: int | None = None,
@@ -64,6 +66,7 @@ def compute(
         definitions: one or more of `DEFINITIONS`; they share the pass, and each adds two maps to memory and file.
         unit: 'center' for (h // 2, w // 2), or (y, x) in the layer's map.
         subset_by: columns of the manifest, each value of which makes a subset.
+        projections: draws of the model's random projections over which each map is the mean; each takes a pass.
         device: 'cpu', 'cuda', 'mps' or 'auto'.
         batch_size: images per pass.
         workers: threads that decode ahead; None for one beside a CPU and four beside a GPU.
@@ -84,14 +87,17 @@ def compute(
     _check(definitions, batch_size)
     origin = origin or Origin(model=type(model).__name__)
     with memory_errors(_REMEDY):
-        needed = _sums_and_images(images.framing.shape, len(definitions), batch_size)
+        needed = _sums_and_images(images.framing.shape, len(definitions), batch_size, projections)
         _check_memory(needed, images.framing.size, chosen)
         traced = trace(model.to(chosen), layer, images.framing.shape)
         position = resolve_unit(unit, layer, traced.feature_shape[1:])
         # Autograd keeps between half and all of the maps on the way.
         _check_memory(needed + batch_size * traced.activation_bytes // 2, images.framing.size, chosen)
-        provenance = _provenance(origin, images, layer, position, traced, definitions, chosen, deterministic)
-        run = _Run(model, provenance, sink, tuple(subset_by), chosen, batch_size, strict, scratch)
+        draws = Projections(model, projections, origin.seed)
+        provenance = _provenance(
+            origin, images, layer, position, traced, definitions, projections, chosen, deterministic
+        )
+        run = _Run(model, draws, provenance, sink, tuple(subset_by), chosen, batch_size, strict, scratch)
         _check_scratch(len({run.subsets(image) for image in images.images}), provenance, scratch)
         sink.begin(provenance)
         with closing(run):
@@ -106,6 +112,7 @@ class _Run:
     """The state of one run: what is fixed, and the cells that are finished."""
 
     model: nn.Module
+    draws: Projections
     provenance: Provenance
     sink: Sink
     subset_by: tuple[str, ...]
@@ -123,7 +130,10 @@ class _Run:
         with closing(images.stream(ordered, workers)) as stream:
             for subsets, cell in groupby(stream, key=lambda item: self.subsets(item.image)):
                 running = RunningMoments(
-                    self.provenance.definitions, self.provenance.input_shape[1:], _sums_device(self.device)
+                    self.provenance.definitions,
+                    self.provenance.input_shape[1:],
+                    _sums_device(self.device),
+                    len(self.draws),
                 )
                 for record, footprints in self._records(subsets, cell, running):
                     self.sink.add_image(record, footprints)
@@ -151,25 +161,31 @@ class _Run:
                     yield self._reject(item, subsets)
             del batch, item  # else the images stay in memory while the next are waited for
 
-    def _gradients(self, samples: Sequence[Sample]) -> list[Tensor]:
-        """One gradient (C, H, W) per sample, on the device where the sums are kept."""
+    def _gradients(self, samples: Sequence[Sample]) -> list[tuple[Tensor, ...]]:
+        """Gradients (C, H, W) of each sample, one per draw of projections, on the device where the sums are kept."""
         if not samples:
             return []
         pixels = samples[0].pixels[None] if len(samples) == 1 else np.stack([sample.pixels for sample in samples])
         parameter = next(self.model.parameters(), None)
         dtype = torch.float32 if parameter is None else parameter.dtype
         inputs = torch.from_numpy(pixels).to(self.device, dtype)
-        gradient = unit_gradient(self.model, inputs, self.provenance.layer, self.provenance.unit)
-        return list(gradient.to(_sums_device(self.device)))
+        per_draw = []
+        with self.draws.each() as draws:
+            for _ in draws:
+                gradient = unit_gradient(self.model, inputs, self.provenance.layer, self.provenance.unit)
+                per_draw.append(gradient.to(_sums_device(self.device)))
+        return list(zip(*per_draw, strict=True))
 
-    def _take_in(self, sample: Sample, subsets: tuple[str, ...], gradient: Tensor, running: RunningMoments) -> _Outcome:
-        low, high = (float(edge) for edge in torch.aminmax(gradient))
-        if not (np.isfinite(low) and np.isfinite(high)):
+    def _take_in(
+        self, sample: Sample, subsets: tuple[str, ...], gradients: tuple[Tensor, ...], running: RunningMoments
+    ) -> _Outcome:
+        edges = [float(edge) for gradient in gradients for edge in torch.aminmax(gradient)]
+        if not np.isfinite(edges).all():
             reason = f"{sample.image.path}: the gradient is NaN or infinite; look at the weights and the normalisation"
             return self._reject(Failure(sample.image, reason), subsets)
-        notes = sample.notes + (("the gradient is zero everywhere",) if low == high == 0 else ())
+        notes = sample.notes + (("the gradient is zero everywhere",) if not any(edges) else ())
         record = _record(sample.image, subsets, "ok", "; ".join(notes), sample.sha256)
-        return record, running.add(gradient)
+        return record, running.add(gradients)
 
     def _reject(self, failure: Failure, subsets: tuple[str, ...]) -> _Outcome:
         if self.strict:
@@ -202,6 +218,7 @@ def _statistics(moments: Moments) -> Statistics:
         moments.variance.astype(np.float32),
         moments.mean.sum(0),
         moments.mean.sum(1),
+        moments.draws,
     )
 
 
@@ -228,6 +245,7 @@ def _provenance(
     unit: tuple[int, int],
     traced: Trace,
     definitions: Sequence[str],
+    projections: int,
     device: torch.device,
     deterministic: bool,
 ) -> Provenance:
@@ -245,6 +263,7 @@ def _provenance(
         definitions=tuple(definitions),
         normalisation=images.framing.normalisation,
         resample=images.framing.resample,
+        projections=projections,
         small_block=small_block(images.framing.size),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         deterministic=deterministic,
@@ -269,10 +288,10 @@ def _check(definitions: Sequence[str], batch_size: int) -> None:
         raise InputError(f"batch size {batch_size}; expected at least 1")
 
 
-def _sums_and_images(shape: tuple[int, int, int], definitions: int, batch_size: int) -> int:
-    """Bytes of two float64 sums per definition, and of an image, its gradient and the image ahead in float32."""
+def _sums_and_images(shape: tuple[int, int, int], definitions: int, batch_size: int, projections: int) -> int:
+    """Bytes of two float64 sums per definition, and of an image, its gradients and the image ahead in float32."""
     pixels = shape[1] * shape[2]
-    return 2 * 8 * definitions * pixels + 3 * 4 * batch_size * shape[0] * pixels
+    return 2 * 8 * definitions * pixels + (2 + projections) * 4 * batch_size * shape[0] * pixels
 
 
 def _check_memory(needed: int, size: tuple[int, int], device: torch.device) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from erf.definitions import DEFINITIONS
 from erf.errors import OutputError
-from erf.result import Footprint
+from erf.result import FOOTPRINT, Footprint, stack_footprints
 
 SMALL_SIDE = 128
 """Longest side of the small block-summed maps that are kept per image."""
@@ -32,6 +32,8 @@ class Moments:
     count: int
     mean: NDArray[np.float64]
     deviations: NDArray[np.float64]
+    draws: Footprint | None = None
+    """Means of each draw of random projections, stacked; None for a single draw."""
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of both groups of maps together."""
@@ -42,7 +44,7 @@ class Moments:
         delta *= self.count * other.count / count
         delta += self.deviations
         delta += other.deviations
-        return Moments(count, mean, delta)
+        return Moments(count, mean, delta, _merge_draws(self, other))
 
     @property
     def variance(self) -> NDArray[np.float64]:
@@ -52,39 +54,51 @@ class Moments:
         return self.deviations / (self.count - 1)
 
 
+def _merge_draws(one: Moments, two: Moments) -> Footprint | None:
+    if one.draws is None or two.draws is None:
+        return None
+    share = two.count / (one.count + two.count)
+    pairs = ((getattr(one.draws, name), getattr(two.draws, name)) for name in FOOTPRINT)
+    return Footprint(*(ours + (theirs - ours) * share for ours, theirs in pairs))
+
+
 def small_block(shape: tuple[int, int]) -> int:
     """Side of the blocks of the small maps, in pixels."""
     return -(-max(shape) // SMALL_SIDE)
 
 
 class RunningMoments:
-    """Moments of all definitions over the images of one cell."""
+    """Moments of all definitions over the images of one cell; a map is the mean over draws of random projections."""
 
-    def __init__(self, definitions: Sequence[str], shape: tuple[int, int], device: torch.device) -> None:
+    def __init__(
+        self, definitions: Sequence[str], shape: tuple[int, int], device: torch.device, draws: int = 1
+    ) -> None:
         self.definitions = tuple(definitions)
         self.count = 0
         self._mean = torch.zeros(len(self.definitions), *shape, dtype=torch.float64, device=device)
         self._deviations = torch.zeros_like(self._mean)
+        several = draws if draws > 1 else 0
+        self._draws = [[_Marginals(shape, small_block(shape), device) for _ in range(several)] for _ in definitions]
         self._block = small_block(shape)
         self._band = self._block * max(1, _BAND_ELEMENTS // (shape[1] * self._block))
 
-    def add(self, gradient: Tensor) -> dict[str, Footprint]:
-        """Take in the gradient (C, H, W) of one image; returns what is kept of the image itself."""
+    def add(self, gradients: Sequence[Tensor]) -> dict[str, Footprint]:
+        """Take in the gradients (C, H, W) of one image, one per draw; returns what is kept of the image itself."""
         self.count += 1
-        return {name: self._add_map(index, name, gradient) for index, name in enumerate(self.definitions)}
+        return {name: self._add_map(index, name, gradients) for index, name in enumerate(self.definitions)}
 
-    def _add_map(self, index: int, definition: str, gradient: Tensor) -> Footprint:
-        height, width = gradient.shape[-2:]
-        across_rows = torch.zeros(width, dtype=torch.float64, device=gradient.device)
-        across_columns, small = [], []
-        for top in range(0, height, self._band):
-            rows = slice(top, min(top + self._band, height))
-            band = DEFINITIONS[definition](gradient[:, rows]).to(torch.float64)
+    def _add_map(self, index: int, definition: str, gradients: Sequence[Tensor]) -> Footprint:
+        shape, device = self._mean.shape[1:], self._mean.device
+        whole = _Marginals((shape[0], shape[1]), self._block, device)
+        for top in range(0, shape[0], self._band):
+            rows = slice(top, min(top + self._band, shape[0]))
+            maps = [DEFINITIONS[definition](gradient[:, rows]).to(torch.float64) for gradient in gradients]
+            for draw, one in zip(self._draws[index], maps, strict=False):
+                draw.add(rows, one)
+            band = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
             self._update(self._mean[index, rows], self._deviations[index, rows], band)
-            across_rows += band.sum(0)
-            across_columns.append(band.sum(1))
-            small.append(_block_sums(band, self._block))
-        return Footprint(_numpy(across_rows), _numpy(torch.cat(across_columns)), _numpy(torch.cat(small)))
+            whole.add(rows, band)
+        return whole.footprint()
 
     def _update(self, mean: Tensor, deviations: Tensor, band: Tensor) -> None:
         delta = band - mean
@@ -94,7 +108,35 @@ class RunningMoments:
     def moments(self, definition: str) -> Moments:
         """Moments of one definition, as arrays (H, W)."""
         index = self.definitions.index(definition)
-        return Moments(self.count, self._mean[index].cpu().numpy(), self._deviations[index].cpu().numpy())
+        draws = [draw.footprint(self.count) for draw in self._draws[index]]
+        return Moments(
+            self.count,
+            self._mean[index].cpu().numpy(),
+            self._deviations[index].cpu().numpy(),
+            stack_footprints(draws) if draws else None,
+        )
+
+
+class _Marginals:
+    """Sums of a map over rows, over columns and over blocks, taken in band by band."""
+
+    def __init__(self, shape: tuple[int, int], block: int, device: torch.device) -> None:
+        self._block = block
+        self._rows = torch.zeros(shape[1], dtype=torch.float64, device=device)
+        self._columns = torch.zeros(shape[0], dtype=torch.float64, device=device)
+        self._small = torch.zeros(*(-(-length // block) for length in shape), dtype=torch.float64, device=device)
+
+    def add(self, rows: slice, band: Tensor) -> None:
+        """Take in some rows of a map, which begin with a block."""
+        self._rows += band.sum(0)
+        self._columns[rows] += band.sum(1)
+        blocks = _block_sums(band, self._block)
+        first = rows.start // self._block
+        self._small[first : first + len(blocks)] += blocks
+
+    def footprint(self, count: int = 1) -> Footprint:
+        """What was taken in, per map."""
+        return Footprint(_numpy(self._rows / count), _numpy(self._columns / count), _numpy(self._small / count))
 
 
 def _block_sums(band: Tensor, block: int) -> Tensor:
@@ -115,6 +157,7 @@ class ShelvedMoments:
     def __init__(self, running: RunningMoments, folder: Path | None = None) -> None:
         self.count = running.count
         self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self._draws: dict[str, Footprint | None] = {}
         place = folder or Path(gettempdir())
         try:
             self._file: IO[bytes] = TemporaryFile(dir=place)  # noqa: SIM115 (closed by close)
@@ -126,6 +169,7 @@ class ShelvedMoments:
         for definition in running.definitions:
             moments = running.moments(definition)
             self._places[definition] = (self._file.tell(), moments.mean.shape)
+            self._draws[definition] = moments.draws
             moments.mean.tofile(self._file)
             moments.deviations.tofile(self._file)
         self._file.flush()
@@ -136,7 +180,7 @@ class ShelvedMoments:
         self._file.seek(offset)
         size = int(np.prod(shape))
         mean, deviations = (np.fromfile(self._file, np.float64, size).reshape(shape) for _ in range(2))
-        return Moments(self.count, mean, deviations)
+        return Moments(self.count, mean, deviations, self._draws[definition])
 
     def close(self) -> None:
         self._file.close()

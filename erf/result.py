@@ -1,7 +1,7 @@
 """The result of a run: an ERF per subset and definition, its images, and how it came about. No files, no PyTorch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,6 +54,8 @@ class Provenance(Origin):
     definitions: tuple[str, ...]
     normalisation: str
     resample: bool = False
+    projections: int = 1
+    """Draws of the model's random projections over which each image's map is the mean; the first is the model's own."""
     small_block: int = 1
     """Side of the blocks over which the small per-image maps are summed, in pixels."""
     device: str = ""
@@ -82,6 +84,41 @@ class Provenance(Origin):
 
 
 @dataclass(frozen=True)
+class Footprint:
+    """What is kept of one map beside the map itself, so that much can be computed later without the model.
+
+    In an `ERF` the arrays of all images are stacked along a first axis, in the order of `ERF.images`; images that
+    failed have NaN. Of several draws of random projections, the means over images are stacked likewise.
+    """
+
+    across_rows: NDArray[np.float32]
+    """(W,), the sum over rows."""
+    across_columns: NDArray[np.float32]
+    """(H,), the sum over columns."""
+    small: NDArray[np.float32]
+    """(h, w), sums over square blocks of `Provenance.small_block` pixels; the last ones may be cut short."""
+
+
+FOOTPRINT = tuple(item.name for item in fields(Footprint))
+
+
+def stack_footprints(footprints: Sequence[Footprint]) -> Footprint:
+    """Footprints along a new first axis."""
+    return Footprint(*(np.stack([getattr(footprint, name) for footprint in footprints]) for name in FOOTPRINT))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far the ERFs of single draws of random projections lie apart."""
+
+    centroid: tuple[float, float]
+    """Standard deviation of the centroid, (y, x) in pixels."""
+    total_variation: float
+    """Mean share of its mass, 0 to 1, that a draw has elsewhere than the mean of the draws, at the resolution of
+    `Footprint.small`."""
+
+
+@dataclass(frozen=True)
 class Statistics:
     """The ERF of one subset under one definition."""
 
@@ -94,6 +131,21 @@ class Statistics:
     """(W,), sum of the mean over rows: a curve along x."""
     across_columns: Curve
     """(H,), sum of the mean over columns: a curve along y."""
+    draws: Footprint | None = None
+    """Of each draw of random projections the mean over images, stacked; None for a single draw."""
+
+    def spread(self) -> Spread | None:
+        """How far single draws lie apart; None for a single draw. For definitions that are nowhere negative."""
+        if self.draws is None:
+            return None
+        centroids = [
+            [_center_of_mass(curve) for curve in curves]
+            for curves in (self.draws.across_columns, self.draws.across_rows)
+        ]
+        sums = self.draws.small.astype(np.float64).reshape(len(self.draws.small), -1)
+        shares = sums / sums.sum(1, keepdims=True)
+        y, x = (float(np.std(values, ddof=1)) for values in centroids)
+        return Spread((y, x), float(np.abs(shares - shares.mean(0)).sum(1).mean() / 2))
 
     def centroid(self) -> tuple[float, float]:
         """(y, x) of the centre of mass of the mean, in pixels; NaN where the mean is zero, or sums to nothing.
@@ -107,22 +159,6 @@ def _center_of_mass(curve: Curve) -> float:
     weights = curve.astype(np.float64)
     total = weights.sum()
     return float(weights @ np.arange(len(weights)) / total) if total > 0 else float("nan")
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What is kept of one image's map, so that intervals can be computed later without the model.
-
-    In an `ERF` the arrays of all images are stacked along a first axis, in the order of `ERF.images`; images that
-    failed have NaN.
-    """
-
-    across_rows: NDArray[np.float32]
-    """(W,), the sum over rows."""
-    across_columns: NDArray[np.float32]
-    """(H,), the sum over columns."""
-    small: NDArray[np.float32]
-    """(h, w), sums over square blocks of `Provenance.small_block` pixels; the last ones may be cut short."""
 
 
 @dataclass(frozen=True)
@@ -212,12 +248,7 @@ class MemorySink:
 
     def _stack(self, definition: str) -> Footprint:
         blank = blank_footprint(self._provenance)
-        kept = [footprints.get(definition, blank) for footprints in self._footprints]
-        return Footprint(
-            np.stack([footprint.across_rows for footprint in kept]),
-            np.stack([footprint.across_columns for footprint in kept]),
-            np.stack([footprint.small for footprint in kept]),
-        )
+        return stack_footprints([footprints.get(definition, blank) for footprints in self._footprints])
 
 
 def blank_footprint(provenance: Provenance) -> Footprint:

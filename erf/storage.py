@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from erf.disk import PatientFile
 from erf.errors import FormatError, OutputError
-from erf.result import ERF, Footprint, ImageRecord, Provenance, Statistics, blank_footprint
+from erf.result import ERF, FOOTPRINT, Footprint, ImageRecord, Provenance, Statistics, blank_footprint
 
 FORMAT = "erf-toolkit"
 FORMAT_VERSION = 1
@@ -83,7 +83,7 @@ class FileSink:
             scale.make_scale(name)
 
     def _create_footprints(self, group: h5py.Group) -> None:
-        for name in ("across_rows", "across_columns", "small"):
+        for name in FOOTPRINT:
             shape = getattr(self._blank, name).shape
             group.create_dataset(
                 name, (0, *shape), np.float32, maxshape=(None, *shape), chunks=(1, *shape), **_COMPRESSION
@@ -113,6 +113,10 @@ class FileSink:
             _attach(group.create_dataset(name, data=array, chunks=chunks, **_COMPRESSION), self._file, "y", "x")
         _attach(group.create_dataset("across_rows", data=statistics.across_rows), self._file, "x")
         _attach(group.create_dataset("across_columns", data=statistics.across_columns), self._file, "y")
+        if statistics.draws is not None:
+            draws = group.create_group("projections")
+            for name in FOOTPRINT:
+                draws.create_dataset(name, data=getattr(statistics.draws, name), **_COMPRESSION)
 
     def result(self) -> ERF:
         with self._writing():
@@ -199,7 +203,7 @@ def save(erf: ERF, path: str | Path, *, overwrite: bool = False) -> None:
 
 
 def _row(stacked: Footprint, index: int) -> Footprint:
-    return Footprint(stacked.across_rows[index], stacked.across_columns[index], stacked.small[index])
+    return Footprint(*(getattr(stacked, name)[index] for name in FOOTPRINT))
 
 
 def load(path: str | Path) -> ERF:
@@ -303,10 +307,14 @@ def _read_statistics(path: Path, subset: str, definition: str) -> Statistics:
         arrays: dict[str, NDArray[Any]] = {
             name: group[name][:] for name in ("mean", "variance", "across_rows", "across_columns")
         }
-        return Statistics(int(group.attrs["count"]), **arrays)
+        draws = _footprint(group["projections"]) if "projections" in group else None
+        return Statistics(int(group.attrs["count"]), **arrays, draws=draws)
 
 
 def _read_footprint(path: Path, definition: str) -> Footprint:
     with _reading(path) as file:
-        group = file["images"][definition]
-        return Footprint(group["across_rows"][:], group["across_columns"][:], group["small"][:])
+        return _footprint(file["images"][definition])
+
+
+def _footprint(group: h5py.Group) -> Footprint:
+    return Footprint(*(group[name][:] for name in FOOTPRINT))

@@ -153,6 +153,14 @@ def test_a_single_bad_image(kind: str, message: str) -> None:
         (["-m", "hct", "--images", "nowhere"], "nowhere: found nothing, expected a folder"),
         (["-m", "hct", "--images", "."], "found no images"),
         (["-m", "hct", "--weights", "w.pt"], "weights w.pt not found"),
+        (["-m", "hct", "--weights", "timm:tag"], "model 'hct' has no weights 'timm:tag'; expected a weights file"),
+        (["-m", "hct", "--model-arg", "stages"], "--model-arg 'stages' not understood; expected NAME=VALUE"),
+        (["-m", "hct", "--model-arg", "seed=1"], "--model-arg 'seed=1' not understood; use --seed"),
+        (["-m", "hct", "--model-arg", "stages=2"], "model 'hct' does not take these options"),
+        (["-m", "gmic", "--projections", "2"], "2 projections: GMIC has no random projection"),
+        (["-m", "unet", "--size", "100x96"], "expected height and width divisible by 16, found 100x96"),
+        (["-m", "unet-srb-f", "--model-arg", "size=64,64"], "parameters for 4x3 frequencies, found 8x4: build the"),
+        (["-m", "unet-srb-a", "--model-arg", "size=64,64"], "learned transforms for maps of 4x4, found 8x6"),
         (["-m", "hct", "-o", "no/where.h5"], "no/where.h5 cannot be written (No such file or directory)"),
     ],
 )
@@ -196,6 +204,60 @@ def test_several_files_in_one_picture() -> None:
     assert "no such file" in complaint("plot", "lost.h5")
     assert "no subset 'both'" in complaint("plot", "gmic.h5", "--subsets", "both")
     assert "no definition 'relu'" in complaint("plot", "gmic.h5", "--definition", "relu")
+
+
+def test_options_of_the_network_reach_it_and_the_file() -> None:
+    words = ["compute", "--model", "unet-srb-f", "-n", 2, *SMALL]
+    assert call(*words, "-o", "off.h5").exit_code == 0
+    assert call(*words, "-o", "on.h5", "--model-arg", "alpha=1.5", "--model-arg", "places=before-up4").exit_code == 0
+    off, on = erf.load("off.h5"), erf.load("on.h5")
+    assert on.provenance.model_options == {"alpha": 1.5, "places": "before-up4"}
+    assert "alpha 1.5" in on.provenance.weights_words
+    # At alpha 0 the blocks are the identity, and the field is that of the convolutions; otherwise it is the image.
+    assert np.count_nonzero(off.statistics().mean) < 188 * 192
+    assert np.count_nonzero(on.statistics().mean) == 256 * 192
+
+
+def test_projections_are_averaged_and_their_spread_is_printed() -> None:
+    result = call("compute", "--model", "hct", "-n", 2, "--projections", 3, *SMALL)
+    assert result.exit_code == 0
+    assert "spread over 3 random projections" in result.stdout
+    assert erf.load("hct.h5").provenance.projections == 3
+
+
+def test_networks_of_an_extra_that_is_missing_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "timm.models.resnet", None)
+    for name in ("resnet18", "swin-tiny", "resnet50-srb-f", "spm", "danet", "pspnet", "deeplabv3"):
+        assert "pip install 'erf-toolkit[timm]'" in complaint("compute", "--model", name, "-n", 1)
+    assert "resnet18" in call("models").stdout
+
+
+def test_a_tag_of_timm_is_asked_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    asked = []
+
+    def create(name: str, **options: object) -> torch.nn.Module:
+        asked.append((name, options))
+        return plain(name.split(".", maxsplit=1)[0], **(options | {"pretrained": False}))
+
+    plain = timm.create_model
+    monkeypatch.setattr(timm, "create_model", create)
+    words = ["compute", "--model", "resnet18", "--weights", "timm:a1_in1k", "--size", "64x64", "-n", 1]
+    assert call(*words, "--device", "cpu").exit_code == 0
+    ((name, options),) = asked
+    assert (name, options["pretrained"]) == ("resnet18.a1_in1k", True)
+    assert "num_classes" not in options  # as many as the weights have
+    assert erf.load("resnet18.h5").provenance.weights_words == "weights timm:a1_in1k"
+
+
+def test_count_tables_show_ours_beside_the_papers() -> None:
+    shown = call("models", "--table", "srb").stdout
+    for expected in ("2,076,038", "31.70", "N log2 N per Fourier transform", "0.0278", "33.024"):
+        assert expected in shown
+    assert "1.7370" not in call("models", "--table", "hct").stdout  # one digit more than the paper's two
+    assert "1.737" in call("models", "--table", "hct").stdout
 
 
 def test_models_are_listed() -> None:

@@ -19,6 +19,7 @@ LAYER = {
     "erf.gradients": 2,
     "erf.tracing": 3,
     "erf.moments": 2,
+    "erf.projections": 1,
     "erf.storage": 2,
     "erf.plotting": 2,
     "erf.engine": 4,
@@ -26,7 +27,16 @@ LAYER = {
     "erf.cli": 6,
     "erf.__main__": 7,
 }
-NEEDS_TORCH = {"erf.layers", "erf.gradients", "erf.tracing", "erf.moments", "erf.devices", "erf.engine", "erf.models"}
+NEEDS_TORCH = {
+    "erf.layers",
+    "erf.gradients",
+    "erf.tracing",
+    "erf.moments",
+    "erf.projections",
+    "erf.devices",
+    "erf.engine",
+    "erf.models",
+}
 
 SOURCES = sorted(path for folder in ("erf", "models") for path in (ROOT / folder).rglob("*.py"))
 SOURCES = [path for path in SOURCES if "erf/models" not in path.as_posix()]

@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 def accumulate(gradients: np.ndarray, definitions: tuple[str, ...] = tuple(DEFINITIONS)) -> RunningMoments:
     running = RunningMoments(definitions, gradients.shape[-2:], CPU)
     for gradient in gradients:
-        running.add(torch.from_numpy(gradient))
+        running.add([torch.from_numpy(gradient)])
     return running
 
 
@@ -61,7 +61,7 @@ def test_shelving_changes_nothing(gradients: np.ndarray) -> None:
 
 def test_footprint_of_one_image(gradients: np.ndarray) -> None:
     running = RunningMoments(("abs", "square"), gradients.shape[-2:], CPU)
-    footprint = running.add(torch.from_numpy(gradients[0]))["square"]
+    footprint = running.add([torch.from_numpy(gradients[0])])["square"]
     values = (gradients[0] ** 2).sum(0)
     np.testing.assert_allclose(footprint.across_rows, values.sum(0), rtol=1e-6)  # kept in float32
     np.testing.assert_allclose(footprint.across_columns, values.sum(1), rtol=1e-6)

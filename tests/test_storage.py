@@ -236,3 +236,15 @@ def test_columns_and_odd_subset_names_survive(arrays: list[np.ndarray], tmp_path
     again = erf.load(tmp_path / "a.h5")
     assert again.count("site=a/b") == 6
     assert_equal(result, again)
+
+
+def test_a_file_from_before_an_attribute_existed_gets_its_default(small_erf: ERF, tmp_path: Path) -> None:
+    erf.save(small_erf, tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        for name in ("field_shift", "projections", "model_options"):
+            del file.attrs[name]
+    assert_equal(small_erf, erf.load(tmp_path / "a.h5"))
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file.attrs["unit_center"]
+    with pytest.raises(erf.FormatError, match="unit_center"):
+        erf.load(tmp_path / "a.h5")

@@ -93,6 +93,12 @@ def compute(
     subset_by: Annotated[
         str, typer.Option(help="Manifest columns that make further subsets, such as `view`.", rich_help_panel=_INPUT)
     ] = "",
+    projections: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Average over this many draws of random projections (hct, hct-softmax).", rich_help_panel=_INPUT
+        ),
+    ] = 1,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the draw, the phantoms and untrained weights.", rich_help_panel=_INPUT)
     ] = 0,
@@ -163,6 +169,7 @@ def compute(
                     unit=parse_unit(unit),
                     definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
                     subset_by=parse_list(subset_by),
+                    projections=projections,
                     device=device,
                     batch_size=batch_size,
                     workers=workers,

@@ -38,6 +38,23 @@ def print_subsets(erf: ERF, definition: str) -> None:
         ["subset", "images", "x [px]", "y [px]", "shift in x [px]", "shift in y [px]"],
         rows,
     )
+    if origin.projections > 1:
+        _print_spread(erf, definition)
+
+
+def _print_spread(erf: ERF, definition: str) -> None:
+    spreads = [(subset, erf.statistics(subset, definition).spread()) for subset in erf.subsets]
+    rows = [
+        [subset, _px(spread.centroid[1]), _px(spread.centroid[0]), f"{100 * spread.total_variation:.1f}"]
+        for subset, spread in spreads
+        if spread is not None
+    ]
+    print_table(
+        f"spread over {erf.provenance.projections} random projections: standard deviation of the centroid, and the "
+        "share of its mass that one draw has elsewhere than the mean of all",
+        ["subset", "x [px]", "y [px]", "elsewhere [%]"],
+        rows,
+    )
 
 
 def _px(value: float, sign: str = "") -> str:

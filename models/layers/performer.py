@@ -58,11 +58,19 @@ class SoftmaxFeatureAttention(MapAttention):
 class SoftmaxFeatures(nn.Module):
     """FAVOR+: random features whose products estimate exp(q·k / sqrt(d)), up to factors that cancel."""
 
+    projection_matrix: Tensor
+
     def __init__(self, dimension: int, eps: float = 0.0) -> None:
         super().__init__()
         features = int(dimension * math.log(dimension))
         self.eps = eps
         self.register_buffer("projection_matrix", gaussian_orthogonal_random_matrix(features, dimension, scaling=1))
+
+    @torch.no_grad()
+    def redraw_projection_matrix(self, device: torch.device) -> None:
+        """Draw another projection, which makes another network."""
+        features, dimension = self.projection_matrix.shape
+        self.projection_matrix.copy_(gaussian_orthogonal_random_matrix(features, dimension, scaling=1, device=device))
 
     def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Features (..., L, m) of queries and keys (..., L, d).
