@@ -67,8 +67,12 @@ class Provenance(Origin):
     @property
     def weights_words(self) -> str:
         """Whether the network was trained, for captions."""
-        options = "".join(f", {name} {value}" for name, value in self.model_options.items())
-        return (f"weights {Path(self.weights).name}" if self.weights else f"untrained, seed {self.seed}") + options
+        return f"weights {Path(self.weights).name}" if self.weights else f"untrained, seed {self.seed}"
+
+    @property
+    def title(self) -> str:
+        """The model and the options with which it was built."""
+        return ", ".join([self.model, *(f"{name} {value}" for name, value in self.model_options.items())])
 
     @property
     def shown_definition(self) -> str:

@@ -212,7 +212,7 @@ def test_options_of_the_network_reach_it_and_the_file() -> None:
     assert call(*words, "-o", "on.h5", "--model-arg", "alpha=1.5", "--model-arg", "places=before-up4").exit_code == 0
     off, on = erf.load("off.h5"), erf.load("on.h5")
     assert on.provenance.model_options == {"alpha": 1.5, "places": "before-up4"}
-    assert "alpha 1.5" in on.provenance.weights_words
+    assert on.provenance.title == "unet-srb-f, alpha 1.5, places before-up4"
     # At alpha 0 the blocks are the identity, and the field is that of the convolutions; otherwise it is the image.
     assert np.count_nonzero(off.statistics().mean) < 188 * 192
     assert np.count_nonzero(on.statistics().mean) == 256 * 192

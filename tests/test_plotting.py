@@ -44,7 +44,7 @@ def test_curves_are_shares_and_smoothing_keeps_their_sum(pair: list[ERF]) -> Non
     positions, means = smooth(np.arange(10.0), 4)
     assert positions.tolist() == [1.5, 5.5, 8.5]
     assert means.tolist() == [1.5, 5.5, 8.5]
-    assert [stretch_length(length) for length in (100, 256, 257, 3328)] == [1, 1, 2, 16]
+    assert [stretch_length(length) for length in (100, 1024, 1025, 3328)] == [4, 4, 8, 16]
 
 
 def test_colour_scales(pair: list[ERF]) -> None:

@@ -1,10 +1,40 @@
 #!/bin/sh
-# Makes the pictures of this folder: two runs of 100 generated mammograms at full size, about three minutes.
+# Makes the pictures of this folder from generated mammograms: about ten minutes on two CPU cores. Needs the extra timm.
+# With names of pictures as arguments, only those are made: `sh docs/gallery/make.sh swin-tiny`.
 set -eu
 cd "$(dirname "$0")"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-for model in gmic hct; do
-    erf compute --model "$model" --no-picture -o "$work/$model.h5"
+
+wanted() {
+    case " $all " in *" $1 "*) return 0 ;; *) return 1 ;; esac
+}
+
+pictures="gmic-hct def-gmic hct-nystrom unet-srb-f resnet50-srb-f wavemix swin-tiny"
+all=${*:-$pictures}
+
+if wanted gmic-hct; then
+    for model in gmic hct; do
+        erf compute --model "$model" --no-picture -o "$work/$model.h5"
+    done
+    erf plot "$work/gmic.h5" "$work/hct.h5" -o gmic-hct.png --overwrite
+fi
+
+# One command each.
+for model in def-gmic hct-nystrom wavemix swin-tiny; do
+    if wanted "$model"; then
+        case $model in *gmic | hct*) images=20 ;; *) images=50 ;; esac
+        erf compute --model "$model" -n "$images" -o "$work/$model.h5"
+        cp "$work/$model.png" .
+    fi
 done
-erf plot "$work/gmic.h5" "$work/hct.h5" -o gmic-hct.png --overwrite
+
+# At the start of training the blocks are the identity (alpha 0); what they can do shows at alpha 1.
+for model in unet-srb-f resnet50-srb-f; do
+    if wanted "$model"; then
+        for alpha in 0 1; do
+            erf compute --model "$model" --model-arg "alpha=$alpha" -n 50 --no-picture -o "$work/$model, alpha $alpha.h5"
+        done
+        erf plot "$work/$model, alpha 0.h5" "$work/$model, alpha 1.h5" -o "$model.png" --overwrite
+    fi
+done

@@ -48,9 +48,9 @@ def plot(
 
 
 def _labels(erfs: "Sequence[ERF]", files: "Sequence[Path]") -> list[str]:
-    """Names of the models, and where several files share one, the file's name too."""
-    models = [erf.provenance.model for erf in erfs]
-    counts = Counter(models)
+    """Models and their options, and where several files share them, the file's name too."""
+    titles = [erf.provenance.title for erf in erfs]
+    counts = Counter(titles)
     return [
-        model if counts[model] == 1 else f"{model} ({file.stem})" for model, file in zip(models, files, strict=True)
+        title if counts[title] == 1 else f"{title} ({file.stem})" for title, file in zip(titles, files, strict=True)
     ]

@@ -43,8 +43,8 @@ def _list_images(erf: "ERF", only_failures: bool) -> None:
 
 
 def _words(name: str, value: Any) -> str:
-    if name == "versions":
-        return ", ".join(f"{package} {version}" for package, version in value.items())
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "–"
     if isinstance(value, tuple):
         separator = (
             ", " if value and isinstance(value[0], str) else " × " if "shape" in name or "size" in name else ", "

@@ -4,23 +4,21 @@ import math
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from erf.result import ERF
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]], left: int = 1) -> None:
     """Print rows under columns; the first `left` columns are text, the others numbers."""
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        show_lines=any("\n" in cell for row in rows for cell in row),
-    )
+    table = Table(show_lines=any("\n" in cell for row in rows for cell in row))
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place < left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    console.print(Text(title, style="bold"))  # not as the table's title, which would be as narrow as the table
+    console.print(table)
 
 
 def print_subsets(erf: ERF, definition: str) -> None:
@@ -33,7 +31,7 @@ def print_subsets(erf: ERF, definition: str) -> None:
         y, x = statistics.centroid()
         rows.append([subset, str(statistics.count), _px(x), _px(y), _px(x - x0, "+"), _px(y - y0, "+")])
     print_table(
-        f"{origin.model} ({origin.weights_words}), layer {origin.layer}, definition {definition}\n"
+        f"{origin.title} ({origin.weights_words}), layer {origin.layer}, definition {definition}: "
         f"centroid of the ERF; the unit's centre is at x {x0:g}, y {y0:g} px",
         ["subset", "images", "x [px]", "y [px]", "shift in x [px]", "shift in y [px]"],
         rows,

@@ -1,5 +1,7 @@
 """Static pictures: PNG, SVG, PDF, through matplotlib."""
 
+from textwrap import fill
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,6 +15,7 @@ from erf.result import ERF
 
 _ROW_HEIGHT = 2.9
 _CURVE_WIDTH = 2.7
+_TITLE_LETTERS = 24
 _CURVES = (("across_rows", False), ("across_columns", False), ("across_rows", True), ("across_columns", True))
 
 
@@ -113,7 +116,7 @@ def _mark_field(axis: Axes, erf: ERF, along: int, color: str) -> None:
 
 def _title_columns(comparison: Comparison, axes: list[Axes]) -> None:
     for axis, label, color in zip(axes, comparison.labels, comparison.colors, strict=False):
-        axis.set_title(label, fontsize=11, color=color, fontweight="bold")
+        axis.set_title(fill(label, _TITLE_LETTERS), fontsize=11, color=color, fontweight="bold")
     for axis, (name, rooted) in zip(axes[len(comparison.erfs) :], _CURVES, strict=True):
         words = name.replace("_", " ")
         axis.set_title(f"√ of the sum {words}" if rooted else f"Sum {words}", fontsize=10)

@@ -24,6 +24,7 @@ SMOOTHED_POINTS = 256
 """At most so many means make a solid line; every pixel is drawn pale behind it."""
 
 _MAP_PIXELS = 832
+_LEAST_STRETCH = 4
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def compare(
     chosen = tuple(subsets) if subsets else tuple(sorted(shared, key=_subset_order))
     if scale not in MAP_SCALES:
         raise InputError(f"scale '{scale}' not known; expected one of {', '.join(MAP_SCALES)}")
-    names = tuple(labels) if labels else tuple(erf.provenance.model for erf in erfs)
+    names = tuple(labels) if labels else tuple(erf.provenance.title for erf in erfs)
     if len(names) != len(erfs):
         raise InputError(f"found {len(names)} labels for {len(erfs)} ERFs; expected one for each")
     panels = {
@@ -149,7 +150,7 @@ def square_root(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def stretch_length(length: int) -> int:
     """Pixels that share a mean: a power of two, since strides print a pattern with such a period on a curve."""
-    return int(2 ** math.ceil(math.log2(max(1, length / SMOOTHED_POINTS))))
+    return int(2 ** math.ceil(math.log2(max(_LEAST_STRETCH, length / SMOOTHED_POINTS))))
 
 
 def smooth(curve: NDArray[np.float64], stretch: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -197,8 +198,9 @@ def caption(comparison: Comparison) -> str:
     ]
     for label, erf in zip(comparison.labels, comparison.erfs, strict=True):
         origin = erf.provenance
+        model = "" if label == origin.title else f"{origin.title}, "
         lines.append(
-            f"{label} ({origin.weights_words}): layer {origin.layer}, unit {origin.unit[0]},{origin.unit[1]} "
+            f"{label} ({model}{origin.weights_words}): layer {origin.layer}, unit {origin.unit[0]},{origin.unit[1]} "
             f"centred at y {origin.unit_center[0]:g}, x {origin.unit_center[1]:g} px; "
             f"theoretical receptive field {field_words(erf)}."
         )

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from erf.models import WeightsError, create_model, list_models
+from erf.models import WeightsError, create_model
 
 
 def to_hct_repository(state: dict[str, Tensor], conv_stages: int) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ def assert_same(one: nn.Module, other: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", ["gmic", "hct-nystrom", "swin-tiny"])
 def test_our_own_state_dict_comes_back(tmp_path: Path, name: str, suffix: str) -> None:
     model = create_model(name, seed=5)
     path = save(model.state_dict(), tmp_path / f"w{suffix}")
