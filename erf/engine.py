@@ -20,14 +20,14 @@ from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from erf.devices import available_memory, deterministic_algorithms, memory_errors, pick_device
 from erf.errors import ImageError, InputError, InsufficientMemoryError, OutputError
 from erf.gradients import frozen, unit_gradient
-from erf.images import Failure, Image, ImageSet, Progress, Sample
+from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
 from erf.layers import resolve_unit
 from erf.moments import Moments, RunningMoments, ShelvedMoments, small_block
 from erf.projections import Projections
-from erf.result import ERF, Footprint, ImageRecord, MemorySink, Origin, Provenance, Sink, Statistics
+from erf.result import ERF, Footprint, ImageRecord, MemorySink, Origin, Overview, Provenance, Sink, Statistics
 from erf.tracing import Trace, trace
 
-_Outcome = tuple[ImageRecord, dict[str, Footprint]]
+_Outcome = tuple[ImageRecord, dict[str, Footprint], Overview | None]
 
 _REMEDY = "use a smaller --size, fewer --definitions or a smaller --batch-size"
 _PACKAGES = ("erf-toolkit", "torch", "numpy", "h5py", "performer-pytorch")
@@ -135,8 +135,8 @@ class _Run:
                     _sums_device(self.device),
                     len(self.draws),
                 )
-                for record, footprints in self._records(subsets, cell, running):
-                    self.sink.add_image(record, footprints)
+                for record, footprints, glance in self._records(subsets, cell, running):
+                    self.sink.add_image(record, footprints, glance)
                     done += 1
                     if progress:
                         progress("images", done, len(images))
@@ -185,13 +185,14 @@ class _Run:
             return self._reject(Failure(sample.image, reason), subsets)
         notes = sample.notes + (("the gradient is zero everywhere",) if not any(edges) else ())
         record = _record(sample.image, subsets, "ok", "; ".join(notes), sample.sha256)
-        return record, running.add(gradients)
+        glance = Overview(*overview(sample.pixels, self.provenance.small_block))
+        return record, running.add(gradients), glance
 
     def _reject(self, failure: Failure, subsets: tuple[str, ...]) -> _Outcome:
         if self.strict:
             raise ImageError(failure.reason)
         self.failures.append(failure)
-        return _record(failure.image, subsets, "failed", failure.reason), {}
+        return _record(failure.image, subsets, "failed", failure.reason), {}, None
 
     def finish(self, progress: Progress | None) -> None:
         """Merge the cells into subsets and hand them over."""

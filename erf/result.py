@@ -1,6 +1,6 @@
 """The result of a run: an ERF per subset and definition, its images, and how it came about. No files, no PyTorch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,7 +103,20 @@ class Footprint:
     """(h, w), sums over square blocks of `Provenance.small_block` pixels; the last ones may be cut short."""
 
 
+@dataclass(frozen=True)
+class Overview:
+    """What an image looks like at a glance; in an `ERF` the arrays of all images are stacked."""
+
+    thumbnail: NDArray[np.uint8]
+    """(h, w), means over the blocks of `Footprint.small`, from 0 at the background to 255."""
+    tissue: NDArray[np.float32]
+    """(h, w), the share of each block, 0 to 1, that is tissue."""
+
+
 FOOTPRINT = tuple(item.name for item in fields(Footprint))
+
+
+OVERVIEW = tuple(item.name for item in fields(Overview))
 
 
 def stack_footprints(footprints: Sequence[Footprint]) -> Footprint:
@@ -194,6 +207,7 @@ class ERF:
     images: tuple[ImageRecord, ...]
     footprints: Mapping[str, Footprint]
     """By definition; arrays of all images, stacked."""
+    read_overview: Callable[[], Overview | None] = lambda: None
 
     def statistics(self, subset: str = "all", definition: str = "abs") -> Statistics:
         """One ERF; `InputError` names the subsets and definitions that there are."""
@@ -203,6 +217,10 @@ class ERF:
             known = ", ".join(self.subsets[subset])
             raise InputError(f"no definition '{definition}' in this ERF; it has {known}")
         return self.subsets[subset][definition]
+
+    def overview(self) -> Overview | None:
+        """Thumbnails and tissue of all images, stacked, in the order of `images`; None in files that have none."""
+        return self.read_overview()
 
     def count(self, subset: str = "all") -> int:
         """Number of images that went into a subset."""
@@ -220,8 +238,10 @@ class Sink(Protocol):
     def begin(self, provenance: Provenance) -> None:
         """Called once, before any image."""
 
-    def add_image(self, record: ImageRecord, footprints: Mapping[str, Footprint]) -> None:
-        """Called once per image; footprints by definition, none for an image that failed."""
+    def add_image(
+        self, record: ImageRecord, footprints: Mapping[str, Footprint], overview: Overview | None = None
+    ) -> None:
+        """Called once per image; footprints by definition, and neither they nor an overview of one that failed."""
 
     def add_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
         """Called once per subset and definition, after the images."""
@@ -237,18 +257,24 @@ class MemorySink:
         self._provenance = provenance
         self._images: list[ImageRecord] = []
         self._footprints: list[Mapping[str, Footprint]] = []
+        self._overviews: list[Overview] = []
         self._subsets: dict[str, dict[str, Statistics]] = {}
 
-    def add_image(self, record: ImageRecord, footprints: Mapping[str, Footprint]) -> None:
+    def add_image(
+        self, record: ImageRecord, footprints: Mapping[str, Footprint], overview: Overview | None = None
+    ) -> None:
         self._images.append(record)
         self._footprints.append(footprints)
+        self._overviews.append(overview or blank_overview(self._provenance))
 
     def add_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
         self._subsets.setdefault(subset, {})[definition] = statistics
 
     def result(self) -> ERF:
         footprints = {name: self._stack(name) for name in self._provenance.definitions}
-        return ERF(self._provenance, self._subsets, tuple(self._images), footprints)
+        arrays = (np.stack([getattr(each, name) for each in self._overviews]) for name in OVERVIEW)
+        overview = Overview(*arrays)
+        return ERF(self._provenance, self._subsets, tuple(self._images), footprints, lambda: overview)
 
     def _stack(self, definition: str) -> Footprint:
         blank = blank_footprint(self._provenance)
@@ -258,5 +284,15 @@ class MemorySink:
 def blank_footprint(provenance: Provenance) -> Footprint:
     """The footprint of an image that failed: NaN."""
     _, height, width = provenance.input_shape
-    small = tuple(-(-length // provenance.small_block) for length in (height, width))
-    return Footprint(*(np.full(shape, np.nan, np.float32) for shape in ((width,), (height,), small)))
+    shapes = ((width,), (height,), _small_shape(provenance))
+    return Footprint(*(np.full(shape, np.nan, np.float32) for shape in shapes))
+
+
+def blank_overview(provenance: Provenance) -> Overview:
+    """The overview of an image that failed: black, without tissue."""
+    shape = _small_shape(provenance)
+    return Overview(np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
+
+
+def _small_shape(provenance: Provenance) -> tuple[int, ...]:
+    return tuple(-(-length // provenance.small_block) for length in provenance.input_shape[1:])

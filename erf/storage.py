@@ -20,7 +20,18 @@ from numpy.typing import NDArray
 
 from erf.disk import PatientFile
 from erf.errors import FormatError, OutputError
-from erf.result import ERF, FOOTPRINT, Footprint, ImageRecord, Provenance, Statistics, blank_footprint
+from erf.result import (
+    ERF,
+    FOOTPRINT,
+    OVERVIEW,
+    Footprint,
+    ImageRecord,
+    Overview,
+    Provenance,
+    Statistics,
+    blank_footprint,
+    blank_overview,
+)
 
 FORMAT = "erf-toolkit"
 FORMAT_VERSION = 1
@@ -64,6 +75,7 @@ class FileSink:
     def begin(self, provenance: Provenance) -> None:
         self._provenance = provenance
         self._blank = blank_footprint(provenance)
+        self._blank_overview = blank_overview(provenance)
         self._file.attrs["format"] = FORMAT
         self._file.attrs["format_version"] = FORMAT_VERSION
         for item in fields(provenance):
@@ -72,8 +84,12 @@ class FileSink:
         images = self._file.create_group("images")
         small = dict(zip(("small_y", "small_x"), self._blank.small.shape, strict=True))
         self._write_scales(images, small, provenance.small_block)
+        for name in OVERVIEW:
+            self._create_rows(images, name, getattr(self._blank_overview, name))
         for definition in provenance.definitions:
-            self._create_footprints(images.create_group(definition))
+            group = images.create_group(definition)
+            for name in FOOTPRINT:
+                self._create_rows(group, name, getattr(self._blank, name))
 
     def _write_scales(self, group: h5py.Group, lengths: Mapping[str, int], block: int) -> None:
         """Coordinates in input pixels; of a block, its middle."""
@@ -82,21 +98,22 @@ class FileSink:
             scale.attrs["units"] = "px"
             scale.make_scale(name)
 
-    def _create_footprints(self, group: h5py.Group) -> None:
-        for name in FOOTPRINT:
-            shape = getattr(self._blank, name).shape
-            group.create_dataset(
-                name, (0, *shape), np.float32, maxshape=(None, *shape), chunks=(1, *shape), **_COMPRESSION
-            )
+    def _create_rows(self, group: h5py.Group, name: str, row: NDArray[Any]) -> None:
+        """A dataset that grows by one such row with each image."""
+        shape = row.shape
+        group.create_dataset(name, (0, *shape), row.dtype, maxshape=(None, *shape), chunks=(1, *shape), **_COMPRESSION)
 
-    def add_image(self, record: ImageRecord, footprints: Mapping[str, Footprint]) -> None:
+    def add_image(
+        self, record: ImageRecord, footprints: Mapping[str, Footprint], overview: Overview | None = None
+    ) -> None:
         self._records.append(record)
         with self._writing():
+            for name in OVERVIEW:
+                _append(self._file["images"][name], getattr(overview or self._blank_overview, name))
             for definition in self._provenance.definitions:
                 footprint = footprints.get(definition, self._blank)
                 for name, dataset in self._file["images"][definition].items():
-                    dataset.resize(len(self._records), axis=0)
-                    dataset[-1] = getattr(footprint, name)
+                    _append(dataset, getattr(footprint, name))
 
     def add_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
         with self._writing():
@@ -153,11 +170,18 @@ class FileSink:
         spacing = images.create_dataset("pixel_spacing", data=[record.pixel_spacing for record in self._records])
         spacing.attrs["units"] = "mm"
         _attach(spacing, images, "image")
+        for name in OVERVIEW:
+            _attach(images[name], images, "image", "small_y", "small_x")
         for definition in self._provenance.definitions:
             group = images[definition]
             _attach(group["across_rows"], self._file, "images/image", "x")
             _attach(group["across_columns"], self._file, "images/image", "y")
             _attach(group["small"], images, "image", "small_y", "small_x")
+
+
+def _append(dataset: h5py.Dataset, row: NDArray[Any]) -> None:
+    dataset.resize(len(dataset) + 1, axis=0)
+    dataset[-1] = row
 
 
 def _attach(dataset: h5py.Dataset, group: h5py.Group, *scales: str) -> None:
@@ -193,9 +217,11 @@ def save(erf: ERF, path: str | Path, *, overwrite: bool = False) -> None:
     """Write an ERF to a file."""
     with FileSink(path, overwrite=overwrite) as sink:
         sink.begin(erf.provenance)
+        overview = erf.overview()
         for index, record in enumerate(erf.images):
             kept = erf.footprints.items() if record.status == "ok" else ()
-            sink.add_image(record, {definition: _row(stacked, index) for definition, stacked in kept})
+            glance = Overview(*(getattr(overview, name)[index] for name in OVERVIEW)) if overview else None
+            sink.add_image(record, {definition: _row(stacked, index) for definition, stacked in kept}, glance)
         for subset, definitions in erf.subsets.items():
             for definition, statistics in definitions.items():
                 sink.add_statistics(subset, definition, statistics)
@@ -222,7 +248,7 @@ def load(path: str | Path) -> ERF:
         for subset, name in subsets.items()
     }
     footprints = _OnDemand(provenance.definitions, partial(_read_footprint, path))
-    return ERF(provenance, statistics, records, footprints)
+    return ERF(provenance, statistics, records, footprints, partial(_read_overview, path))
 
 
 class _OnDemand(Mapping[str, T]):
@@ -314,6 +340,12 @@ def _read_statistics(path: Path, subset: str, definition: str) -> Statistics:
 def _read_footprint(path: Path, definition: str) -> Footprint:
     with _reading(path) as file:
         return _footprint(file["images"][definition])
+
+
+def _read_overview(path: Path) -> Overview | None:
+    with _reading(path) as file:
+        images = file["images"]
+        return Overview(*(images[name][:] for name in OVERVIEW)) if set(OVERVIEW) <= set(images) else None
 
 
 def _footprint(group: h5py.Group) -> Footprint:

@@ -122,6 +122,10 @@ def test_a_grid_of_unknown_making_is_taken_to_tile_the_image() -> None:
     field = theoretical_receptive_field(nn.Sequential(nn.Conv2d(1, 1, 1), Merge()), "1", (1, 32, 30))
     assert field.infinite
     assert (field.stride, field.offset) == ((8, 10), (3.5, 4.5))
+    # Three units over 32 pixels: each touches the pixels of its third, and they are centred evenly.
+    uneven = AxisField.tiling(3, 32)
+    assert (uneven.starts, uneven.stops, uneven.shift) == ((0, 10, 21), (10, 21, 31), 32)
+    assert [uneven.center(unit) for unit in range(3)] == pytest.approx([4.83333, 15.5, 26.16667], abs=1e-4)
 
 
 def test_selecting_channels_keeps_the_field() -> None:

@@ -8,10 +8,11 @@ import pytest
 
 import erf
 from erf.errors import InputError, OutputError
+from erf.measures import smooth, stretch_length
 from erf.plotting import SUFFIXES
 from erf.plotting.figure import draw_figure
 from erf.plotting.page import draw_page
-from erf.plotting.panels import caption, colored, compare, shrink, smooth, square_root, stretch_length
+from erf.plotting.panels import caption, colored, compare, shrink, square_root
 from erf.result import ERF
 from tests.conftest import SIDES, small_network
 

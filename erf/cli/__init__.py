@@ -6,6 +6,7 @@ from types import FrameType
 
 import typer
 
+from erf.cli.compare import compare
 from erf.cli.compute import compute
 from erf.cli.models import models
 from erf.cli.plot import plot
@@ -19,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (compute, plot, show, models):
+for command in (compute, compare, plot, show, models):
     app.command()(command)
 
 

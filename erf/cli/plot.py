@@ -34,7 +34,7 @@ def plot(
         from erf.storage import load
 
         erfs = [load(file) for file in files]
-        names = parse_list(labels) or _labels(erfs, files)
+        names = parse_list(labels) or name_files(erfs, files)
         draw(
             erfs,
             output,
@@ -47,7 +47,7 @@ def plot(
         typer.echo(f"written: {output}")
 
 
-def _labels(erfs: "Sequence[ERF]", files: "Sequence[Path]") -> list[str]:
+def name_files(erfs: "Sequence[ERF]", files: "Sequence[Path]") -> list[str]:
     """Models and their options, and where several files share them, the file's name too."""
     titles = [erf.provenance.title for erf in erfs]
     counts = Counter(titles)

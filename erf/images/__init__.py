@@ -13,6 +13,7 @@ from erf.images.frame import NORMALISATIONS, Framing
 from erf.images.image import Decoded, Failure, Image, Sample
 from erf.images.laterality import laterality_from_name, laterality_from_tissue
 from erf.images.manifest import PHANTOM, list_images, list_phantoms
+from erf.images.overview import overview
 from erf.images.phantom import Phantom, draw_phantom
 from erf.images.readers import read_image
 from erf.images.stream import ImageSet
@@ -36,6 +37,7 @@ __all__ = [
     "list_images",
     "list_phantoms",
     "load_images",
+    "overview",
     "read_image",
 ]
 

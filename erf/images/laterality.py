@@ -38,12 +38,21 @@ def laterality_from_tissue(pixels: NDArray[np.generic]) -> str:
     A left breast enters at the left edge and a right breast at the right, in images that were not mirrored. Returns ''
     where both edges are alike, as in pictures of anything else. Takes (C, H, W).
     """
-    step = max(1, max(pixels.shape[1:]) // _SAMPLES)
-    sparse = np.asarray(pixels[0, ::step, ::step], dtype=np.float32)
-    background, bright = np.percentile(sparse, (1, 99.5))
-    tissue = sparse > background + _TISSUE_LEVEL * (bright - background)
+    threshold, _, _ = tissue_threshold(pixels)
+    tissue = _sparse(pixels) > threshold
     width = max(1, round(_EDGE * tissue.shape[1]))
     left, right = float(tissue[:, :width].mean()), float(tissue[:, -width:].mean())
     if max(left, right) < 0.1 or min(left, right) > 0.5 * max(left, right):
         return ""
     return "left" if left > right else "right"
+
+
+def tissue_threshold(pixels: NDArray[np.generic]) -> tuple[float, float, float]:
+    """Values of an image (C, H, W): above which it is tissue, of the background, and of the bright end."""
+    background, bright = (float(value) for value in np.percentile(_sparse(pixels), (1, 99.5)))
+    return background + _TISSUE_LEVEL * (bright - background), background, bright
+
+
+def _sparse(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
+    step = max(1, max(pixels.shape[1:]) // _SAMPLES)
+    return np.asarray(pixels[0, ::step, ::step], dtype=np.float32)

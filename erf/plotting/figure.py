@@ -10,7 +10,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from erf.plotting.panels import LOG_DECADES, Comparison, caption, colored, scale_words, smooth, square_root
+from erf.measures import smooth
+from erf.plotting.panels import LOG_DECADES, Comparison, caption, colored, scale_words, square_root
 from erf.result import ERF
 
 _ROW_HEIGHT = 2.9

@@ -7,7 +7,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from erf.plotting.panels import Comparison, Panel, caption, colored, scale_words, shrink, smooth, square_root
+from erf.measures import smooth
+from erf.plotting.panels import Comparison, Panel, caption, colored, scale_words, shrink, square_root
 
 Values = NDArray[np.float32]
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
+from erf.measures import stretch_length
 from erf.result import ERF, Curve, Map, Statistics
 
 PAPER_COLORS = {"gmic": "#1f77b4", "def-gmic": "#2ca02c", "hct": "#ff7f0e"}
@@ -20,11 +21,7 @@ _FIRST_SUBSETS = ("all", "left", "right")
 
 MAP_SCALES = ("log", "sqrt", "linear")
 LOG_DECADES = 4
-SMOOTHED_POINTS = 256
-"""At most so many means make a solid line; every pixel is drawn pale behind it."""
-
 _MAP_PIXELS = 832
-_LEAST_STRETCH = 4
 
 
 @dataclass(frozen=True)
@@ -146,18 +143,6 @@ def _share(curve: Curve) -> NDArray[np.float64]:
 def square_root(values: NDArray[np.floating]) -> NDArray[np.floating]:
     """Square root of the magnitude, with the sign kept."""
     return np.asarray(np.sign(values) * np.sqrt(np.abs(values)))
-
-
-def stretch_length(length: int) -> int:
-    """Pixels that share a mean: a power of two, since strides print a pattern with such a period on a curve."""
-    return int(2 ** math.ceil(math.log2(max(_LEAST_STRETCH, length / SMOOTHED_POINTS))))
-
-
-def smooth(curve: NDArray[np.float64], stretch: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Positions in pixels, and the curve's means over stretches of equal length."""
-    edges = np.arange(0, len(curve), stretch)
-    lengths = np.diff([*edges, len(curve)])
-    return edges + (lengths - 1) / 2, np.add.reduceat(curve, edges) / lengths
 
 
 def colored(panel: Panel, scale: str) -> NDArray[np.floating]:

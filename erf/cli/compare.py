@@ -1,0 +1,99 @@
+"""`erf compare`: numbers of ERFs with intervals, beside each other."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from erf.cli.console import fail, parse_list, reported_errors, warn
+from erf.definitions import DEFAULT_DEFINITION
+
+if TYPE_CHECKING:
+    from erf.comparison import ComparisonTable
+
+
+def compare(
+    files: Annotated[list[Path] | None, typer.Argument(help="ERF files; differences are to the first.")] = None,
+    measures: Annotated[str, typer.Option(help="Names with commas, or `all`; `--list` explains each.")] = "",
+    subset: Annotated[str, typer.Option(help="Such as `left`.")] = "all",
+    definition: Annotated[str, typer.Option(help="One that all files have; not `signed`.")] = DEFAULT_DEFINITION,
+    labels: Annotated[str, typer.Option(help="One per file, with commas; default: the models' names.")] = "",
+    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    resamples: Annotated[int, typer.Option(help="Draws of the bootstrap and of permutations.")] = 2000,
+    interval: Annotated[str, typer.Option(help="`bca` or `percentile`.")] = "bca",
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    mm: Annotated[bool, typer.Option("--mm", help="Lengths in millimetres where the images tell the spacing.")] = False,
+    allow_different: Annotated[
+        bool, typer.Option("--allow-different", help="Compare files that were measured differently.")
+    ] = False,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("--output", "-o", help="Also write .csv, .json, .tex or .md; can be given several times."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Explain every measure and end.")] = False,
+) -> None:
+    """Measure ERFs from their files, with bootstrap intervals over images; no model is needed."""
+    with reported_errors():
+        if list_:
+            _explain()
+            return
+        outputs = [_checked(path, overwrite) for path in output or []]
+        from erf.cli.plot import name_files
+        from erf.comparison import render, tabulate
+        from erf.intervals import Drawing
+        from erf.measures import pick_measures
+        from erf.storage import load
+
+        erfs = [load(file) for file in files or []]
+        table = tabulate(
+            erfs,
+            pick_measures(parse_list(measures)),
+            labels=parse_list(labels) or name_files(erfs, files or []),
+            subset=subset,
+            definition=definition,
+            drawing=Drawing(level, resamples, interval, seed),
+            allow_different=allow_different,
+        )
+        _print(table, mm)
+        for path in outputs:
+            path.write_text(render(table, path.suffix[1:], mm), encoding="utf-8")
+            typer.echo(f"written: {path}")
+
+
+def _checked(path: Path, overwrite: bool) -> Path:
+    from erf.comparison import FORMATS
+
+    if path.suffix[1:] not in FORMATS:
+        known = ", ".join(f".{kind}" for kind in FORMATS)
+        fail(f"{path}: suffix '{path.suffix}' not known; expected one of {known}")
+    if path.exists() and not overwrite:
+        fail(f"{path} exists; choose another name or ask for --overwrite")
+    if not path.parent.is_dir():
+        fail(f"{path} cannot be written (no folder {path.parent}); choose a folder that exists")
+    return path
+
+
+def _explain() -> None:
+    from erf.cli.tables import print_table
+    from erf.measures import DEFAULT_MEASURES, MEASURES
+
+    rows = [
+        [f"{name}*" if name in DEFAULT_MEASURES else name, measure.words, measure.unit, measure.bounds, measure.source]
+        for name, measure in MEASURES.items()
+    ]
+    print_table("measures (* shown by default)", ["name", "meaning", "unit", "range", "source"], rows, left=5)
+
+
+def _print(table: "ComparisonTable", mm: bool) -> None:
+    from erf.cli.tables import print_table
+    from erf.comparison.formats import caption, difference_rows, value_rows
+
+    head, rows = value_rows(table, mm)
+    print_table("measures", head, rows, left=3)
+    if len(table.erfs) > 1:
+        head, rows = difference_rows(table, mm)
+        print_table(f"differences to {table.labels[0]}", head, rows, left=2)
+    typer.echo(caption(table))
+    for note in table.notes:
+        warn(note)

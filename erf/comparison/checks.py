@@ -1,0 +1,44 @@
+"""Whether ERFs were measured alike."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from erf.errors import InputError
+from erf.result import ERF, Provenance
+
+_ALIKE = {
+    "layer": "layers",
+    "input_shape": "input shapes (channels, height, width)",
+    "normalisation": "normalisations",
+    "resample": "resampling",
+    "unit_center": "centres of the unit (y, x) in pixels",
+}
+
+
+def differing(erfs: Sequence[ERF]) -> list[str]:
+    """What was measured differently, in words; nothing where numbers can be set beside each other."""
+    return [
+        f"{words} {' / '.join(found)}"
+        for name, words in _ALIKE.items()
+        if len(found := dict.fromkeys(_words(getattr(erf.provenance, name)) for erf in erfs)) > 1
+    ]
+
+
+def _words(value: Any) -> str:
+    return ", ".join(f"{item:g}" for item in value) if isinstance(value, tuple) else str(value)
+
+
+def check_alike(erfs: Sequence[ERF], allow_different: bool) -> list[str]:
+    """What differs; `InputError` unless it was allowed."""
+    found = differing(erfs)
+    if found and not allow_different:
+        raise InputError(
+            f"the files differ in {'; '.join(found)}; compare like with like, or ask for --allow-different"
+        )
+    return found
+
+
+def same_network(one: Provenance, two: Provenance) -> bool:
+    """Whether two ERFs are of one network with the same weights."""
+    names = ("model", "model_options", "weights_sha256", "seed")
+    return all(getattr(one, name) == getattr(two, name) for name in names)

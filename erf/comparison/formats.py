@@ -1,0 +1,255 @@
+"""A comparison as text: for a terminal, a paper, a page or a program."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from erf.comparison.table import CORRECTION, ComparisonTable, Entry
+from erf.intervals import METHODS, Interval
+from erf.measures import Measure
+
+Rows = tuple[list[str], list[list[str]]]
+"""Heads of columns, and rows of cells."""
+
+
+def value_rows(table: ComparisonTable, millimetres: bool = False) -> Rows:
+    """Measures with intervals: one row per measure, one column per ERF; p values of sides where there are any."""
+    rows = []
+    for measure in table.measures:
+        cells = []
+        for index in range(len(table.erfs)):
+            factor, unit = table.shown(index, measure, millimetres)
+            entry = table.entries[index][measure.name]
+            side = f", p {_p(entry.side_p)}" if math.isfinite(entry.side_p) else ""
+            cells.append(interval_words(entry.interval, factor) + side)
+        rows.append([measure.name, measure.words, unit, *cells])
+    for name in table.area_ratios[0]:
+        words = f"RepLKNet's area ratio at {name.removeprefix('replknet')} %; changes with the gradient's scale"
+        cells = [number_words(100 * ratios[name]) for ratios in table.area_ratios]
+        rows.append([name, words, "%", *cells])
+    return ["measure", "meaning", "unit", *table.labels], rows
+
+
+def difference_rows(table: ComparisonTable, millimetres: bool = False) -> Rows:
+    """Differences to the first ERF with intervals and corrected p values: one row per measure."""
+    rows = []
+    for measure in table.measures:
+        cells = []
+        for index in range(1, len(table.erfs)):
+            factor, unit = table.shown(index, measure, millimetres)
+            entry = table.entries[index][measure.name]
+            cells.append(_difference_words(entry, factor))
+        rows.append([measure.name, unit, *cells])
+    return ["measure", "unit", *(f"{label} − {table.labels[0]}" for label in table.labels[1:])], rows
+
+
+def _difference_words(entry: Entry, factor: float) -> str:
+    if entry.difference is None or not math.isfinite(entry.difference.value):
+        return "–"
+    words = interval_words(entry.difference, factor, sign="+")
+    return f"{words}, p {_p(entry.adjusted_p)}" if math.isfinite(entry.adjusted_p) else words
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def interval_words(interval: Interval, factor: float = 1.0, sign: str = "") -> str:
+    """A value and its interval to two digits of the latter's half width, such as 412 [401, 420]."""
+    value, low, high = (factor * edge for edge in (interval.value, interval.low, interval.high))
+    if not math.isfinite(value):
+        return "–"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return number_words(value, sign)
+    half = (high - low) / 2
+    decimals = 3 if half <= 0 else max(0, min(6, 1 - math.floor(math.log10(half))))
+    return f"{value:{sign},.{decimals}f} [{low:{sign},.{decimals}f}, {high:{sign},.{decimals}f}]"
+
+
+def number_words(value: float, sign: str = "") -> str:
+    """A number to four digits."""
+    return "–" if not math.isfinite(value) else f"{value:{sign}.4g}"
+
+
+def caption(table: ComparisonTable) -> str:
+    """How the numbers came about, in a sentence or two."""
+    drawing = table.drawing
+    counts = " / ".join(map(str, dict.fromkeys(table.images)))
+    lines = [
+        f"Subset {table.subset}, definition {table.definition}, {counts} images. In brackets: "
+        f"{100 * drawing.level:g} % {METHODS[drawing.method]} bootstrap intervals over {table.units}, "
+        f"{drawing.resamples} draws, seed {drawing.seed}. Behind left-right measures: p of a permutation test of sides."
+    ]
+    if len(table.erfs) > 1:
+        lines.append(f"p values of differences: bootstrap, two-sided, corrected by {CORRECTION}.")
+    return " ".join([*lines, *(f"Note: {note}." for note in table.notes)])
+
+
+def to_markdown(table: ComparisonTable, millimetres: bool = False) -> str:
+    """Pipe tables."""
+    parts = [_pipes(*value_rows(table, millimetres))]
+    if len(table.erfs) > 1:
+        parts.append(_pipes(*difference_rows(table, millimetres)))
+    return "\n\n".join([*parts, caption(table)]) + "\n"
+
+
+def _pipes(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def to_latex(table: ComparisonTable, millimetres: bool = False) -> str:
+    """Tabulars for the package booktabs."""
+    parts = [_tabular(*value_rows(table, millimetres), drop=1)]
+    if len(table.erfs) > 1:
+        parts.append(_tabular(*difference_rows(table, millimetres)))
+    return "\n\n".join([*parts, f"% {_escape_latex(caption(table))}"]) + "\n"
+
+
+def _tabular(head: list[str], rows: list[list[str]], drop: int | None = None) -> str:
+    lines = [[_escape_latex(cell) for place, cell in enumerate(line) if place != drop] for line in (head, *rows)]
+    body = [" & ".join(line) + r" \\" for line in lines]
+    columns = "l" * 2 + "r" * (len(lines[0]) - 2)
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            body[0],
+            r"\midrule",
+            *body[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "°": r"$^\circ$",
+    "²": r"$^2$",
+    "−": r"$-$",
+    "–": "--",
+    "<": r"$<$",
+    ">": r"$>$",
+    "√": r"$\surd$",
+}
+
+
+def _escape_latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def records(table: ComparisonTable) -> Iterator[dict[str, Any]]:
+    """Every number at full precision, in the measure's own unit: one record per ERF and measure."""
+    for index, label in enumerate(table.labels):
+        common = {
+            "label": label,
+            "model": table.erfs[index].provenance.model,
+            "subset": table.subset,
+            "definition": table.definition,
+            "images": table.images[index],
+            "pixel_spacing_mm": table.spacings[index],
+        }
+        for measure in table.measures:
+            yield common | _record(measure, table.entries[index][measure.name])
+        for name, ratio in table.area_ratios[index].items():
+            yield common | {"measure": name, "unit": "%", "value": 100 * ratio}
+
+
+def _record(measure: Measure, entry: Entry) -> dict[str, Any]:
+    interval, difference, factor = entry.interval, entry.difference, measure.factor
+    record: dict[str, Any] = {
+        "measure": measure.name,
+        "unit": measure.unit,
+        "value": factor * interval.value,
+        "low": factor * interval.low,
+        "high": factor * interval.high,
+        "side_p": entry.side_p,
+    }
+    if difference is not None:
+        record |= {
+            "difference": factor * difference.value,
+            "difference_low": factor * difference.low,
+            "difference_high": factor * difference.high,
+            "p": difference.p,
+            "adjusted_p": entry.adjusted_p,
+            "paired": difference.paired,
+        }
+    return record
+
+
+_COLUMNS = (
+    *(
+        "label",
+        "model",
+        "subset",
+        "definition",
+        "images",
+        "pixel_spacing_mm",
+        "measure",
+        "unit",
+        "value",
+        "low",
+        "high",
+    ),
+    *("side_p", "difference", "difference_low", "difference_high", "p", "adjusted_p", "paired"),
+)
+
+
+def to_csv(table: ComparisonTable, millimetres: bool = False) -> str:
+    """One line per ERF and measure, at full precision; empty where there is no number."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, _COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for record in records(table):
+        writer.writerow({name: "" if _is_nothing(value) else value for name, value in record.items()})
+    return out.getvalue()
+
+
+def to_json(table: ComparisonTable, millimetres: bool = False) -> str:
+    """An object with how the numbers came about, and one record per ERF and measure; null where there is no number."""
+    content = {
+        "level": table.drawing.level,
+        "interval": METHODS[table.drawing.method],
+        "resamples": table.drawing.resamples,
+        "seed": table.drawing.seed,
+        "drawn": table.units,
+        "correction": CORRECTION,
+        "notes": list(table.notes),
+        "measures": {
+            measure.name: {
+                "meaning": measure.words,
+                "unit": measure.unit,
+                "range": measure.bounds,
+                "source": measure.source,
+            }
+            for measure in table.measures
+        },
+        "values": [
+            {name: None if _is_nothing(value) else value for name, value in record.items()} for record in records(table)
+        ],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _is_nothing(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+FORMATS: dict[str, Callable[[ComparisonTable, bool], str]] = {
+    "md": to_markdown,
+    "csv": to_csv,
+    "json": to_json,
+    "tex": to_latex,
+}
+
+
+def render(table: ComparisonTable, kind: str, millimetres: bool = False) -> str:
+    """A comparison in one of `FORMATS`."""
+    return FORMATS[kind](table, millimetres)

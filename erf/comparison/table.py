@@ -1,0 +1,135 @@
+"""Measures of several ERFs with intervals, their differences, and tests of left against right."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.stats import false_discovery_control
+
+from erf.comparison.checks import check_alike
+from erf.errors import InputError
+from erf.intervals import Difference, Drawing, Interval, compare, estimate, left_right_test
+from erf.measures import TWO_SIDED, Measure, Observations, measure_map, observe
+from erf.result import ERF
+
+CORRECTION = "Benjamini-Hochberg"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One measure of one ERF."""
+
+    interval: Interval
+    difference: Difference | None = None
+    """To the first ERF; None for the first itself."""
+    adjusted_p: float = float("nan")
+    """Of the difference, corrected for all differences of the table."""
+    side_p: float = float("nan")
+    """Of a left-right measure, if sides did not matter."""
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """Measures in rows, ERFs in columns."""
+
+    labels: tuple[str, ...]
+    erfs: tuple[ERF, ...]
+    subset: str
+    definition: str
+    measures: tuple[Measure, ...]
+    entries: tuple[dict[str, Entry], ...]
+    """By ERF, then by measure."""
+    area_ratios: tuple[dict[str, float], ...]
+    """RepLKNet's measures of each mean map, which have no interval."""
+    images: tuple[int, ...]
+    spacings: tuple[float, ...]
+    """Millimetres per pixel of each ERF, NaN where images differ or do not tell."""
+    drawing: Drawing
+    units: str
+    """What is drawn again: 'images' or 'patients'."""
+    notes: tuple[str, ...] = field(default=())
+
+    def shown(self, index: int, measure: Measure, millimetres: bool = False) -> tuple[float, str]:
+        """Factor and unit in which a measure of an ERF is shown."""
+        if millimetres and measure.is_length and np.isfinite(self.spacings[index]):
+            return self.spacings[index], "mm"
+        return measure.factor, measure.unit
+
+
+def tabulate(
+    erfs: Sequence[ERF],
+    measures: Sequence[Measure],
+    *,
+    labels: Sequence[str] | None = None,
+    subset: str = "all",
+    definition: str = "abs",
+    drawing: Drawing | None = None,
+    allow_different: bool = False,
+) -> ComparisonTable:
+    """Measure ERFs from what their files keep.
+
+    Differences are to the first, paired where the same images were used, and their p values are corrected by the
+    method of Benjamini and Hochberg. Raises `InputError` for ERFs that were measured differently.
+    """
+    if not erfs:
+        raise InputError("nothing to compare: expected at least one ERF")
+    names = tuple(labels) if labels else tuple(erf.provenance.title for erf in erfs)
+    if len(names) != len(erfs):
+        raise InputError(f"found {len(names)} labels for {len(erfs)} ERFs; expected one for each")
+    drawing = drawing or Drawing()
+    notes = [f"measured differently: {words}" for words in check_alike(erfs, allow_different)]
+    observed = [observe(erf, subset, definition) for erf in erfs]
+    entries = [_entries(seen, observed[0] if index else None, measures, drawing) for index, seen in enumerate(observed)]
+    by_patient = len(set(observed[0].groups)) < len(observed[0])
+    unpaired = [
+        label
+        for label, row in zip(names, entries, strict=True)
+        if any(entry.difference is not None and not entry.difference.paired for entry in row.values())
+    ]
+    if unpaired:
+        notes.append(f"differences of {', '.join(unpaired)} are not paired: not the same images as {names[0]}")
+    return ComparisonTable(
+        names,
+        tuple(erfs),
+        subset,
+        definition,
+        tuple(measures),
+        _adjusted(entries),
+        tuple(measure_map(erf.statistics(subset, definition).mean) for erf in erfs),
+        tuple(len(seen) for seen in observed),
+        tuple(seen.spacing for seen in observed),
+        drawing,
+        "patients" if by_patient else "images",
+        tuple(notes),
+    )
+
+
+def _entries(
+    seen: Observations, first: Observations | None, measures: Sequence[Measure], drawing: Drawing
+) -> dict[str, Entry]:
+    intervals = estimate(seen, measures, drawing)
+    differences = compare(first, seen, measures, drawing) if first is not None else {}
+    return {
+        measure.name: Entry(
+            intervals[measure.name],
+            differences.get(measure.name),
+            side_p=left_right_test(seen, measure, drawing) if measure.name in TWO_SIDED else float("nan"),
+        )
+        for measure in measures
+    }
+
+
+def _adjusted(entries: list[dict[str, Entry]]) -> tuple[dict[str, Entry], ...]:
+    """The same with p values of all differences corrected together."""
+    found = [
+        (index, name, entry.difference.p)
+        for index, row in enumerate(entries)
+        for name, entry in row.items()
+        if entry.difference is not None and np.isfinite(entry.difference.p)
+    ]
+    corrected = false_discovery_control([p for *_, p in found]) if found else []
+    adjusted = [dict(row) for row in entries]
+    for (index, name, _), p in zip(found, corrected, strict=True):
+        old = adjusted[index][name]
+        adjusted[index][name] = Entry(old.interval, old.difference, float(p), old.side_p)
+    return tuple(adjusted)

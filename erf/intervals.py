@@ -1,0 +1,231 @@
+"""Uncertainty of measures: images, or patients, are drawn again from those that a file keeps.
+
+Bootstrap and permutation tests are SciPy's; what is drawn is how often each image counts, so that no map is ever
+copied. Patients are drawn whole where every image names one. Draws are stratified by the sides that a patient or image
+has, as the images of a run are. Everything is the same again for the same seed.
+
+Efron, Tibshirani. An introduction to the bootstrap (1993): percentile and BCa intervals; the latter correct for bias
+and skewness to second order.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap, permutation_test
+
+from erf.errors import InputError
+from erf.measures import TWO_SIDED, Measure, Observations, Sample
+from erf.measures.grid import Array
+
+METHODS = {"bca": "BCa", "percentile": "percentile"}
+RESAMPLES = 2000
+LEVEL = 0.95
+
+_BATCH = 250
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and where it may lie; NaN where nothing can be said, as with a single image."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """How much larger a measure is for the second of two ERFs."""
+
+    p: float
+    """Two-sided, from the share of draws on the other side of 0; at least 1 / (draws + 1)."""
+    paired: bool
+    """Whether both were measured on the same images, which were then drawn together."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How images are drawn again."""
+
+    level: float = LEVEL
+    resamples: int = RESAMPLES
+    method: str = "bca"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"interval '{self.method}' not known; expected one of {', '.join(METHODS)}")
+        if not 0 < self.level < 1 or self.resamples < 100:
+            raise InputError(
+                f"level {self.level:g} from {self.resamples} draws; expected a level between 0 and 1, 100 draws or more"
+            )
+
+
+def estimate(
+    observed: Observations, measures: Sequence[Measure], drawing: Drawing | None = None
+) -> dict[str, Interval]:
+    """Each measure with its interval over images."""
+
+    def values(counts: Array) -> Array:
+        sample = Sample(observed, counts)
+        return np.stack([np.asarray(measure.of(sample)) for measure in measures])
+
+    point = values(np.ones(len(observed)))
+    _, low, high = _bootstrap([observed], lambda counts: values(counts[0]), point, drawing or Drawing())
+    return {measure.name: Interval(*map(float, row)) for measure, *row in zip(measures, point, low, high, strict=True)}
+
+
+def compare(
+    one: Observations, two: Observations, measures: Sequence[Measure], drawing: Drawing | None = None
+) -> dict[str, Difference]:
+    """Differences of measures, two minus one; paired where both have the same images."""
+    drawing = drawing or Drawing()
+    paired = sorted(one.keys) == sorted(two.keys) and len(set(one.keys)) == len(one)
+    if paired:
+        two = two.pick(np.array([{key: row for row, key in enumerate(two.keys)}[key] for key in one.keys]))
+
+    def values(counts: list[Array]) -> Array:
+        drawn = counts * 2 if paired else counts
+        first, second = (
+            np.stack([np.asarray(measure.of(Sample(observed, number))) for measure in measures])
+            for observed, number in zip((one, two), drawn, strict=True)
+        )
+        return np.asarray(second - first)
+
+    drawn_from = [one] if paired else [one, two]
+    point = values([np.ones(len(observed)) for observed in drawn_from])
+    draws, low, high = _bootstrap(drawn_from, values, point, drawing)
+    beyond = np.minimum((draws <= 0).sum(-1), (draws >= 0).sum(-1))
+    p = np.minimum(1, 2 * (beyond + 1) / (drawing.resamples + 1))
+    p = np.where(np.isfinite(low), p, np.nan)
+    rows = np.stack([point, low, high, p], axis=-1).tolist()
+    return {
+        measure.name: Difference(row[0], row[1], row[2], row[3], paired)
+        for measure, row in zip(measures, rows, strict=True)
+    }
+
+
+def left_right_test(observed: Observations, measure: Measure, drawing: Drawing | None = None) -> float:
+    """The p value of a left-right measure if sides did not matter: sides are dealt out to the images anew.
+
+    Raises `InputError` for a measure that does not compare sides; NaN where a side has no image.
+    """
+    if measure.name not in TWO_SIDED:
+        raise InputError(f"measure '{measure.name}' does not compare sides; expected one of {', '.join(TWO_SIDED)}")
+    drawing = drawing or Drawing()
+    rows = [np.flatnonzero(observed.sides == side) for side in ("left", "right")]
+    if min(map(len, rows)) == 0:
+        return float("nan")
+
+    def statistic(left: NDArray[np.intp], right: NDArray[np.intp], axis: int) -> Array:
+        dealt = {"left": _counts(left, len(observed)), "right": _counts(right, len(observed))}
+        return np.asarray(measure.of(Sample(observed, dealt["left"] + dealt["right"], dealt)))
+
+    result = permutation_test(
+        tuple(rows),
+        statistic,
+        vectorized=True,
+        n_resamples=drawing.resamples,
+        batch=_BATCH,
+        alternative="two-sided" if measure.name == "lean" else "greater",
+        random_state=np.random.default_rng(drawing.seed),
+    )
+    return float(result.pvalue)
+
+
+def bands(observed: Observations, drawing: Drawing | None = None) -> dict[str, tuple[Array, Array]]:
+    """Pointwise intervals (low, high) of both curves as shares of their total: `across_rows` and `across_columns`."""
+    drawing = drawing or Drawing(method="percentile")
+    found = {}
+    for name in ("across_rows", "across_columns"):
+
+        def shares(counts: list[Array], name: str = name) -> Array:
+            curves = getattr(Sample(observed, counts[0]), name)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.moveaxis(curves / curves.sum(-1, keepdims=True), -1, 0)
+
+        point = shares([np.ones(len(observed))])
+        _, low, high = _bootstrap([observed], shares, point, drawing)
+        found[name] = (low, high)
+    return found
+
+
+def convergence(
+    observed: Observations, measure: Measure, drawing: Drawing | None = None, points: int = 12
+) -> list[tuple[int, Interval]]:
+    """A measure and its interval on the first n images in the order of the draw, balanced over sides, for rising n."""
+    order = interleaved(observed.sides)
+    numbers = np.unique(np.geomspace(min(4, len(order)), len(order), points).round().astype(int))
+    return [(int(n), estimate(observed.pick(order[:n]), [measure], drawing)[measure.name]) for n in numbers]
+
+
+def interleaved(sides: NDArray[np.str_]) -> NDArray[np.intp]:
+    """Rows in an order that takes the sides in turn, so that any beginning of it is balanced."""
+    ranks = np.zeros(len(sides), np.intp)
+    for side in set(sides):
+        members = sides == side
+        ranks[members] = np.arange(members.sum())
+    return np.argsort(ranks, kind="stable")
+
+
+def _bootstrap(
+    drawn_from: Sequence[Observations],
+    values: Callable[[list[Array]], Array],
+    point: Array,
+    drawing: Drawing,
+) -> tuple[Array, Array, Array]:
+    """(draws (K, resamples), low (K,), high (K,)) of K values of the counts of each of `drawn_from`."""
+    strata = [(number, members) for number, observed in enumerate(drawn_from) for members in _strata(observed)]
+    groupings = [np.unique(observed.groups, return_inverse=True)[1] for observed in drawn_from]
+
+    def statistic(*drawn: NDArray[np.intp], axis: int = -1) -> Array:
+        counts = []
+        for number, grouping in enumerate(groupings):
+            groups = np.concatenate(
+                [rows for (owner, _), rows in zip(strata, drawn, strict=True) if owner == number], -1
+            )
+            counts.append(_counts(groups.astype(np.intp), int(grouping.max()) + 1)[..., grouping])
+        return values(counts)
+
+    if min(len(members) for _, members in strata) < 2:
+        nothing = np.full(point.shape, np.nan)
+        return nothing[:, None], nothing, nothing
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore")  # about values that do not vary, which are dealt with below
+        result = bootstrap(
+            tuple(members for _, members in strata),
+            statistic,
+            vectorized=True,
+            confidence_level=drawing.level,
+            n_resamples=drawing.resamples,
+            batch=_BATCH,
+            method=METHODS[drawing.method],
+            random_state=np.random.default_rng(drawing.seed),
+        )
+    draws = np.asarray(result.bootstrap_distribution)
+    fixed = np.ptp(draws, axis=-1) <= 1e-12 * np.abs(point)
+    low, high = (np.where(fixed, point, edge) for edge in result.confidence_interval)
+    return draws, low, high
+
+
+def _strata(observed: Observations) -> list[NDArray[np.intp]]:
+    """Numbers of the groups that have the same sides; all groups in one where a kind has a single member."""
+    names, grouping = np.unique(observed.groups, return_inverse=True)
+    kinds = [tuple(sorted(set(observed.sides[grouping == number]))) for number in range(len(names))]
+    strata = [np.flatnonzero([other == kind for other in kinds]) for kind in sorted(set(kinds))]
+    return strata if min(map(len, strata)) > 1 else [np.arange(len(names))]
+
+
+def _counts(rows: NDArray[np.intp], length: int) -> Array:
+    """How often each of `length` numbers occurs along the last axis."""
+    flat = rows.reshape(-1, rows.shape[-1])
+    offsets = np.arange(len(flat))[:, None] * length
+    counts = np.bincount((flat + offsets).ravel(), minlength=len(flat) * length)
+    return counts.reshape(*rows.shape[:-1], length).astype(np.float64)

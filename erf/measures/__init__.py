@@ -1,0 +1,24 @@
+"""Numbers of a receptive field: how wide, of what shape, where, and how much it depends on the image.
+
+Pure functions of maps and curves live in `size`, `shape` and `dynamics`; the catalogue names them. Nothing here needs a
+model or PyTorch: everything comes from what a file keeps.
+"""
+
+from erf.measures.catalogue import DEFAULT_MEASURES, MEASURES, TWO_SIDED, Measure, measure_map, pick_measures
+from erf.measures.grid import Grid, smooth, stretch_length
+from erf.measures.observations import Observations, Sample, observe
+
+__all__ = [
+    "DEFAULT_MEASURES",
+    "MEASURES",
+    "TWO_SIDED",
+    "Grid",
+    "Measure",
+    "Observations",
+    "Sample",
+    "measure_map",
+    "observe",
+    "pick_measures",
+    "smooth",
+    "stretch_length",
+]

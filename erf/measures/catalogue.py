@@ -1,0 +1,397 @@
+"""Every measure by name: what it means, its unit and range, where it comes from, and how it is computed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erf.errors import InputError
+from erf.measures import dynamics, shape, size
+from erf.measures.grid import Array
+from erf.measures.observations import Sample
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of an ERF."""
+
+    name: str
+    group: str
+    """'size', 'shape', 'position' or 'dynamics'."""
+    words: str
+    unit: str
+    """'px', 'px²', '%', '°' or '' for a plain number."""
+    bounds: str
+    source: str
+    of: Callable[[Sample], Array]
+    """Of a batch of draws, one number each, in units of one (not per cent)."""
+
+    @property
+    def is_length(self) -> bool:
+        return self.unit == "px"
+
+    @property
+    def factor(self) -> float:
+        """From what `of` returns to the unit in which it is shown."""
+        return 100.0 if self.unit == "%" else 1.0
+
+
+_CENTROID = "OpenERF; Taha et al. 2022, by eye"
+
+
+def _curve_center(curve: Array) -> Array:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(curve @ np.arange(curve.shape[-1]) / curve.sum(-1))
+
+
+def _shift(sample: Sample) -> tuple[Array, Array]:
+    y, x = sample.grid.center
+    return _curve_center(sample.across_columns) - y, _curve_center(sample.across_rows) - x
+
+
+def _separation(sample: Sample) -> Array:
+    left, right = (_shift(sample.side(side)) for side in ("left", "right"))
+    return np.hypot(left[0] - right[0], left[1] - right[1])
+
+
+def _lean(sample: Sample) -> Array:
+    return _shift(sample.side("right"))[1] - _shift(sample.side("left"))[1]
+
+
+def _left_right_variation(sample: Sample) -> Array:
+    return dynamics.total_variation(sample.side("left").small, sample.side("right").small)
+
+
+def _left_right_distance(sample: Sample) -> Array:
+    return dynamics.earth_movers_distance(sample.side("left").across_rows, sample.side("right").across_rows)
+
+
+def _covariance(sample: Sample) -> Array:
+    return shape.covariance(sample.small, sample.across_rows, sample.across_columns, sample.grid)
+
+
+def _field_ratio(sample: Sample) -> Array:
+    height, width = sample.observed.field_size
+    if not np.isfinite(height * width):
+        return np.full(sample.counts.shape[:-1], np.nan)
+    return size.luo_size(sample.small, sample.grid) / np.sqrt(height * width)
+
+
+def _inside(sample: Sample) -> Array:
+    return size.share_inside(sample.small, sample.grid, sample.observed.field_box)
+
+
+def _radius(sample: Sample, share: float) -> Array:
+    return size.mass_radius(sample.small, sample.grid, share)
+
+
+def _square(sample: Sample, share: float) -> Array:
+    return size.mass_square(sample.small, sample.grid, share)
+
+
+_RADIAL = "radial cumulative mass; OpenERF"
+
+_ALL = [
+    *(
+        Measure(
+            f"r{percent}",
+            "size",
+            f"radius around the unit's centre that holds {percent} % of the mass",
+            "px",
+            "0 to the farthest corner",
+            _RADIAL,
+            partial(_radius, share=percent / 100),
+        )
+        for percent in (50, 90, 95, 99)
+    ),
+    Measure(
+        "rms_radius",
+        "size",
+        "root mean squared distance of the mass from the unit's centre",
+        "px",
+        "0 to the farthest corner",
+        "moments",
+        lambda sample: size.rms_radius(sample.across_rows, sample.across_columns, sample.grid),
+    ),
+    Measure(
+        "effective_area",
+        "size",
+        "pixels among which the mass could be shared evenly with the same entropy",
+        "px²",
+        "a block to the whole image",
+        "perplexity; entropy of attributions: Bhatt et al. 2020",
+        lambda sample: size.effective_area(sample.small, sample.grid),
+    ),
+    Measure(
+        "fwhm_x",
+        "size",
+        "full width at half maximum of the curve across rows",
+        "px",
+        "4 to the width",
+        "usual",
+        lambda sample: size.width_at_half(sample.across_rows),
+    ),
+    Measure(
+        "fwhm_y",
+        "size",
+        "full width at half maximum of the curve across columns",
+        "px",
+        "4 to the height",
+        "usual",
+        lambda sample: size.width_at_half(sample.across_columns),
+    ),
+    Measure(
+        "luo_size",
+        "size",
+        "root of the area above 4.55 % of the value at the unit's centre",
+        "px",
+        "a block to the whole image",
+        "Luo et al. 2016",
+        lambda sample: size.luo_size(sample.small, sample.grid),
+    ),
+    Measure(
+        "field_ratio",
+        "size",
+        "luo_size over the side of the theoretical field; nothing where that is infinite",
+        "%",
+        "0 to 100, up to a block",
+        "Luo et al. 2016",
+        _field_ratio,
+    ),
+    Measure(
+        "inside_field",
+        "size",
+        "share of the mass inside the theoretical field's box",
+        "%",
+        "0 to 100; 100 for any network without global operators",
+        "Loos et al. 2024, by thresholds",
+        _inside,
+    ),
+    *(
+        Measure(
+            f"square{percent}",
+            "size",
+            f"share of the image in the square around the unit's centre that holds {percent} % of the mass",
+            "%",
+            "0 to 400",
+            "RepLKNet's area ratio, made independent of the gradient's scale",
+            partial(_square, share=percent / 100),
+        )
+        for percent in (50, 99)
+    ),
+    Measure(
+        "sigma_x",
+        "shape",
+        "standard deviation of the Gaussian that fits the curve across rows",
+        "px",
+        "above 0",
+        "Kim et al. 2021; Luo et al. 2016",
+        lambda sample: shape.gaussian_curve(sample.across_rows)[0],
+    ),
+    Measure(
+        "sigma_y",
+        "shape",
+        "standard deviation of the Gaussian that fits the curve across columns",
+        "px",
+        "above 0",
+        "Kim et al. 2021; Luo et al. 2016",
+        lambda sample: shape.gaussian_curve(sample.across_columns)[0],
+    ),
+    Measure(
+        "gaussian_x",
+        "shape",
+        "R² of the Gaussian that fits the curve across rows",
+        "",
+        "up to 1, which is a Gaussian",
+        "Kim et al. 2021",
+        lambda sample: shape.gaussian_curve(sample.across_rows)[1],
+    ),
+    Measure(
+        "gaussian_y",
+        "shape",
+        "R² of the Gaussian that fits the curve across columns",
+        "",
+        "up to 1, which is a Gaussian",
+        "Kim et al. 2021",
+        lambda sample: shape.gaussian_curve(sample.across_columns)[1],
+    ),
+    Measure(
+        "gaussian_map",
+        "shape",
+        "R² of the Gaussian, with axes along the image, that fits the map",
+        "",
+        "up to 1, which is a Gaussian",
+        "Kim et al. 2021",
+        lambda sample: shape.gaussian_map(sample.small, sample.grid)[2],
+    ),
+    Measure(
+        "anisotropy",
+        "shape",
+        "longer over shorter axis of the mass's covariance",
+        "",
+        "from 1, which is round",
+        "moments",
+        lambda sample: shape.anisotropy(_covariance(sample)),
+    ),
+    Measure(
+        "orientation",
+        "shape",
+        "angle of the longer axis from the x axis, downwards",
+        "°",
+        "-90 to 90",
+        "moments",
+        lambda sample: shape.orientation(_covariance(sample)),
+    ),
+    Measure(
+        "gini",
+        "shape",
+        "Gini coefficient of the mass over the image",
+        "",
+        "0, spread evenly, to 1",
+        "Gu, Dong 2021 (Diffusion Index)",
+        lambda sample: shape.gini(sample.small, sample.grid),
+    ),
+    Measure(
+        "centroid_x",
+        "position",
+        "x of the centre of mass",
+        "px",
+        "0 to the width",
+        _CENTROID,
+        lambda sample: _curve_center(sample.across_rows),
+    ),
+    Measure(
+        "centroid_y",
+        "position",
+        "y of the centre of mass",
+        "px",
+        "0 to the height",
+        _CENTROID,
+        lambda sample: _curve_center(sample.across_columns),
+    ),
+    Measure(
+        "shift_x",
+        "position",
+        "from the unit's centre to the centre of mass, to the right",
+        "px",
+        "either sign",
+        _CENTROID,
+        lambda sample: _shift(sample)[1],
+    ),
+    Measure(
+        "shift_y",
+        "position",
+        "from the unit's centre to the centre of mass, downwards",
+        "px",
+        "either sign",
+        _CENTROID,
+        lambda sample: _shift(sample)[0],
+    ),
+    Measure(
+        "on_tissue",
+        "position",
+        "share of the mass on tissue",
+        "%",
+        "0 to 100",
+        "ours; object rate: Loos et al. 2024",
+        lambda sample: sample.on_tissue,
+    ),
+    Measure(
+        "tissue_excess",
+        "position",
+        "share of the mass on tissue over tissue's share of the image",
+        "",
+        "from 0; 1 where tissue makes no difference",
+        "ours",
+        lambda sample: sample.on_tissue / sample.tissue_area,
+    ),
+    Measure(
+        "lean",
+        "dynamics",
+        "x of the centre of mass over right breasts minus that over left ones",
+        "px",
+        "either sign; above 0 where the field follows the breast",
+        "Taha et al. 2022, by eye",
+        _lean,
+    ),
+    Measure(
+        "separation",
+        "dynamics",
+        "distance of the centres of mass over left and over right breasts",
+        "px",
+        "from 0",
+        "Taha et al. 2022, by eye",
+        _separation,
+    ),
+    Measure(
+        "left_right_tv",
+        "dynamics",
+        "share of the mass that lies elsewhere over left than over right breasts (total variation)",
+        "%",
+        "0 to 100; noise lifts it",
+        "ours",
+        _left_right_variation,
+    ),
+    Measure(
+        "left_right_emd",
+        "dynamics",
+        "mean distance along x from the mass over left to that over right breasts (earth mover's)",
+        "px",
+        "from 0; noise lifts it",
+        "ours",
+        _left_right_distance,
+    ),
+    Measure(
+        "variability",
+        "dynamics",
+        "mean share of the mass that lies elsewhere from one image to another (total variation)",
+        "%",
+        "0 to 100",
+        "ours",
+        lambda sample: sample.variability,
+    ),
+]
+
+MEASURES: dict[str, Measure] = {measure.name: measure for measure in _ALL}
+
+DEFAULT_MEASURES = (
+    "r50",
+    "r90",
+    "effective_area",
+    "fwhm_x",
+    "fwhm_y",
+    "gaussian_x",
+    "gaussian_y",
+    "shift_x",
+    "tissue_excess",
+    "lean",
+    "left_right_tv",
+    "variability",
+)
+
+TWO_SIDED = ("lean", "separation", "left_right_tv", "left_right_emd")
+"""Measures that need left and right breasts."""
+
+REPLKNET = {
+    f"replknet{round(100 * share)}": partial(size.replknet_area_ratio, share=share) for share in (0.2, 0.5, 0.99)
+}
+"""Measures of the full map (H, W), which a file keeps as a mean only: they have no interval."""
+
+
+def pick_measures(names: tuple[str, ...] = (), groups: tuple[str, ...] = ()) -> list[Measure]:
+    """Measures by name, 'all' for every one of them; `InputError` names those that there are."""
+    if not names:
+        names = DEFAULT_MEASURES
+    if "all" in names:
+        names = tuple(MEASURES)
+    unknown = [name for name in names if name not in MEASURES]
+    if unknown:
+        raise InputError(f"no measure '{unknown[0]}'; expected some of {', '.join(MEASURES)}, or all")
+    return [MEASURES[name] for name in names]
+
+
+def measure_map(values: NDArray[np.floating]) -> dict[str, float]:
+    """RepLKNet's area ratios of a map (H, W), as its authors compute them."""
+    return {name: ratio(values) for name, ratio in REPLKNET.items()}

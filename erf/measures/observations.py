@@ -1,0 +1,153 @@
+"""What a file keeps of the images of one ERF, and any reweighting of them: the input of every measure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erf.definitions import DEFAULT_DEFINITION
+from erf.errors import InputError
+from erf.measures.dynamics import pairwise_total_variation
+from erf.measures.grid import Array, Grid
+from erf.result import ERF
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Maps, curves and tissue of N images, and where they lie."""
+
+    grid: Grid
+    small: Array
+    """(N, h, w), sums over blocks."""
+    across_rows: Array
+    """(N, W)."""
+    across_columns: Array
+    """(N, H)."""
+    sides: NDArray[np.str_]
+    """(N,), 'left', 'right' or ''."""
+    groups: NDArray[np.str_]
+    """(N,), what is drawn together when images are drawn again: the patient, or the image itself."""
+    keys: NDArray[np.str_]
+    """(N,), the content of each image, by which two files are paired."""
+    tissue: Array | None = None
+    """(N, h, w), share of each block that is tissue."""
+    field_box: tuple[float, float, float, float] | None = None
+    field_size: tuple[float, float] = (np.inf, np.inf)
+    spacing: float = float("nan")
+    """Millimetres per pixel, where all images have the same."""
+
+    def __len__(self) -> int:
+        return len(self.small)
+
+    def pick(self, rows: NDArray[np.intp]) -> "Observations":
+        """Some of the images, in another order."""
+        arrays = ("small", "across_rows", "across_columns", "sides", "groups", "keys", "tissue")
+        picked = {name: value[rows] for name in arrays if (value := getattr(self, name)) is not None}
+        return replace(self, **picked)
+
+    @cached_property
+    def distances(self) -> Array:
+        """(N, N), total variation between the maps of two images."""
+        return pairwise_total_variation(self.small)
+
+    def all(self) -> "Sample":
+        """Every image once."""
+        return Sample(self, np.ones(len(self)))
+
+
+def observe(erf: ERF, subset: str = "all", definition: str = DEFAULT_DEFINITION) -> Observations:
+    """The images of a subset that could be used.
+
+    Raises `InputError` for a subset or definition that is not there, and for `signed`, whose maps hold no mass.
+    """
+    if definition == "signed":
+        raise InputError(
+            "definition 'signed' has negative values, which measures cannot weigh; use abs, relu or square"
+        )
+    erf.statistics(subset, definition)  # says what there is
+    rows = np.array(
+        [index for index, image in enumerate(erf.images) if image.status == "ok" and subset in image.subsets]
+    )
+    origin, footprint, overview = erf.provenance, erf.footprints[definition], erf.overview()
+    images = [erf.images[row] for row in rows]
+    by_patient = all(image.patient_id for image in images)
+    spacings = {image.pixel_spacing for image in images}
+    return Observations(
+        grid=Grid((origin.input_shape[1], origin.input_shape[2]), origin.small_block, origin.unit_center),
+        small=footprint.small[rows].astype(np.float64),
+        across_rows=footprint.across_rows[rows].astype(np.float64),
+        across_columns=footprint.across_columns[rows].astype(np.float64),
+        sides=np.array([image.laterality for image in images]),
+        groups=np.array([image.patient_id if by_patient else f"{number}" for number, image in enumerate(images)]),
+        keys=np.array([image.sha256 or image.id for image in images]),
+        tissue=None if overview is None else overview.tissue[rows].astype(np.float64),
+        field_box=origin.field_box(),
+        field_size=origin.field_size,
+        spacing=spacings.pop() if len(spacings) == 1 and not origin.resample else float("nan"),
+    )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images with how often each was drawn, (..., N); leading axes are a batch of draws."""
+
+    observed: Observations
+    counts: Array
+    dealt: Mapping[str, Array] | None = None
+    """Counts by side, where sides are not those of the images."""
+
+    @property
+    def grid(self) -> Grid:
+        return self.observed.grid
+
+    def _mean(self, values: Array) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            weights = self.counts / self.counts.sum(-1, keepdims=True)
+        return (weights @ values.reshape(len(values), -1)).reshape(*self.counts.shape[:-1], *values.shape[1:])
+
+    @cached_property
+    def small(self) -> Array:
+        """(..., h, w), mean over images."""
+        return self._mean(self.observed.small)
+
+    @cached_property
+    def across_rows(self) -> Array:
+        """(..., W), mean over images."""
+        return self._mean(self.observed.across_rows)
+
+    @cached_property
+    def across_columns(self) -> Array:
+        """(..., H), mean over images."""
+        return self._mean(self.observed.across_columns)
+
+    def side(self, side: str) -> "Sample":
+        """The same draw of left or right breasts alone."""
+        if self.dealt is not None:
+            return Sample(self.observed, self.dealt[side])
+        return Sample(self.observed, self.counts * (self.observed.sides == side))
+
+    @cached_property
+    def on_tissue(self) -> Array:
+        """(...,), share of the mass on tissue."""
+        return self._tissue_sums(self.observed.small) / self._tissue_sums(self.observed.small, everywhere=True)
+
+    @cached_property
+    def tissue_area(self) -> Array:
+        """(...,), share of the pixels that are tissue."""
+        areas = np.broadcast_to(self.grid.areas, self.observed.small.shape)
+        return self._tissue_sums(areas) / self._tissue_sums(areas, everywhere=True)
+
+    def _tissue_sums(self, values: Array, everywhere: bool = False) -> Array:
+        tissue = self.observed.tissue
+        if tissue is None:
+            return np.full(self.counts.shape[:-1], np.nan)
+        return np.asarray(self.counts @ (values if everywhere else values * tissue).sum((1, 2)))
+
+    @cached_property
+    def variability(self) -> Array:
+        """(...,), mean total variation between the maps of two different images."""
+        from erf.measures.dynamics import mean_over_pairs
+
+        return mean_over_pairs(self.observed.distances, self.counts)
