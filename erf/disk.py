@@ -8,8 +8,24 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from erf.errors import OutputError
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is complete or absent; `OutputError` where it cannot be written."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror or error}); choose a folder that exists"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class PatientFile(io.RawIOBase):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, permutation_test
+from scipy.stats import bootstrap, norm, permutation_test
 
 from erf.errors import InputError
 from erf.measures import TWO_SIDED, Measure, Observations, Sample
@@ -45,7 +45,7 @@ class Difference(Interval):
     """How much larger a measure is for the second of two ERFs."""
 
     p: float
-    """Two-sided, from the share of draws on the other side of 0; at least 1 / (draws + 1)."""
+    """Two-sided: 1 less the level at which the interval would just touch 0; at least 2 / (draws + 1)."""
     paired: bool
     """Whether both were measured on the same images, which were then drawn together."""
 
@@ -102,9 +102,8 @@ def compare(
     drawn_from = [one] if paired else [one, two]
     point = values([np.ones(len(observed)) for observed in drawn_from])
     draws, low, high = _bootstrap(drawn_from, values, point, drawing)
-    beyond = np.minimum((draws <= 0).sum(-1), (draws >= 0).sum(-1))
-    p = np.minimum(1, 2 * (beyond + 1) / (drawing.resamples + 1))
-    p = np.where(np.isfinite(low), p, np.nan)
+    acceleration = _acceleration(drawn_from, values) if drawing.method == "bca" else None
+    p = np.where(np.isfinite(low), _p_of_zero(draws, point, acceleration), np.nan)
     rows = np.stack([point, low, high, p], axis=-1).tolist()
     return {
         measure.name: Difference(row[0], row[1], row[2], row[3], paired)
@@ -213,6 +212,37 @@ def _bootstrap(
     fixed = np.ptp(draws, axis=-1) <= 1e-12 * np.abs(point)
     low, high = (np.where(fixed, point, edge) for edge in result.confidence_interval)
     return draws, low, high
+
+
+def _p_of_zero(draws: Array, point: Array, acceleration: Array | None) -> Array:
+    """One less the level of the interval that ends at 0: of percentiles, or with an acceleration, BCa."""
+    resamples = draws.shape[-1]
+
+    def place(value: Array) -> Array:
+        below = (draws < value[:, None]).sum(-1) + (draws == value[:, None]).sum(-1) / 2
+        return norm.ppf(np.clip(below, 0.5, resamples - 0.5) / resamples)
+
+    z = place(np.zeros(len(point)))
+    if acceleration is not None:
+        bias = place(point)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            z = (z - bias) / (1 + acceleration * (z - bias)) - bias
+    return np.clip(2 * norm.sf(np.abs(z)), 2 / (resamples + 1), 1)
+
+
+def _acceleration(drawn_from: Sequence[Observations], values: Callable[[list[Array]], Array]) -> Array:
+    """Of BCa intervals, from values (K,) that leave out one group at a time (Efron, Tibshirani 1993, section 14.3)."""
+    cubes, squares = 0.0, 0.0
+    groupings = [np.unique(observed.groups, return_inverse=True)[1] for observed in drawn_from]
+    for number, observed in enumerate(drawn_from):
+        for members in _strata(observed):
+            counts = [np.ones((len(members), len(grouping))) for grouping in groupings]
+            counts[number] = (members[:, None] != groupings[number]).astype(np.float64)
+            without = values(counts)
+            influence = (len(members) - 1) * (without.mean(-1, keepdims=True) - without) / len(members)
+            cubes, squares = cubes + (influence**3).sum(-1), squares + (influence**2).sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.nan_to_num(cubes / (6 * np.asarray(squares) ** 1.5)))
 
 
 def _strata(observed: Observations) -> list[NDArray[np.intp]]:

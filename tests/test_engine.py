@@ -45,6 +45,16 @@ def arrays() -> list[np.ndarray]:
 MEMBERS = {"all": range(6), "left": (0, 2, 4), "right": (1, 3)}
 
 
+def test_the_field_box_is_the_support_also_where_up_sampling_shifts_it() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.AvgPool2d(2), nn.ConvTranspose2d(2, 1, 2, stride=2))
+    result = compute(net.double(), from_arrays([np.ones((1, 24, 20))]), layer="2", unit=(10, 7), device="cpu")
+    rows, columns = np.nonzero(result.statistics().mean)
+    # Pooling pairs rows 10 and 11, columns 6 and 7; the convolution adds one to each side.
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (9, 12, 5, 8)
+    assert result.provenance.unit_center == (10, 7)
+    assert result.provenance.field_box() == (8.5, 12.5, 4.5, 8.5)
+
+
 @pytest.mark.parametrize("definition", DEFINITIONS)
 @pytest.mark.parametrize("subset", MEMBERS)
 def test_mean_variance_and_curves(arrays: list[np.ndarray], definition: str, subset: str) -> None:

@@ -121,6 +121,17 @@ def test_p_values_of_differences_are_uniform_without_a_difference() -> None:
     assert 43 <= np.sum(np.array(found) < 0.5) <= 77
 
 
+@pytest.mark.parametrize("method", ["bca", "percentile"])
+@pytest.mark.parametrize("name", ["r50", "gaussian_x", "lean"])
+def test_the_p_value_is_where_the_interval_ends(method: str, name: str) -> None:
+    one, two = (blobs(np.random.default_rng(seed), 30, sizes=0.3) for seed in (0, 4))
+    found = compare(one, two, [MEASURES[name]], Drawing(resamples=3000, method=method))[name]
+    assert 0.01 < found.p < 0.999
+    at_p = compare(one, two, [MEASURES[name]], Drawing(level=1 - found.p, resamples=3000, method=method))[name]
+    nearest = min(abs(at_p.low), abs(at_p.high))
+    assert nearest < 0.02 * found.half_width  # of 3000 draws, one or two lie between
+
+
 def _renamed(seen: Observations) -> Observations:
     return type(seen)(**{**vars(seen), "keys": np.array([f"other {key}" for key in seen.keys])})
 
@@ -159,10 +170,10 @@ def test_bands_hold_the_curves_and_narrow_with_images() -> None:
 def test_convergence() -> None:
     seen = blobs(np.random.default_rng(0), 128)
     points = convergence(seen, MEASURES["r50"], QUICK)
-    assert [number for number, _ in points][0] == 4
+    assert points[0][0] == 4
     assert points[-1][0] == 128
     assert points[-1][1] == estimate(seen.pick(interleaved(seen.sides)), [MEASURES["r50"]], QUICK)["r50"]
-    halves = dict((number, interval.half_width) for number, interval in points)
+    halves = {number: interval.half_width for number, interval in points}
     numbers = sorted(halves)
     # Error falls with the root of the number.
     assert halves[128] / halves[numbers[len(numbers) // 2]] == pytest.approx(

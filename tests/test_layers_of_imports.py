@@ -14,7 +14,7 @@ LAYER = {
     "erf.geometry": 1,
     "erf.result": 1,
     "erf.devices": 1,
-    "erf.disk": 0,
+    "erf.disk": 1,
     "erf.layers": 1,
     "erf.gradients": 2,
     "erf.tracing": 3,

@@ -1,5 +1,6 @@
 """`erf compare`: numbers of ERFs with intervals, beside each other."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,9 @@ from erf.definitions import DEFAULT_DEFINITION
 
 if TYPE_CHECKING:
     from erf.comparison import ComparisonTable
+
+_WIDE = 140
+"""Columns of a terminal that has room for what measures mean."""
 
 
 def compare(
@@ -41,6 +45,7 @@ def compare(
         outputs = [_checked(path, overwrite) for path in output or []]
         from erf.cli.plot import name_files
         from erf.comparison import render, tabulate
+        from erf.disk import write_text
         from erf.intervals import Drawing
         from erf.measures import pick_measures
         from erf.storage import load
@@ -48,7 +53,7 @@ def compare(
         erfs = [load(file) for file in files or []]
         table = tabulate(
             erfs,
-            pick_measures(parse_list(measures)),
+            *pick_measures(parse_list(measures)),
             labels=parse_list(labels) or name_files(erfs, files or []),
             subset=subset,
             definition=definition,
@@ -57,7 +62,7 @@ def compare(
         )
         _print(table, mm)
         for path in outputs:
-            path.write_text(render(table, path.suffix[1:], mm), encoding="utf-8")
+            write_text(path, render(table, path.suffix[1:], mm))
             typer.echo(f"written: {path}")
 
 
@@ -69,8 +74,6 @@ def _checked(path: Path, overwrite: bool) -> Path:
         fail(f"{path}: suffix '{path.suffix}' not known; expected one of {known}")
     if path.exists() and not overwrite:
         fail(f"{path} exists; choose another name or ask for --overwrite")
-    if not path.parent.is_dir():
-        fail(f"{path} cannot be written (no folder {path.parent}); choose a folder that exists")
     return path
 
 
@@ -90,7 +93,9 @@ def _print(table: "ComparisonTable", mm: bool) -> None:
     from erf.comparison.formats import caption, difference_rows, value_rows
 
     head, rows = value_rows(table, mm)
-    print_table("measures", head, rows, left=3)
+    if shutil.get_terminal_size().columns < _WIDE:  # `--list` has the meanings
+        head, rows = [head[0], *head[2:]], [[row[0], *row[2:]] for row in rows]
+    print_table("measures", head, rows, left=len(head) - len(table.erfs))
     if len(table.erfs) > 1:
         head, rows = difference_rows(table, mm)
         print_table(f"differences to {table.labels[0]}", head, rows, left=2)

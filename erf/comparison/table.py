@@ -59,6 +59,7 @@ class ComparisonTable:
 def tabulate(
     erfs: Sequence[ERF],
     measures: Sequence[Measure],
+    area_ratios: Sequence[str] = (),
     *,
     labels: Sequence[str] | None = None,
     subset: str = "all",
@@ -95,13 +96,17 @@ def tabulate(
         definition,
         tuple(measures),
         _adjusted(entries),
-        tuple(measure_map(erf.statistics(subset, definition).mean) for erf in erfs),
+        tuple(_ratios(erf, subset, definition, area_ratios) for erf in erfs),
         tuple(len(seen) for seen in observed),
         tuple(seen.spacing for seen in observed),
         drawing,
         "patients" if by_patient else "images",
         tuple(notes),
     )
+
+
+def _ratios(erf: ERF, subset: str, definition: str, names: Sequence[str]) -> dict[str, float]:
+    return measure_map(erf.statistics(subset, definition).mean, names) if names else {}
 
 
 def _entries(

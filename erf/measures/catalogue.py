@@ -1,6 +1,6 @@
 """Every measure by name: what it means, its unit and range, where it comes from, and how it is computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -84,11 +84,11 @@ def _inside(sample: Sample) -> Array:
 
 
 def _radius(sample: Sample, share: float) -> Array:
-    return size.mass_radius(sample.small, sample.grid, share)
+    return size.mass_radius(sample.ring_masses, sample.grid, share)
 
 
 def _square(sample: Sample, share: float) -> Array:
-    return size.mass_square(sample.small, sample.grid, share)
+    return size.mass_square(sample.frame_masses, sample.grid, share)
 
 
 _RADIAL = "radial cumulative mass; OpenERF"
@@ -380,18 +380,17 @@ REPLKNET = {
 """Measures of the full map (H, W), which a file keeps as a mean only: they have no interval."""
 
 
-def pick_measures(names: tuple[str, ...] = (), groups: tuple[str, ...] = ()) -> list[Measure]:
-    """Measures by name, 'all' for every one of them; `InputError` names those that there are."""
-    if not names:
-        names = DEFAULT_MEASURES
+def pick_measures(names: tuple[str, ...] = ()) -> tuple[list[Measure], list[str]]:
+    """Measures, and which of `REPLKNET`, by name; 'all' for every one; `InputError` names those that there are."""
+    names = names or DEFAULT_MEASURES
     if "all" in names:
-        names = tuple(MEASURES)
-    unknown = [name for name in names if name not in MEASURES]
+        return list(MEASURES.values()), list(REPLKNET)
+    unknown = [name for name in names if name not in MEASURES and name not in REPLKNET]
     if unknown:
-        raise InputError(f"no measure '{unknown[0]}'; expected some of {', '.join(MEASURES)}, or all")
-    return [MEASURES[name] for name in names]
+        raise InputError(f"no measure '{unknown[0]}'; expected some of {', '.join((*MEASURES, *REPLKNET))}, or all")
+    return [MEASURES[name] for name in names if name in MEASURES], [name for name in names if name in REPLKNET]
 
 
-def measure_map(values: NDArray[np.floating]) -> dict[str, float]:
+def measure_map(values: NDArray[np.floating], names: Iterable[str] = REPLKNET) -> dict[str, float]:
     """RepLKNet's area ratios of a map (H, W), as its authors compute them."""
-    return {name: ratio(values) for name, ratio in REPLKNET.items()}
+    return {name: REPLKNET[name](values) for name in names}

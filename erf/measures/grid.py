@@ -58,6 +58,14 @@ class Grid:
         """Half sides (R,) of square frames around the unit's centre, and the share of each block in each."""
         return self._zones(np.maximum)
 
+    def ring_masses(self, small: Array) -> Array:
+        """Mass (..., R) of small maps (..., h, w) in each of the rings."""
+        return np.asarray(small.reshape(*small.shape[:-2], -1) @ self.rings[1])
+
+    def frame_masses(self, small: Array) -> Array:
+        """Mass (..., R) of small maps (..., h, w) in each of the frames."""
+        return np.asarray(small.reshape(*small.shape[:-2], -1) @ self.frames[1])
+
     def _zones(self, distance: np.ufunc) -> tuple[Array, Array]:
         points_y, points_x = (
             np.abs(_spread(edges) - center) for edges, center in zip(self.edges, self.center, strict=True)

@@ -48,6 +48,16 @@ class Observations:
         return replace(self, **picked)
 
     @cached_property
+    def ring_masses(self) -> Array:
+        """(N, R), mass of each image in rings around the unit's centre."""
+        return self.grid.ring_masses(self.small)
+
+    @cached_property
+    def frame_masses(self) -> Array:
+        """(N, R), mass of each image in square frames around the unit's centre."""
+        return self.grid.frame_masses(self.small)
+
+    @cached_property
     def distances(self) -> Array:
         """(N, N), total variation between the maps of two images."""
         return pairwise_total_variation(self.small)
@@ -121,6 +131,16 @@ class Sample:
     def across_columns(self) -> Array:
         """(..., H), mean over images."""
         return self._mean(self.observed.across_columns)
+
+    @cached_property
+    def ring_masses(self) -> Array:
+        """(..., R), mean over images."""
+        return self._mean(self.observed.ring_masses)
+
+    @cached_property
+    def frame_masses(self) -> Array:
+        """(..., R), mean over images."""
+        return self._mean(self.observed.frame_masses)
 
     def side(self, side: str) -> "Sample":
         """The same draw of left or right breasts alone."""

@@ -10,28 +10,27 @@ from numpy.typing import NDArray
 from erf.measures.grid import Array, Grid, smooth, stretch_length
 
 
-def mass_radius(small: Array, grid: Grid, share: float) -> Array:
-    """Radius in pixels, around the unit's centre, that holds a share of the mass; interpolated linearly.
+def mass_radius(ring_masses: Array, grid: Grid, share: float) -> Array:
+    """Radius in pixels, around the unit's centre, that holds a share of the mass in rings (..., R).
 
-    Radial cumulative mass is used by several tools, such as OpenERF. Resolution: a quarter of a block.
+    Radial cumulative mass is used by several tools, such as OpenERF. Rings are a quarter of a block wide; within one,
+    mass counts as spread evenly over the radius.
     """
-    return _enclosing(small, grid.rings, share)
+    return _enclosing(ring_masses, grid.rings[0], share)
 
 
-def mass_square(small: Array, grid: Grid, share: float) -> Array:
+def mass_square(frame_masses: Array, grid: Grid, share: float) -> Array:
     """Share of the image's area, 0 to 1, in the square around the unit's centre that holds a share of the mass.
 
     The area ratio of Ding et al. (RepLKNet, CVPR 2022) without its logarithm, so that it does not depend on the scale
     of the gradient, and around the unit instead of the middle of the image. The square may reach beyond the image.
     """
-    half_sides = _enclosing(small, grid.frames, share)
+    half_sides = _enclosing(frame_masses, grid.frames[0], share)
     return (2 * half_sides) ** 2 / (grid.size[0] * grid.size[1])
 
 
-def _enclosing(small: Array, zones: tuple[Array, Array], share: float) -> Array:
-    """Outer edge of the zones that hold a share of the mass, from the inside."""
-    outer, shares = zones
-    mass = small.reshape(*small.shape[:-2], -1) @ shares
+def _enclosing(mass: Array, outer: Array, share: float) -> Array:
+    """Outer edge of the zones (R,) that hold a share of the mass (..., R), from the inside."""
     inside = np.cumsum(mass, axis=-1)
     wanted = share * inside[..., -1:]
     index = np.minimum((inside < wanted).sum(-1), len(outer) - 1)[..., None]

@@ -245,6 +245,17 @@ def test_what_cannot_be_built_is_told(name: str, options: dict[str, int], messag
         create_model(name, **options)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "spm", "deeplabv3"])
+def test_residual_branches_are_on_before_training(name: str) -> None:
+    norms = [
+        module.bn3 if hasattr(module, "bn3") else module.bn2
+        for module in create_model(name).modules()
+        if hasattr(module, "conv2") and hasattr(module, "bn2")
+    ]
+    assert len(norms) >= 8
+    assert all(norm.weight.all() for norm in norms)
+
+
 @pytest.mark.parametrize(("stages", "parameters"), [(2, 1_684_082), (4, 1_949_362)])
 def test_other_numbers_of_convolutional_stages(stages: int, parameters: int) -> None:
     # Counted on the public network class with the same option.

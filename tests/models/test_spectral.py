@@ -180,6 +180,16 @@ def test_blocks_are_where_they_are_asked_for(name: str, options: dict[str, objec
     assert count(create_model(name, **options)) - count(create_model(name)) == added
 
 
+@pytest.mark.parametrize("place", ["before-up4", "after-up4", "before-up1", "after-up1"])
+def test_a_block_at_each_place_takes_part(place: str) -> None:
+    x = torch.randn(1, 3, 32, 48)
+    plain, on = create_model("unet", size=(32, 48)), create_model("unet", size=(32, 48), places=place, alpha=1.0)
+    on.load_state_dict(plain.state_dict(), strict=False)
+    assert not torch.allclose(on(x), plain(x))
+    on.blocks[place].alpha.data.zero_()
+    assert torch.equal(on(x), plain(x))
+
+
 def test_a_block_added_to_a_network_of_the_library_leaves_its_keys() -> None:
     plain, spectral = (
         create_model("densenet121"),
