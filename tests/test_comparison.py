@@ -1,0 +1,199 @@
+"""Tables of measures: what may be compared, what is printed, and that every number can be had again."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import erf
+from erf.cli import app
+from erf.comparison import FORMATS, render, tabulate
+from erf.comparison.formats import interval_words
+from erf.intervals import Drawing, Interval, compare, estimate
+from erf.measures import MEASURES, observe, pick_measures
+from erf.result import ERF
+from tests.conftest import small_network
+
+QUICK = Drawing(resamples=200)
+SIDES = ["left", "right"] * 5
+
+
+@pytest.fixture(scope="module")
+def pair() -> list[ERF]:
+    """Two networks on the same ten images."""
+    arrays = [np.random.default_rng(seed).standard_normal((1, 40, 32)) for seed in range(10)]
+    return [
+        erf.compute(
+            small_network(seed),
+            erf.from_arrays(arrays, SIDES),
+            layer="5",
+            origin=erf.Origin(model=name, seed=seed),
+            device="cpu",
+        )
+        for seed, name in enumerate(("first", "second"))
+    ]
+
+
+@pytest.fixture
+def files(pair: list[ERF], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for result in pair:
+        erf.save(result, f"{result.provenance.model}.h5")
+    return ["first.h5", "second.h5"]
+
+
+def call(*words: object) -> Result:
+    result = CliRunner().invoke(app, ["compare", *map(str, words)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result
+
+
+def test_a_table_holds_what_intervals_give(pair: list[ERF]) -> None:
+    measures, ratios = pick_measures(("r50", "lean", "replknet50"))
+    table = tabulate(pair, measures, ratios, drawing=QUICK)
+    seen = [observe(result) for result in pair]
+    for index in (0, 1):
+        estimates = estimate(seen[index], measures, QUICK)
+        assert {name: entry.interval for name, entry in table.entries[index].items()} == estimates
+    assert table.entries[0]["r50"].difference is None
+    assert table.entries[1]["r50"].difference == compare(*seen, measures, QUICK)["r50"]
+    assert table.entries[1]["r50"].difference.paired
+    assert 0 < table.entries[0]["lean"].side_p <= 1
+    assert np.isnan(table.entries[0]["r50"].side_p)
+    assert table.area_ratios[0]["replknet50"] > 0
+    assert table.units == "images"
+    assert not table.notes
+
+
+def test_p_values_are_corrected_together(pair: list[ERF]) -> None:
+    """Benjamini and Hochberg by hand: sorted p times number over rank, made monotone from the end."""
+    table = tabulate([*pair, pair[1]], pick_measures()[0], drawing=QUICK)
+    found = sorted(
+        (entry.difference.p, entry.adjusted_p)
+        for row in table.entries
+        for entry in row.values()
+        if entry.difference is not None and np.isfinite(entry.difference.p)
+    )
+    raw = np.array([p for p, _ in found])
+    stepped = raw * len(raw) / np.arange(1, len(raw) + 1)
+    expected = np.minimum.accumulate(stepped[::-1])[::-1]
+    np.testing.assert_allclose([adjusted for _, adjusted in found], np.minimum(expected, 1), rtol=1e-12)
+    assert (expected > raw - 1e-12).all()
+
+
+def test_unlike_files_are_refused_by_name(pair: list[ERF]) -> None:
+    other = replace(pair[1], provenance=replace(pair[1].provenance, layer="2", normalisation="unit"))
+    measures = pick_measures(("r50",))[0]
+    with pytest.raises(erf.InputError, match=r"differ in layers 5 / 2; normalisations none / unit.*--allow-different"):
+        tabulate([pair[0], other], measures, drawing=QUICK)
+    table = tabulate([pair[0], other], measures, drawing=QUICK, allow_different=True)
+    assert table.notes == ("measured differently: layers 5 / 2", "measured differently: normalisations none / unit")
+
+
+def test_other_images_are_not_paired(pair: list[ERF]) -> None:
+    stranger = replace(pair[1], images=tuple(replace(image, sha256=f"x{image.sha256}") for image in pair[1].images))
+    table = tabulate([pair[0], stranger], pick_measures(("r50",))[0], drawing=QUICK)
+    assert table.notes == ("differences of second are not paired: not the same images as first",)
+
+
+def test_millimetres_where_the_spacing_is_known(pair: list[ERF]) -> None:
+    spaced = replace(pair[0], images=tuple(replace(image, pixel_spacing=0.07) for image in pair[0].images))
+    measures = pick_measures(("r50", "gini"))[0]
+    table = tabulate([spaced], measures, drawing=QUICK)
+    assert table.shown(0, MEASURES["r50"], millimetres=True) == (0.07, "mm")
+    assert table.shown(0, MEASURES["r50"]) == (1.0, "px")
+    assert table.shown(0, MEASURES["gini"], millimetres=True) == (1.0, "")
+    mixed = replace(spaced, images=(*spaced.images[1:], replace(spaced.images[0], pixel_spacing=0.1)))
+    assert tabulate([mixed], measures, drawing=QUICK).shown(0, MEASURES["r50"], millimetres=True) == (1.0, "px")
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        (Interval(412.34, 401.2, 420.9), "412.3 [401.2, 420.9]"),
+        (Interval(412.34, 301.2, 520.9), "412 [301, 521]"),
+        (Interval(0.99283, 0.99141, 0.99532), "0.9928 [0.9914, 0.9953]"),
+        (Interval(556247.1, 482961.5, 656937.6), "556,247 [482,962, 656,938]"),
+        (Interval(1.0, 1.0, 1.0), "1.000 [1.000, 1.000]"),
+        (Interval(3.14159, float("nan"), float("nan")), "3.142"),
+        (Interval(float("nan"), float("nan"), float("nan")), "–"),
+    ],
+)
+def test_numbers_are_rounded_by_their_interval(interval: Interval, words: str) -> None:
+    assert interval_words(interval) == words
+
+
+def test_every_form_holds_every_number(pair: list[ERF]) -> None:
+    measures, ratios = pick_measures(("all",))
+    table = tabulate(pair, measures, ratios, drawing=QUICK)
+    texts = {kind: render(table, kind) for kind in FORMATS}
+    lines = list(csv.DictReader(io.StringIO(texts["csv"])))
+    values = json.loads(texts["json"])["values"]
+    assert len(lines) == len(values) == 2 * (len(measures) + len(ratios))
+    for line, value in zip(lines, values, strict=True):
+        assert line["measure"] == value["measure"]
+        for name in ("value", "low", "high", "difference", "adjusted_p"):
+            found = float(line[name]) if line[name] else None
+            assert found == value.get(name)  # to the last digit
+    second = next(value for value in values if value["label"] == "second" and value["measure"] == "r50")
+    assert second["value"] == table.entries[1]["r50"].interval.value
+    assert second["paired"] is True
+    for kind in ("md", "tex"):
+        assert interval_words(table.entries[0]["r50"].interval) in texts[kind]
+    assert r"left\_right\_tv" in texts["tex"]
+    assert "\\begin{tabular}{llrr}" in texts["tex"]
+
+
+def test_the_command(files: list[str]) -> None:
+    result = call(*files, "--resamples", 200, "-o", "t.csv", "-o", "t.tex")
+    assert result.exit_code == 0
+    for words in ("effective_area", "second − first", "95 % BCa bootstrap intervals over images", "200 draws, seed 0"):
+        assert words in result.stdout
+    assert "written: t.csv" in result.stdout
+    again = call(*files, "--resamples", 200, "-o", "again.csv")
+    assert again.exit_code == 0
+    assert Path("t.csv").read_bytes() == Path("again.csv").read_bytes()
+    assert "t.csv exists" in call(*files, "-o", "t.csv").stderr
+
+
+def test_a_network_that_is_compared_with_itself_does_not_differ(files: list[str]) -> None:
+    call("first.h5", "first.h5", "--resamples", 200, "-o", "t.json")
+    values = [value for value in json.loads(Path("t.json").read_text())["values"] if "difference" in value]
+    assert values
+    assert all(value["difference"] == 0 and value["adjusted_p"] == 1 for value in values)
+
+
+def test_every_measure_is_explained() -> None:
+    shown = CliRunner().invoke(app, ["compare", "--list"], env={"COLUMNS": "250"}).stdout
+    for name, measure in MEASURES.items():
+        assert name in shown
+        assert measure.words in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "nothing to compare"),
+        (["lost.h5"], "no such file"),
+        (["first.h5", "--measures", "r51"], "no measure 'r51'"),
+        (["first.h5", "--subset", "top"], "no subset 'top'"),
+        (["first.h5", "--definition", "signed"], "'signed' has negative values"),
+        (["first.h5", "--definition", "relu"], "no definition 'relu'"),
+        (["first.h5", "--interval", "t"], "interval 't' not known"),
+        (["first.h5", "--level", "95"], "level 95"),
+        (["first.h5", "--labels", "a,b"], "found 2 labels for 1 ERFs"),
+        (["first.h5", "-o", "t.xlsx"], "suffix '.xlsx' not known; expected one of .md, .csv"),
+        (["first.h5", "--resamples", "100", "-o", "no/t.csv"], "no/t.csv cannot be written"),
+    ],
+)
+def test_bad_input_gives_one_clear_line(files: list[str], words: list[str], message: str) -> None:
+    result = call(*words)
+    assert result.exit_code == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert message in line
