@@ -139,21 +139,17 @@ def left_right_test(observed: Observations, measure: Measure, drawing: Drawing |
     return float(result.pvalue)
 
 
-def bands(observed: Observations, drawing: Drawing | None = None) -> dict[str, tuple[Array, Array]]:
-    """Pointwise intervals (low, high) of both curves as shares of their total: `across_rows` and `across_columns`."""
-    drawing = drawing or Drawing(method="percentile")
-    found = {}
-    for name in ("across_rows", "across_columns"):
+def bands(observed: Observations, drawing: Drawing | None = None, curve: str = "across_rows") -> tuple[Array, Array]:
+    """Pointwise interval (low, high) of `across_rows` or `across_columns`, as shares of its total."""
 
-        def shares(counts: list[Array], name: str = name) -> Array:
-            curves = getattr(Sample(observed, counts[0]), name)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                return np.moveaxis(curves / curves.sum(-1, keepdims=True), -1, 0)
+    def shares(counts: list[Array]) -> Array:
+        curves = getattr(Sample(observed, counts[0]), curve)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.moveaxis(curves / curves.sum(-1, keepdims=True), -1, 0)
 
-        point = shares([np.ones(len(observed))])
-        _, low, high = _bootstrap([observed], shares, point, drawing)
-        found[name] = (low, high)
-    return found
+    point = shares([np.ones(len(observed))])
+    _, low, high = _bootstrap([observed], shares, point, drawing or Drawing(method="percentile"))
+    return low, high
 
 
 def convergence(

@@ -159,7 +159,7 @@ def test_bands_hold_the_curves_and_narrow_with_images() -> None:
     few, many = (blobs(np.random.default_rng(0), count) for count in (10, 160))
     widths = []
     for seen in (few, many):
-        low, high = bands(seen)["across_rows"]
+        low, high = bands(seen)
         curve = seen.all().across_rows / seen.all().across_rows.sum()
         assert (low <= curve + 1e-12).all()
         assert (curve <= high + 1e-12).all()

@@ -24,7 +24,7 @@ LAYER = {
     "erf.moments": 2,
     "erf.projections": 1,
     "erf.storage": 2,
-    "erf.plotting": 3,
+    "erf.plotting": 4,
     "erf.engine": 4,
     "erf": 5,
     "erf.cli": 6,

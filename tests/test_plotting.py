@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import erf
 from erf.errors import InputError, OutputError
 from erf.measures import smooth, stretch_length
-from erf.plotting import SUFFIXES
+from erf.plotting import LAYOUT_NAMES, SUFFIXES
 from erf.plotting.figure import draw_figure
+from erf.plotting.layouts import LAYOUTS, _enclosing_levels
 from erf.plotting.page import draw_page
 from erf.plotting.panels import caption, colored, compare, shrink, square_root
 from erf.result import ERF
@@ -150,3 +152,75 @@ def test_unwritable_pictures(pair: list[ERF], tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"a\.png exists"):
         erf.plot(pair, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_text() == "precious"
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axis.get_title() for axis in figure.axes]
+
+
+def test_the_papers_first_table(pair: list[ERF]) -> None:
+    figure = LAYOUTS["paper"](compare(pair))
+    assert titles(figure)[:8] == [
+        "gmic", "hct", "Across rows", "Across columns", "√ gmic", "√ hct", "√ across rows", "√ across columns",
+    ]  # fmt: skip
+    rows = [axis.get_ylabel().split("\n")[0] for axis in figure.axes[:24:8]]
+    assert rows == ["both, N = 6", "right, N = 2", "left, N = 3"]
+    # One scale for the curves of a column, and for all maps of a kind.
+    for column in (2, 3, 6, 7):
+        assert len({axis.get_ylim() for axis in figure.axes[column:24:8]}) == 1
+    assert len({axis.images[0].get_clim() for axis in figure.axes[:24] if axis.images}) == 2
+    curve = figure.axes[2].lines[0].get_ydata()
+    _, means = smooth(pair[0].statistics().across_rows / pair[0].statistics().across_rows.sum() * 1000, 4)
+    np.testing.assert_allclose(curve, means, rtol=1e-5)
+
+
+def test_the_papers_second_table(pair: list[ERF]) -> None:
+    figure = LAYOUTS["paper-curves"](compare(pair))
+    assert titles(figure)[:3] == ["both, N = 6", "right, N = 2", "left, N = 3"]
+    assert [axis.get_xlabel() for axis in figure.axes] == ["y [px]"] * 3 + ["x [px]"] * 3
+    with pytest.raises(erf.InputError, match="square roots"):
+        LAYOUTS["paper"](compare(pair, definition="signed"))
+
+
+def test_differences_sum_to_nothing(pair: list[ERF]) -> None:
+    figure = LAYOUTS["differences"](compare(pair))
+    names = [title.replace("\n", " ") for title in titles(figure) if title]
+    assert names == [
+        *(f"hct − gmic {subset}" for subset in ("all", "left", "right")),
+        "gmic right − left",
+        "hct right − left",
+    ]
+    for axis in figure.axes[:5]:
+        values = axis.images[0].get_array()
+        assert abs(values.sum()) < 1e-6 * np.abs(values).sum()
+    same = LAYOUTS["differences"](compare([pair[0], pair[0]], subsets=["all"]))
+    assert not same.axes[0].images[0].get_array().any()
+    with pytest.raises(erf.InputError, match="nothing to subtract"):
+        LAYOUTS["differences"](compare([pair[0]], subsets=["all"]))
+
+
+def test_contours_enclose_their_share() -> None:
+    y, x = np.mgrid[:60, :50]
+    density = np.exp(-((y - 30.2) ** 2) / 120 - (x - 25.3) ** 2 / 90)  # off the grid: no ties
+    levels = _enclosing_levels(density, density)
+    assert levels == sorted(levels)
+    for level, share in zip(levels, (0.99, 0.9, 0.5), strict=True):
+        assert density[density >= level].sum() / density.sum() == pytest.approx(share, abs=0.01)
+
+
+def test_radial_profiles_end_at_everything(pair: list[ERF]) -> None:
+    figure = LAYOUTS["radial"](compare(pair))
+    held = figure.axes[0].lines[0].get_ydata()
+    assert held[0] == 0
+    assert held[-1] == pytest.approx(100)
+    assert (np.diff(held) >= 0).all()
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_every_layout_is_written(pair: list[ERF], layout: str, tmp_path: Path) -> None:
+    path = erf.plot(pair, tmp_path / "a.png", layout=layout)
+    assert path.stat().st_size > 10_000
+    assert tuple(LAYOUTS) == LAYOUT_NAMES
+    if layout != "overview":
+        with pytest.raises(erf.InputError, match="of an HTML page not known"):
+            erf.plot(pair, tmp_path / "a.html", layout=layout)

@@ -26,6 +26,12 @@ def plot(
     subsets: Annotated[str, typer.Option(help="Such as `left,right`; default: all that the files share.")] = "",
     labels: Annotated[str, typer.Option(help="One per file, with commas; default: the models' names.")] = "",
     scale: Annotated[str, typer.Option(help="Of the maps' colours: log, sqrt or linear.")] = "log",
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="overview; paper, paper-curves (Tables 1 and A2 of the HCT paper); differences; contours; radial."
+        ),
+    ] = "overview",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a picture that exists.")] = False,
 ) -> None:
     """Draw maps, curves across rows and columns, and their square roots."""
@@ -42,6 +48,7 @@ def plot(
             subsets=parse_list(subsets),
             labels=names,
             scale=scale,
+            layout=layout,
             overwrite=overwrite,
         )
         typer.echo(f"written: {output}")

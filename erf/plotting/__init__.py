@@ -10,6 +10,8 @@ from erf.result import ERF
 
 __all__ = ["MAP_SCALES", "SUFFIXES", "Comparison", "compare", "plot"]
 
+LAYOUT_NAMES = ("overview", "paper", "paper-curves", "differences", "contours", "radial")
+
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
 
@@ -21,23 +23,29 @@ def plot(
     subsets: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
     scale: str = "log",
+    layout: str = "overview",
     overwrite: bool = False,
 ) -> Path:
     """Draw ERFs: per subset each map, and the curves across rows and columns with their square roots.
 
     The suffix of `path` decides: PNG, SVG and PDF are pictures, HTML is an interactive page in one file. Several ERFs
-    of one input size are laid over each other. `scale` is that of the maps' colours: 'log', 'sqrt' or 'linear'. Raises
-    `InputError` for what cannot be drawn together and `OutputError` for a path that cannot be written.
+    of one input size are laid over each other. `scale` is that of the maps' colours: 'log', 'sqrt' or 'linear'; the
+    other `layouts` have their own: 'paper' and 'paper-curves' (Tables 1 and A2 of the HCT paper), 'differences',
+    'contours' of equal mass over the mean image, and 'radial' profiles. Raises `InputError` for what cannot be
+    drawn together and `OutputError` for a path that cannot be written.
     """
     comparison = compare([erfs] if isinstance(erfs, ERF) else erfs, labels, definition, subsets, scale)
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: suffix '{path.suffix}' not known; expected one of {', '.join(SUFFIXES)}")
+    if layout not in LAYOUT_NAMES or (layout != "overview" and path.suffix.lower() == ".html"):
+        found = f"layout '{layout}' of an HTML page" if layout in LAYOUT_NAMES else f"layout '{layout}'"
+        raise InputError(f"{found} not known; expected one of {', '.join(LAYOUT_NAMES)}, in HTML overview only")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; choose another name or ask for --overwrite")
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
-        _draw(comparison, part)
+        _draw(comparison, part, layout)
         part.replace(path)
     except OSError as error:
         raise OutputError(
@@ -48,13 +56,13 @@ def plot(
     return path
 
 
-def _draw(comparison: Comparison, path: Path) -> None:
+def _draw(comparison: Comparison, path: Path, layout: str) -> None:
     # The drawing libraries take a second to import, and each is needed for its own kind of file only.
     if path.suffix.lower() == ".html":
         from erf.plotting.page import draw_page
 
         path.write_text(draw_page(comparison), encoding="utf-8")
     else:
-        from erf.plotting.figure import draw_figure
+        from erf.plotting.layouts import LAYOUTS
 
-        draw_figure(comparison).savefig(path)
+        LAYOUTS[layout](comparison).savefig(path)

@@ -72,7 +72,7 @@ def _draw_map(axis: Axes, comparison: Comparison, index: int, subset: str) -> No
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="nearest",
     )
-    _mark_unit(axis, comparison.erfs[index], "black" if comparison.signed else "white")
+    mark_unit(axis, comparison.erfs[index], "black" if comparison.signed else "white")
     axis.tick_params(labelsize=8)
 
 
@@ -80,7 +80,7 @@ def _color_map(comparison: Comparison) -> str:
     return "RdBu_r" if comparison.signed else "viridis"
 
 
-def _mark_unit(axis: Axes, erf: ERF, color: str) -> None:
+def mark_unit(axis: Axes, erf: ERF, color: str) -> None:
     """The unit's projected centre, and the box of its theoretical receptive field where it is finite."""
     y, x = erf.provenance.unit_center
     axis.plot(x, y, "+", color=color, markersize=6, markeredgewidth=0.8)

@@ -1,0 +1,317 @@
+"""Further arrangements of static pictures: those of the HCT paper, differences, contours, radial profiles."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy.ndimage import gaussian_filter
+
+from erf.errors import InputError
+from erf.intervals import Drawing, bands
+from erf.measures import observe, smooth
+from erf.measures.grid import Array
+from erf.plotting.figure import draw_figure, mark_unit
+from erf.plotting.panels import Comparison, caption, square_root
+from erf.result import ERF
+
+_PAPER_ORDER = {"all": "both", "right": "right", "left": "left"}
+_BANDS = Drawing(resamples=500, method="percentile")
+_CONTOURS = (0.5, 0.9, 0.99)
+_CONTOUR_SMOOTHING = 2.0
+_CURVES = {"across_rows": ("Across rows", "x [px]", 1), "across_columns": ("Across columns", "y [px]", 0)}
+
+
+def draw_paper(comparison: Comparison) -> Figure:
+    """Table 1 of the HCT paper: rows both, right, left; maps, aggregated curves, and both again as square roots."""
+    names, count, aggregates = _paper_subsets(comparison), len(comparison.erfs), _Aggregates(comparison)
+    height, width = comparison.size
+    map_width = max(1.1, 2.4 * width / height)
+    widths = ([map_width] * count + [2.5] * 2) * 2
+    size = (sum(widths) + 0.4 * len(widths) + 0.4, 2.7 * len(names) + 1.4 + 0.17 * count)
+    figure, grid = _figure(size, len(names), widths)
+    top = max(_density(erf, subset, comparison.definition).max() for erf, subset in product(comparison.erfs, names))
+    for row, (subset, name) in enumerate(names.items()):
+        for rooted in (False, True):
+            axes = grid[row, rooted * (count + 2) :]
+            for index, erf in enumerate(comparison.erfs):
+                _draw_density(axes[index], comparison, erf, subset, top, rooted)
+                if row == 0:
+                    label = f"√ {comparison.labels[index]}" if rooted else comparison.labels[index]
+                    axes[index].set_title(label, fontsize=10, color=comparison.colors[index], fontweight="bold")
+            for axis, curve in zip(axes[count : count + 2], _CURVES, strict=True):
+                aggregates.draw(axis, subset, curve, rooted)
+                if row == 0:
+                    title = _CURVES[curve][0]
+                    axis.set_title(f"√ {title.lower()}" if rooted else title, fontsize=10)
+        numbers = " / ".join(dict.fromkeys(str(erf.count(subset)) for erf in comparison.erfs))
+        grid[row, 0].set_ylabel(f"{name}, N = {numbers}\n\ny [px]", fontsize=9)
+    _share_limits(grid, count)
+    grid[0, count].legend(fontsize=7.5, frameon=False, loc="upper right")
+    colors = ScalarMappable(Normalize(0, 1e6 * top), "viridis")
+    bar = figure.colorbar(colors, ax=list(grid[:, :count].flat), location="bottom", aspect=30, shrink=0.95, pad=0.01)
+    bar.set_label("share of the mass [10⁻⁶ per px], one scale for all these maps", fontsize=8)
+    _foot(figure, comparison, "Bands: 95 % bootstrap intervals over images. On the right: square roots of both.")
+    return figure
+
+
+def draw_paper_curves(comparison: Comparison) -> Figure:
+    """Table A2 of the HCT paper: columns both, right, left; curves across columns, then across rows."""
+    names, aggregates = _paper_subsets(comparison), _Aggregates(comparison)
+    figure, grid = _figure((3.6 * len(names) + 0.4, 6.2 + 0.17 * len(comparison.erfs)), 2, [3.6] * len(names))
+    for row, curve in enumerate(("across_columns", "across_rows")):
+        for column, (subset, name) in enumerate(names.items()):
+            axis = grid[row, column]
+            aggregates.draw(axis, subset, curve, rooted=False)
+            if row == 0:
+                numbers = " / ".join(dict.fromkeys(str(erf.count(subset)) for erf in comparison.erfs))
+                axis.set_title(f"{name}, N = {numbers}", fontsize=10, fontweight="bold")
+            if column == 0:
+                axis.set_ylabel(f"{_CURVES[curve][0].lower()}\nshare [‰ per px]", fontsize=9)
+        limit = max(axis.get_ylim()[1] for axis in grid[row])
+        for axis in grid[row]:
+            axis.set_ylim(0, limit)
+    grid[0, 0].legend(fontsize=8, frameon=False)
+    _foot(figure, comparison, "Bands: 95 % bootstrap intervals over images.")
+    return figure
+
+
+def draw_differences(comparison: Comparison) -> Figure:
+    """Maps of the share of mass, less that of the first ERF, and of right breasts less left ones."""
+    pairs = list(_differences(comparison))
+    if not pairs:
+        raise InputError("nothing to subtract: expected two or more ERFs, or one with left and right breasts")
+    height, width = comparison.size
+    map_width = max(1.6, 3.0 * width / height)
+    columns = min(len(pairs), len(comparison.subsets) if len(comparison.erfs) > 1 else 4)
+    rows = -(-len(pairs) // columns)
+    size = (columns * (map_width + 0.7) + 0.4, rows * 3.4 + 1.4)
+    figure, grid = _figure(size, rows, [map_width] * columns)
+    limit = max(float(np.abs(values).max()) for _, values, _ in pairs) or 1.0
+    norm = TwoSlopeNorm(0, -limit, limit)
+    for axis, pair in zip(grid.flat, [*pairs, *[None] * (rows * columns - len(pairs))], strict=True):
+        if pair is None:
+            axis.set_visible(False)
+            continue
+        title, values, erf = pair
+        axis.imshow(values, cmap="RdBu_r", norm=norm, extent=_extent(comparison), interpolation="nearest")
+        mark_unit(axis, erf, "black")
+        axis.set_title(title, fontsize=9)
+        _label_map(axis)
+    bar = figure.colorbar(
+        ScalarMappable(norm, "RdBu_r"), ax=list(grid.flat), location="bottom", aspect=40, shrink=0.9, pad=0.01
+    )
+    bar.set_label("difference of the shares of mass [10⁻⁶ per px]; red: more in the first named", fontsize=8.5)
+    _foot(figure, comparison)
+    return figure
+
+
+def _differences(comparison: Comparison) -> Iterator[tuple[str, Array, ERF]]:
+    first, labels, kind = comparison.erfs[0], comparison.labels, comparison.definition
+    for erf, label in zip(comparison.erfs[1:], labels[1:], strict=True):
+        for subset in comparison.subsets:
+            values = 1e6 * (_density(erf, subset, kind) - _density(first, subset, kind))
+            yield f"{label} − {labels[0]}\n{subset}", values, erf
+    if {"left", "right"} <= set(comparison.subsets):
+        for erf, label in zip(comparison.erfs, labels, strict=True):
+            yield f"{label}\nright − left", 1e6 * (_density(erf, "right", kind) - _density(erf, "left", kind)), erf
+
+
+def draw_contours(comparison: Comparison) -> Figure:
+    """Contours that enclose 50, 90 and 99 % of the mass, over the mean image of each subset."""
+    height, width = comparison.size
+    map_width = max(1.6, 3.2 * width / height)
+    subsets = comparison.subsets
+    size = (len(subsets) * (map_width + 0.7) + 0.4, 3.9 + 0.5 + 0.17 * len(comparison.erfs))
+    figure, grid = _figure(size, 1, [map_width] * len(subsets))
+    for axis, subset in zip(grid[0], subsets, strict=True):
+        axis.imshow(_mean_image(comparison.erfs[0], subset), cmap="gray", vmin=0, vmax=255, extent=_extent(comparison))
+        for erf, color in zip(comparison.erfs, comparison.colors, strict=True):
+            seen = observe(erf, subset, comparison.definition)
+            density = gaussian_filter(seen.all().small / seen.grid.areas, _CONTOUR_SMOOTHING)
+            y, x = seen.grid.middles
+            levels = _enclosing_levels(density * seen.grid.areas, density)
+            for level, style in zip(levels, (":", "--", "-"), strict=True):
+                axis.contour(x, y, density, [level], colors=[color], linewidths=1.1, linestyles=style)
+            axis.plot(*erf.provenance.unit_center[::-1], "+", color=color, markersize=6, markeredgewidth=0.8)
+        numbers = " / ".join(dict.fromkeys(str(erf.count(subset)) for erf in comparison.erfs))
+        axis.set_title(f"{subset}, N = {numbers}", fontsize=10, fontweight="bold")
+        axis.set_xlim(-0.5, width - 0.5)
+        axis.set_ylim(height - 0.5, -0.5)
+        _label_map(axis)
+    handles = [
+        *(_line(color, "-", label) for label, color in zip(comparison.labels, comparison.colors, strict=True)),
+        *(
+            _line("0.5", style, f"{share:.0%} of the mass")
+            for share, style in zip(_CONTOURS, ("-", "--", ":"), strict=True)
+        ),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
+    _foot(
+        figure,
+        comparison,
+        f"Behind: the mean of the images. Contours of the density, smoothed over {_CONTOUR_SMOOTHING:g} blocks.",
+    )
+    return figure
+
+
+def _enclosing_levels(mass: Array, density: Array) -> list[float]:
+    """Densities above which 99, 90 and 50 % of the mass lie, in rising order."""
+    order = np.argsort(density.ravel())[::-1]
+    held = np.cumsum(mass.ravel()[order]) / mass.sum()
+    return [float(density.ravel()[order][np.searchsorted(held, share)]) for share in reversed(_CONTOURS)]
+
+
+def _line(color: str, style: str, label: str) -> Line2D:
+    return Line2D([], [], color=color, ls=style, label=label)
+
+
+def _mean_image(erf: ERF, subset: str) -> Array:
+    overview = erf.overview()
+    if overview is None:
+        raise InputError(f"{erf.provenance.title}: the file keeps no thumbnails; compute it again for contours")
+    rows = [index for index, image in enumerate(erf.images) if image.status == "ok" and subset in image.subsets]
+    return np.asarray(overview.thumbnail[rows].mean(0), np.float64)
+
+
+def draw_radial(comparison: Comparison) -> Figure:
+    """Mass against the distance from the unit's centre: within a radius, and per pixel at it."""
+    subsets = comparison.subsets
+    size = (3.8 * len(subsets) + 0.4, 6.4 + 0.17 * len(comparison.erfs))
+    figure, grid = _figure(size, 2, [3.8] * len(subsets))
+    for column, subset in enumerate(subsets):
+        for erf, label, color in zip(comparison.erfs, comparison.labels, comparison.colors, strict=True):
+            _draw_profile(grid[:, column], erf, subset, comparison.definition, label, color)
+        numbers = " / ".join(dict.fromkeys(str(erf.count(subset)) for erf in comparison.erfs))
+        grid[0, column].set_title(f"{subset}, N = {numbers}", fontsize=10, fontweight="bold")
+        grid[1, column].set_xlabel("distance from the unit's centre [px]", fontsize=9)
+    for axis in grid[0]:
+        axis.set_ylim(0, 102)
+    for axis in grid.flat:
+        axis.set_xlim(left=0)
+        axis.grid(alpha=0.25, lw=0.5)
+        axis.tick_params(labelsize=8)
+    grid[0, 0].set_ylabel("mass within [%]", fontsize=9)
+    grid[1, 0].set_ylabel("density, relative to the centre's", fontsize=9)
+    grid[0, 0].legend(fontsize=8, frameon=False, loc="lower right")
+    _foot(figure, comparison, "Dots: half of the mass, and 90 %.")
+    return figure
+
+
+def _draw_profile(axes: Any, erf: ERF, subset: str, definition: str, label: str, color: str) -> None:
+    seen = observe(erf, subset, definition)
+    outer, shares = seen.grid.rings
+    mass = seen.all().ring_masses
+    held = np.concatenate([[0], np.cumsum(mass)]) / mass.sum()
+    edges = np.concatenate([[0], outer])
+    axes[0].plot(edges, 100 * held, color=color, lw=1.3, label=label)
+    for share in (0.5, 0.9):
+        axes[0].plot(np.interp(share, held, edges), 100 * share, "o", color=color, markersize=4)
+    area = seen.grid.areas.ravel() @ shares  # of each ring inside the image
+    with np.errstate(invalid="ignore", divide="ignore"):
+        density = np.where(area > 0, mass / area, np.nan)
+    inner = outer <= 2 * seen.grid.block  # blocks do not resolve more
+    axes[1].plot(outer - outer[0] / 2, density / np.nanmax(density[inner]), color=color, lw=1.1)
+    axes[1].set_yscale("log")
+    axes[1].set_ylim(1e-6, 2)
+
+
+LAYOUTS: dict[str, Callable[[Comparison], Figure]] = {
+    "overview": draw_figure,
+    "paper": draw_paper,
+    "paper-curves": draw_paper_curves,
+    "differences": draw_differences,
+    "contours": draw_contours,
+    "radial": draw_radial,
+}
+"""Arrangements of a static picture, by name."""
+
+
+def _paper_subsets(comparison: Comparison) -> dict[str, str]:
+    names = {subset: name for subset, name in _PAPER_ORDER.items() if subset in comparison.subsets}
+    if comparison.signed:
+        raise InputError("the paper's arrangement takes square roots; use --definition abs, relu or square")
+    return names or dict.fromkeys(comparison.subsets, "")
+
+
+def _figure(size: tuple[float, float], rows: int, widths: list[float]) -> tuple[Figure, Any]:
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
+
+
+def _density(erf: ERF, subset: str, definition: str) -> Array:
+    """Share of the mass per pixel over blocks (h, w)."""
+    seen = observe(erf, subset, definition)
+    small = seen.all().small
+    return np.asarray(small / small.sum() / seen.grid.areas)
+
+
+def _draw_density(axis: Axes, comparison: Comparison, erf: ERF, subset: str, top: float, rooted: bool) -> None:
+    density = _density(erf, subset, comparison.definition)
+    shown, limit = (np.sqrt(density), np.sqrt(top)) if rooted else (density, top)
+    axis.imshow(shown, cmap="viridis", vmin=0, vmax=limit, extent=_extent(comparison), interpolation="nearest")
+    axis.tick_params(labelsize=7.5)
+
+
+@dataclass(frozen=True, eq=False)
+class _Aggregates:
+    """Curves of a comparison with their bands, each worked out once."""
+
+    comparison: Comparison
+
+    @cache  # noqa: B019 (lives as long as a picture is drawn)
+    def lines(self, index: int, subset: str, curve: str) -> list[tuple[Array, Array]]:
+        """Positions and smoothed shares, in thousandths: the curve, its lower and its upper band."""
+        seen = observe(self.comparison.erfs[index], subset, self.comparison.definition)
+        values = getattr(seen.all(), curve)
+        low, high = bands(seen, _BANDS, curve)
+        return [smooth(1000 * line, self.comparison.stretch) for line in (values / values.sum(), low, high)]
+
+    def draw(self, axis: Axes, subset: str, curve: str, rooted: bool) -> None:
+        """All ERFs of a subset on one axis."""
+        comparison, (_, label, along) = self.comparison, _CURVES[curve]
+        for index, (name, color) in enumerate(zip(comparison.labels, comparison.colors, strict=True)):
+            lines = self.lines(index, subset, curve)
+            middle, below, above = (square_root(means) if rooted else means for _, means in lines)
+            axis.fill_between(lines[0][0], below, above, color=color, alpha=0.25, lw=0)
+            axis.plot(lines[0][0], middle, color=color, lw=1.2, label=name)
+            axis.axvline(comparison.erfs[index].provenance.unit_center[along], color="0.4", lw=0.7, ls=":")
+        axis.set_xlim(-0.5, comparison.size[along] - 0.5)
+        axis.set_ylim(bottom=0)
+        axis.set_xlabel(label, fontsize=8.5)
+        axis.tick_params(labelsize=7.5)
+        axis.grid(alpha=0.25, lw=0.5)
+
+
+def _share_limits(grid: Any, count: int) -> None:
+    """One scale for the curves of a column."""
+    for column in (count, count + 1, 2 * count + 2, 2 * count + 3):
+        limit = max(axis.get_ylim()[1] for axis in grid[:, column])
+        for axis in grid[:, column]:
+            axis.set_ylim(0, limit)
+
+
+def _label_map(axis: Axes) -> None:
+    axis.set_xlabel("x [px]", fontsize=8.5)
+    axis.set_ylabel("y [px]", fontsize=8.5)
+    axis.tick_params(labelsize=8)
+
+
+def _extent(comparison: Comparison) -> tuple[float, float, float, float]:
+    height, width = comparison.size
+    return -0.5, width - 0.5, height - 0.5, -0.5
+
+
+def _foot(figure: Figure, comparison: Comparison, more: str = "") -> None:
+    first, *rest = caption(comparison).split("\n")
+    words = first.split(" Curves are")[0]
+    figure.supxlabel("\n".join([f"{words} {more}".strip(), *rest]), fontsize=8, x=0.01, ha="left")
