@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import reduce
 from importlib import metadata
-from itertools import groupby, islice, product
+from itertools import groupby, islice, pairwise, product
 from pathlib import Path
 from platform import python_version
 from shutil import disk_usage
 from tempfile import gettempdir
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,14 +23,32 @@ from erf.errors import ImageError, InputError, InsufficientMemoryError, OutputEr
 from erf.gradients import frozen, unit_gradient
 from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
 from erf.layers import resolve_unit
+from erf.measures import interleaved, observe_images
 from erf.moments import Moments, RunningMoments, ShelvedMoments, small_block
 from erf.projections import Projections
-from erf.result import ERF, Footprint, ImageRecord, MemorySink, Origin, Overview, Provenance, Sink, Statistics
+from erf.result import (
+    ERF,
+    Footprint,
+    ImageRecord,
+    MemorySink,
+    Origin,
+    Overview,
+    Provenance,
+    Sink,
+    Statistics,
+    stack_footprints,
+)
 from erf.tracing import Trace, trace
+
+if TYPE_CHECKING:
+    from erf.intervals import Precision
 
 _Outcome = tuple[ImageRecord, dict[str, Footprint], Overview | None]
 
 _REMEDY = "use a smaller --size, fewer --definitions or a smaller --batch-size"
+_FIRST_ROUND = 12
+"""Images that are taken in before it is first asked whether they are enough."""
+
 _PACKAGES = ("erf-toolkit", "torch", "numpy", "h5py", "performer-pytorch")
 
 
@@ -47,6 +66,7 @@ def compute(
     workers: int | None = None,
     deterministic: bool = False,
     strict: bool = False,
+    until: "Precision | None" = None,
     origin: Origin | None = None,
     sink: Sink | None = None,
     scratch: Path | None = None,
@@ -72,6 +92,7 @@ def compute(
         workers: threads that decode ahead; None for one beside a CPU and four beside a GPU.
         deterministic: use only algorithms that give the same bits each time.
         strict: stop at the first image that cannot be used, instead of passing over it.
+        until: stop as soon as a measure is known so precisely; otherwise all images are taken in.
         origin: what only the caller knows, for the record.
         sink: where the run is put, such as a `FileSink`; by default it is collected in memory.
         scratch: folder for sums that are set aside, by default the system's.
@@ -85,6 +106,8 @@ def compute(
     sink = MemorySink() if sink is None else sink
     chosen = pick_device(device)
     _check(definitions, batch_size)
+    if until and "signed" in definitions[:1]:
+        raise InputError("until: definition 'signed' has negative values, which measures cannot weigh; begin with abs")
     origin = origin or Origin(model=type(model).__name__)
     with memory_errors(_REMEDY):
         needed = _sums_and_images(images.framing.shape, len(definitions), batch_size, projections)
@@ -97,12 +120,14 @@ def compute(
         provenance = _provenance(
             origin, images, layer, position, traced, definitions, projections, chosen, deterministic
         )
-        run = _Run(model, draws, provenance, sink, tuple(subset_by), chosen, batch_size, strict, scratch)
-        _check_scratch(len({run.subsets(image) for image in images.images}), provenance, scratch)
+        run = _Run(model, draws, provenance, sink, tuple(subset_by), chosen, batch_size, strict, until, scratch)
+        rounds = _rounds(images.images) if until else [images.images]
+        cells = sum(len({run.subsets(image) for image in members}) for members in rounds)
+        _check_scratch(cells, provenance, scratch)
         sink.begin(provenance)
         with closing(run):
             with frozen(model, _layout(chosen)), deterministic_algorithms(deterministic):
-                run.visit(images, _workers(workers, chosen), progress)
+                run.visit(images, rounds, _workers(workers, chosen), progress)
             run.finish(progress)
     return sink.result()
 
@@ -119,14 +144,35 @@ class _Run:
     device: torch.device
     batch_size: int
     strict: bool
+    until: "Precision | None"
     scratch: Path | None
-    cells: dict[tuple[str, ...], ShelvedMoments] = field(default_factory=dict)
+    cells: list[tuple[tuple[str, ...], ShelvedMoments]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    taken: list[tuple[ImageRecord, Footprint]] = field(default_factory=list)
+    """What tells whether images are enough; empty where nobody asks."""
 
-    def visit(self, images: ImageSet, workers: int, progress: Progress | None) -> None:
-        """Take in all images, cell by cell, so that one cell's sums are in memory at a time."""
-        ordered = sorted(images.images, key=self.subsets)
+    def visit(
+        self, images: ImageSet, rounds: Sequence[Sequence[Image]], workers: int, progress: Progress | None
+    ) -> None:
+        """Take in images, round by round, until there are enough of them."""
         done = 0
+        for members in rounds:
+            done = self._visit(images, members, workers, progress, done)
+            if self.until and self._are_enough(self.until):
+                break
+
+    def _are_enough(self, precision: "Precision") -> bool:
+        if not self.taken:
+            return False
+        records, footprints = zip(*self.taken, strict=True)
+        observed = observe_images(self.provenance, records, stack_footprints(footprints))
+        return precision.is_reached(precision.estimate(observed))
+
+    def _visit(
+        self, images: ImageSet, members: Sequence[Image], workers: int, progress: Progress | None, done: int
+    ) -> int:
+        """Take in some images, cell by cell, so that one cell's sums are in memory at a time."""
+        ordered = sorted(members, key=self.subsets)
         with closing(images.stream(ordered, workers)) as stream:
             for subsets, cell in groupby(stream, key=lambda item: self.subsets(item.image)):
                 running = RunningMoments(
@@ -137,12 +183,15 @@ class _Run:
                 )
                 for record, footprints, glance in self._records(subsets, cell, running):
                     self.sink.add_image(record, footprints, glance)
+                    if self.until and footprints:
+                        self.taken.append((record, footprints[self.provenance.shown_definition]))
                     done += 1
                     if progress:
                         progress("images", done, len(images))
                 if running.count:
-                    self.cells[subsets] = ShelvedMoments(running, self.scratch)
+                    self.cells.append((subsets, ShelvedMoments(running, self.scratch)))
                 del running
+        return done
 
     def subsets(self, image: Image) -> tuple[str, ...]:
         """The subsets to which an image belongs."""
@@ -198,18 +247,27 @@ class _Run:
         """Merge the cells into subsets and hand them over."""
         if not self.cells:
             raise ImageError(f"none of {len(self.failures)} images could be used; the first: {self.failures[0].reason}")
-        subsets = dict.fromkeys(name for cell in self.cells for name in cell)
+        subsets = dict.fromkeys(name for cell, _ in self.cells for name in cell)
         maps = list(product(subsets, self.provenance.definitions))
         for done, (subset, definition) in enumerate(maps, start=1):
-            members = [shelf.moments(definition) for cell, shelf in self.cells.items() if subset in cell]
+            members = (shelf.moments(definition) for cell, shelf in self.cells if subset in cell)
             self.sink.add_statistics(subset, definition, _statistics(reduce(Moments.merge, members)))
             if progress:
                 progress("maps", done, len(maps))
 
     def close(self) -> None:
         """Let go of the sums that were set aside."""
-        for shelf in self.cells.values():
+        for _, shelf in self.cells:
             shelf.close()
+
+
+def _rounds(images: Sequence[Image]) -> list[list[Image]]:
+    """Images in rounds that grow by half, sides in turn, so that every beginning is balanced."""
+    order = interleaved(np.array([image.laterality for image in images]))
+    ends = [_FIRST_ROUND]
+    while ends[-1] < len(images):
+        ends.append(ends[-1] + max(1, ends[-1] // 2))
+    return [[images[row] for row in order[start:end]] for start, end in pairwise([0, *ends])]
 
 
 def _statistics(moments: Moments) -> Statistics:

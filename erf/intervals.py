@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap, norm, permutation_test
 
 from erf.errors import InputError
-from erf.measures import TWO_SIDED, Measure, Observations, Sample
+from erf.measures import MEASURES, TWO_SIDED, Measure, Observations, Sample, interleaved
 from erf.measures.grid import Array
 
 METHODS = {"bca": "BCa", "percentile": "percentile"}
@@ -66,6 +66,35 @@ class Drawing:
             raise InputError(
                 f"level {self.level:g} from {self.resamples} draws; expected a level between 0 and 1, 100 draws or more"
             )
+
+
+@dataclass(frozen=True)
+class Precision:
+    """When there are images enough: the interval's half width over the value is at most `relative`.
+
+    An interval that was looked at again and again until it was narrow is a little too narrow; the rounds in which it is
+    looked at grow by half, so that there are few.
+    """
+
+    relative: float
+    measure: str = "r50"
+    drawing: Drawing = Drawing(resamples=1000)
+
+    def __post_init__(self) -> None:
+        if self.measure not in MEASURES:
+            raise InputError(f"no measure '{self.measure}' with an interval; expected one of {', '.join(MEASURES)}")
+        if not 0 < self.relative < 1:
+            raise InputError(
+                f"half width {self.relative:g} of the value; expected a share between 0 and 1, such as 0.02"
+            )
+
+    def estimate(self, observed: Observations) -> Interval:
+        """The measure with its interval."""
+        return estimate(observed, [MEASURES[self.measure]], self.drawing)[self.measure]
+
+    def is_reached(self, interval: Interval) -> bool:
+        """Whether an interval is narrow enough; never where there is none."""
+        return bool(interval.half_width <= self.relative * abs(interval.value))
 
 
 def estimate(
@@ -159,15 +188,6 @@ def convergence(
     order = interleaved(observed.sides)
     numbers = np.unique(np.geomspace(min(4, len(order)), len(order), points).round().astype(int))
     return [(int(n), estimate(observed.pick(order[:n]), [measure], drawing)[measure.name]) for n in numbers]
-
-
-def interleaved(sides: NDArray[np.str_]) -> NDArray[np.intp]:
-    """Rows in an order that takes the sides in turn, so that any beginning of it is balanced."""
-    ranks = np.zeros(len(sides), np.intp)
-    for side in set(sides):
-        members = sides == side
-        ranks[members] = np.arange(members.sum())
-    return np.argsort(ranks, kind="stable")
 
 
 def _bootstrap(

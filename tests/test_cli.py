@@ -161,6 +161,7 @@ def test_a_single_bad_image(kind: str, message: str) -> None:
         (["-m", "unet", "--size", "100x96"], "expected height and width divisible by 16, found 100x96"),
         (["-m", "unet-srb-f", "--model-arg", "size=64,64"], "parameters for 4x3 frequencies, found 8x4: build the"),
         (["-m", "unet-srb-a", "--model-arg", "size=64,64"], "learned transforms for maps of 4x4, found 8x6"),
+        (["-m", "hct", "--until", "2"], "half width 2 of the value"),
         (["-m", "hct", "-o", "no/where.h5"], "no/where.h5 cannot be written (No such file or directory)"),
     ],
 )
@@ -225,6 +226,17 @@ def test_projections_are_averaged_and_their_spread_is_printed() -> None:
     assert erf.load("hct.h5").provenance.projections == 3
 
 
+def test_a_run_can_end_when_it_is_precise() -> None:
+    words = ["compute", "--model", "unet", "--size", "64x48", "-n", 40, "--device", "cpu"]
+    result = call(*words, "--until", 0.2)
+    assert result.exit_code == 0
+    assert "after 12 images: r50 " in result.stdout
+    assert len(erf.load("unet.h5").images) == 12
+    result = call(*words, "--until", 0.00001, "--measure", "fwhm_y", "-o", "all.h5")
+    assert "after 40 images: fwhm_y " in result.stdout
+    assert "which these images do not reach; ask for more with -n" in result.stderr
+
+
 def test_networks_of_an_extra_that_is_missing_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setitem(sys.modules, "timm.models.resnet", None)
@@ -268,7 +280,7 @@ def test_models_are_listed() -> None:
     assert "no model matches 'vgg*'" in complaint("models", "vgg*")
 
 
-@pytest.mark.parametrize("verb", ["compute", "plot", "show", "models"])
+@pytest.mark.parametrize("verb", ["compute", "compare", "plot", "show", "models"])
 def test_every_verb_has_help_and_is_in_the_readme(verb: str) -> None:
     result = call(verb, "--help")
     assert result.exit_code == 0

@@ -13,6 +13,8 @@ import erf.models
 from erf.definitions import DEFINITIONS
 from erf.engine import compute
 from erf.images import Image, ImageSet, from_arrays
+from erf.intervals import Drawing, Precision
+from erf.measures import observe
 from erf.result import ERF
 from tests.conftest import SIDES, small_network
 
@@ -239,3 +241,46 @@ def test_mirrored_images_give_the_mirrored_map_for_a_mirrored_network() -> None:
     one = compute(network, from_arrays([array]), layer="2").statistics().mean
     other = compute(network, from_arrays([array[:, :, ::-1]]), layer="2").statistics().mean
     np.testing.assert_allclose(other, one[:, ::-1], rtol=1e-6)
+
+
+def many(count: int) -> ImageSet:
+    rng = np.random.default_rng(3)
+    images = [rng.standard_normal((1, 40, 32)) * rng.uniform(0.2, 3) for _ in range(count)]
+    return from_arrays(images, ["left", "right"] * (count // 2))
+
+
+def test_until_stops_when_the_interval_is_narrow() -> None:
+    precision = Precision(0.03, "r50", Drawing(resamples=200))
+    options = {"layer": "5", "device": "cpu"}
+    stopped = compute(small_network(), many(80), until=precision, **options)
+    assert 12 <= stopped.count() < 80
+    assert precision.is_reached(precision.estimate(observe(stopped)))
+    assert abs(stopped.count("left") - stopped.count("right")) <= 1
+    # What it holds is what a run over the same images holds.
+    chosen = [int(image.id.removeprefix("array:")) for image in stopped.images]
+    images = many(80)
+    again = compute(small_network(), ImageSet(tuple(images.images[row] for row in chosen), images.framing), **options)
+    for subset in ("all", "left", "right"):
+        one, two = stopped.statistics(subset), again.statistics(subset)
+        assert one.count == two.count
+        np.testing.assert_allclose(one.mean, two.mean, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(one.variance, two.variance, rtol=1e-6, atol=1e-12)
+
+
+def test_until_takes_all_images_where_they_do_not_suffice() -> None:
+    precision = Precision(0.0001, "r50", Drawing(resamples=100))
+    assert compute(small_network(), many(30), layer="5", device="cpu", until=precision).count() == 30
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [((2.0,), "half width 2 of the value"), ((0.1, "r51"), "no measure 'r51' with an interval")],
+)
+def test_a_precision_that_makes_no_sense(settings: tuple[object, ...], message: str) -> None:
+    with pytest.raises(erf.InputError, match=message):
+        Precision(*settings)
+
+
+def test_until_needs_a_definition_that_holds_mass(arrays: list[np.ndarray]) -> None:
+    with pytest.raises(erf.InputError, match="'signed' has negative values"):
+        run(arrays, definitions=("signed",), until=Precision(0.1))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import erf
-from erf.intervals import Drawing, Observations, bands, compare, convergence, estimate, interleaved, left_right_test
-from erf.measures import MEASURES, Grid
+from erf.intervals import Drawing, Observations, bands, compare, convergence, estimate, left_right_test
+from erf.measures import MEASURES, Grid, interleaved
 
 QUICK = Drawing(resamples=400)
 SIZE, BLOCK = (48, 40), 4

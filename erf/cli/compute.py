@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from erf.images import ImageSet
+    from erf.intervals import Precision
     from erf.models import ModelCard
     from erf.result import ERF
 
@@ -121,6 +122,17 @@ def compute(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first image that cannot be used.", rich_help_panel=_RUN)
     ] = False,
+    until: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop before -n images once the half width of the measure's 95 % interval is this share of it.",
+            rich_help_panel=_RUN,
+            metavar="SHARE",
+        ),
+    ] = None,
+    measure: Annotated[
+        str, typer.Option(help="For --until; `erf compare --list` explains each.", rich_help_panel=_RUN)
+    ] = "r50",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="HDF5 file; default: MODEL.h5 in this folder.", rich_help_panel=_OUTPUT),
@@ -143,6 +155,7 @@ def compute(
 
         if drawing is not None and drawing.exists() and not overwrite:
             fail(f"{drawing} exists; choose another --output, or ask for --overwrite or --no-picture")
+        precision = _precision(until, measure)
         with FileSink(output, overwrite=overwrite) as sink:
             options = parse_options(model_arg or [])
             network, card, sha256 = _build(model, weights, seed, parse_size(size) if size else None, options)
@@ -175,12 +188,13 @@ def compute(
                     workers=workers,
                     deterministic=deterministic,
                     strict=strict,
+                    until=precision,
                     origin=origin,
                     sink=sink,
                     scratch=output.parent,
                     progress=progress,
                 )
-        _report(erf, output, drawing)
+        _report(erf, output, drawing, precision)
     if erf.failures:
         raise typer.Exit(SOME_SKIPPED)
 
@@ -231,12 +245,22 @@ def _choose(
     return chosen
 
 
-def _report(erf: "ERF", output: Path, drawing: Path | None) -> None:
+def _precision(until: float | None, measure: str) -> "Precision | None":
+    if until is None:
+        return None
+    from erf.intervals import Precision
+
+    return Precision(until, measure)
+
+
+def _report(erf: "ERF", output: Path, drawing: Path | None, precision: "Precision | None") -> None:
     from erf.cli.tables import print_subsets
     from erf.plotting import plot
 
     shown = erf.provenance.shown_definition
     print_subsets(erf, shown)
+    if precision is not None:
+        _report_precision(erf, precision)
     written = [output]
     if drawing is not None:
         written.append(plot(erf, drawing, definition=shown, overwrite=True))
@@ -248,3 +272,16 @@ def _report(erf: "ERF", output: Path, drawing: Path | None) -> None:
         warn(f"{len(erf.failures)} of {len(erf.images)} images were skipped:")
         for record in erf.failures:
             warn(f"  {record.message}")
+
+
+def _report_precision(erf: "ERF", precision: "Precision") -> None:
+    from erf.comparison.formats import interval_words
+    from erf.measures import MEASURES, observe
+
+    measure = MEASURES[precision.measure]
+    interval = precision.estimate(observe(erf, definition=erf.provenance.shown_definition))
+    share = interval.half_width / abs(interval.value)
+    words = f"{measure.name} {interval_words(interval, measure.factor)} {measure.unit}, ± {100 * share:.1f} %"
+    typer.echo(f"after {erf.count()} images: {words}")
+    if not precision.is_reached(interval):
+        warn(f"{100 * precision.relative:g} % was asked for, which these images do not reach; ask for more with -n")

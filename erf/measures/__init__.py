@@ -6,7 +6,7 @@ model or PyTorch: everything comes from what a file keeps.
 
 from erf.measures.catalogue import DEFAULT_MEASURES, MEASURES, TWO_SIDED, Measure, measure_map, pick_measures
 from erf.measures.grid import Grid, smooth, stretch_length
-from erf.measures.observations import Observations, Sample, observe
+from erf.measures.observations import Observations, Sample, interleaved, observe, observe_images
 
 __all__ = [
     "DEFAULT_MEASURES",
@@ -16,8 +16,10 @@ __all__ = [
     "Measure",
     "Observations",
     "Sample",
+    "interleaved",
     "measure_map",
     "observe",
+    "observe_images",
     "pick_measures",
     "smooth",
     "stretch_length",

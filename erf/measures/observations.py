@@ -1,6 +1,6 @@
 """What a file keeps of the images of one ERF, and any reweighting of them: the input of every measure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,7 +11,7 @@ from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
 from erf.measures.dynamics import pairwise_total_variation
 from erf.measures.grid import Array, Grid
-from erf.result import ERF
+from erf.result import ERF, FOOTPRINT, Footprint, ImageRecord, Provenance
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,29 @@ def observe(erf: ERF, subset: str = "all", definition: str = DEFAULT_DEFINITION)
             "definition 'signed' has negative values, which measures cannot weigh; use abs, relu or square"
         )
     erf.statistics(subset, definition)  # says what there is
-    rows = np.array(
-        [index for index, image in enumerate(erf.images) if image.status == "ok" and subset in image.subsets]
-    )
-    origin, footprint, overview = erf.provenance, erf.footprints[definition], erf.overview()
-    images = [erf.images[row] for row in rows]
+    rows = [index for index, image in enumerate(erf.images) if image.status == "ok" and subset in image.subsets]
+    overview = erf.overview()
+    tissue = None if overview is None else overview.tissue[rows].astype(np.float64)
+    footprint = erf.footprints[definition]
+    chosen = Footprint(*(getattr(footprint, name)[rows] for name in FOOTPRINT))
+    return observe_images(erf.provenance, [erf.images[row] for row in rows], chosen, tissue)
+
+
+def observe_images(
+    origin: Provenance, images: Sequence[ImageRecord], footprint: Footprint, tissue: Array | None = None
+) -> Observations:
+    """The same from parts: images that could be used, what is kept of them, stacked, and their tissue."""
     by_patient = all(image.patient_id for image in images)
     spacings = {image.pixel_spacing for image in images}
     return Observations(
         grid=Grid((origin.input_shape[1], origin.input_shape[2]), origin.small_block, origin.unit_center),
-        small=footprint.small[rows].astype(np.float64),
-        across_rows=footprint.across_rows[rows].astype(np.float64),
-        across_columns=footprint.across_columns[rows].astype(np.float64),
+        small=footprint.small.astype(np.float64),
+        across_rows=footprint.across_rows.astype(np.float64),
+        across_columns=footprint.across_columns.astype(np.float64),
         sides=np.array([image.laterality for image in images]),
         groups=np.array([image.patient_id if by_patient else f"{number}" for number, image in enumerate(images)]),
         keys=np.array([image.sha256 or image.id for image in images]),
-        tissue=None if overview is None else overview.tissue[rows].astype(np.float64),
+        tissue=tissue,
         field_box=origin.field_box(),
         field_size=origin.field_size,
         spacing=spacings.pop() if len(spacings) == 1 and not origin.resample else float("nan"),
@@ -171,3 +178,12 @@ class Sample:
         from erf.measures.dynamics import mean_over_pairs
 
         return mean_over_pairs(self.observed.distances, self.counts)
+
+
+def interleaved(sides: NDArray[np.str_]) -> NDArray[np.intp]:
+    """Rows in an order that takes the sides in turn, so that any beginning of it is balanced."""
+    ranks = np.zeros(len(sides), np.intp)
+    for side in set(sides):
+        members = sides == side
+        ranks[members] = np.arange(members.sum())
+    return np.argsort(ranks, kind="stable")
