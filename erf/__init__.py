@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from erf.comparison import tabulate as tabulate
     from erf.definitions import DEFINITIONS as DEFINITIONS
     from erf.engine import compute as compute
     from erf.errors import ErfError as ErfError
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from erf.images import draw_phantom as draw_phantom
     from erf.images import from_arrays as from_arrays
     from erf.images import load_images as load_images
+    from erf.intervals import Drawing as Drawing
+    from erf.intervals import Precision as Precision
+    from erf.measures import MEASURES as MEASURES
+    from erf.measures import pick_measures as pick_measures
     from erf.plotting import plot as plot
     from erf.result import ERF as ERF
     from erf.result import Origin as Origin
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "DEFINITIONS": "definitions",
+    "Drawing": "intervals",
     "ERF": "result",
     "ErfError": "errors",
     "FileSink": "storage",
@@ -41,8 +47,10 @@ _HOME = {
     "InputError": "errors",
     "InsufficientMemoryError": "errors",
     "LayerError": "errors",
+    "MEASURES": "measures",
     "Origin": "result",
     "OutputError": "errors",
+    "Precision": "intervals",
     "Provenance": "result",
     "ReceptiveField": "geometry",
     "Statistics": "result",
@@ -51,8 +59,10 @@ _HOME = {
     "from_arrays": "images",
     "load": "storage",
     "load_images": "images",
+    "pick_measures": "measures",
     "plot": "plotting",
     "save": "storage",
+    "tabulate": "comparison",
     "theoretical_receptive_field": "tracing",
     "unit_gradient": "gradients",
 }
