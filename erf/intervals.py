@@ -8,6 +8,7 @@ Efron, Tibshirani. An introduction to the bootstrap (1993): percentile and BCa i
 and skewness to second order.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ RESAMPLES = 2000
 LEVEL = 0.95
 
 _BATCH = 250
+_TIE_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Difference(Interval):
     """How much larger a measure is for the second of two ERFs."""
 
     p: float
-    """Two-sided: 1 less the level at which the interval would just touch 0; at least 2 / (draws + 1)."""
+    """Two-sided: 1 less the level at which the interval would just touch 0; at least 2 over the number of draws, and
+    over the number of different draws that there are of few images."""
     paired: bool
     """Whether both were measured on the same images, which were then drawn together."""
 
@@ -132,7 +135,8 @@ def compare(
     point = values([np.ones(len(observed)) for observed in drawn_from])
     draws, low, high = _bootstrap(drawn_from, values, point, drawing)
     acceleration = _acceleration(drawn_from, values) if drawing.method == "bca" else None
-    p = np.where(np.isfinite(low), _p_of_zero(draws, point, acceleration), np.nan)
+    least = 2 / min(drawing.resamples + 1, _different_draws(drawn_from))
+    p = np.where(np.isfinite(low), np.clip(_p_of_zero(draws, point, acceleration), min(least, 1), 1), np.nan)
     rows = np.stack([point, low, high, p], axis=-1).tolist()
     return {
         measure.name: Difference(row[0], row[1], row[2], row[3], paired)
@@ -152,9 +156,12 @@ def left_right_test(observed: Observations, measure: Measure, drawing: Drawing |
     if min(map(len, rows)) == 0:
         return float("nan")
 
+    scale = abs(float(measure.of(observed.all()))) or 1.0
+
     def statistic(left: NDArray[np.intp], right: NDArray[np.intp], axis: int) -> Array:
         dealt = {"left": _counts(left, len(observed)), "right": _counts(right, len(observed))}
-        return np.asarray(measure.of(Sample(observed, dealt["left"] + dealt["right"], dealt)))
+        values = np.asarray(measure.of(Sample(observed, dealt["left"] + dealt["right"], dealt)))
+        return np.asarray(np.round(values / scale, _TIE_DIGITS))  # the same sides dealt again must tie
 
     result = permutation_test(
         tuple(rows),
@@ -243,7 +250,13 @@ def _p_of_zero(draws: Array, point: Array, acceleration: Array | None) -> Array:
         bias = place(point)
         with np.errstate(invalid="ignore", divide="ignore"):
             z = (z - bias) / (1 + acceleration * (z - bias)) - bias
-    return np.clip(2 * norm.sf(np.abs(z)), 2 / (resamples + 1), 1)
+    return np.asarray(2 * norm.sf(np.abs(z)))
+
+
+def _different_draws(drawn_from: Sequence[Observations]) -> int:
+    """In how many ways groups can be drawn again, order aside."""
+    sizes = [len(members) for observed in drawn_from for members in _strata(observed)]
+    return math.prod(math.comb(2 * size - 1, size) for size in sizes)
 
 
 def _acceleration(drawn_from: Sequence[Observations], values: Callable[[list[Array]], Array]) -> Array:

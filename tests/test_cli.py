@@ -280,7 +280,7 @@ def test_models_are_listed() -> None:
     assert "no model matches 'vgg*'" in complaint("models", "vgg*")
 
 
-@pytest.mark.parametrize("verb", ["compute", "compare", "plot", "show", "models"])
+@pytest.mark.parametrize("verb", ["compute", "compare", "plot", "report", "show", "models"])
 def test_every_verb_has_help_and_is_in_the_readme(verb: str) -> None:
     result = call(verb, "--help")
     assert result.exit_code == 0

@@ -197,3 +197,22 @@ def test_bad_input_gives_one_clear_line(files: list[str], words: list[str], mess
     assert result.exit_code == 2
     (line,) = result.stderr.strip().splitlines()
     assert message in line
+
+
+def test_few_images_are_noted(pair: list[ERF]) -> None:
+    few = replace(
+        pair[0], images=tuple(replace(image, status="failed") for image in pair[0].images[:6]) + pair[0].images[6:]
+    )
+    (note,) = tabulate([few], pick_measures(("r50",))[0], drawing=QUICK).notes
+    assert note == "4 images are too few for bootstrap intervals, which are then too narrow"
+
+
+def test_patients_or_images_are_drawn(pair: list[ERF]) -> None:
+    named = replace(
+        pair[0], images=tuple(replace(image, patient_id=f"p{row // 2}") for row, image in enumerate(pair[0].images))
+    )
+    measures = pick_measures(("r50",))[0]
+    assert tabulate([named], measures, drawing=QUICK).units == "patients"
+    by_image = tabulate([named], measures, drawing=QUICK, by_patient=False)
+    assert by_image.units == "images"
+    assert by_image.entries == tabulate([pair[0]], measures, drawing=QUICK).entries

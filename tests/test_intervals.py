@@ -199,3 +199,14 @@ def test_interleaved_beginnings_are_balanced() -> None:
 def test_what_cannot_be_drawn_is_told(options: dict[str, object], message: str) -> None:
     with pytest.raises(erf.InputError, match=message):
         Drawing(**options)
+
+
+def test_few_images_cannot_give_small_p_values() -> None:
+    rng = np.random.default_rng(0)
+    one, two = blobs(rng, 6, sizes=0.01), blobs(rng, 6, sizes=0.01, wobble=40)
+    found = compare(one, two, [MEASURES["rms_radius"]], Drawing(resamples=2000))["rms_radius"]
+    # Three left and three right images can be drawn again in 10 ways each.
+    assert found.p >= 2 / 100
+    # Three of each can be dealt in 20 ways; the observed one and its mirror are as extreme.
+    assert left_right_test(blobs(rng, 6, lean=20.0), MEASURES["lean"], QUICK) == pytest.approx(2 / 20)
+    assert left_right_test(blobs(rng, 6, lean=20.0), MEASURES["left_right_tv"], QUICK) == pytest.approx(2 / 20)

@@ -26,9 +26,10 @@ LAYER = {
     "erf.storage": 2,
     "erf.plotting": 4,
     "erf.engine": 4,
-    "erf": 5,
-    "erf.cli": 6,
-    "erf.__main__": 7,
+    "erf.report": 5,
+    "erf": 6,
+    "erf.cli": 7,
+    "erf.__main__": 8,
 }
 NEEDS_TORCH = {
     "erf.layers",

@@ -10,6 +10,7 @@ from erf.cli.compare import compare
 from erf.cli.compute import compute
 from erf.cli.models import models
 from erf.cli.plot import plot
+from erf.cli.report import report
 from erf.cli.show import show
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (compute, compare, plot, show, models):
+for command in (compute, compare, plot, report, show, models):
     app.command()(command)
 
 

@@ -27,6 +27,9 @@ def compare(
     interval: Annotated[str, typer.Option(help="`bca` or `percentile`.")] = "bca",
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     mm: Annotated[bool, typer.Option("--mm", help="Lengths in millimetres where the images tell the spacing.")] = False,
+    by_image: Annotated[
+        bool, typer.Option("--by-image", help="Draw images one by one, even where patients are known.")
+    ] = False,
     allow_different: Annotated[
         bool, typer.Option("--allow-different", help="Compare files that were measured differently.")
     ] = False,
@@ -58,6 +61,7 @@ def compare(
             subset=subset,
             definition=definition,
             drawing=Drawing(level, resamples, interval, seed),
+            by_patient=not by_image,
             allow_different=allow_different,
         )
         _print(table, mm)

@@ -1,7 +1,7 @@
 """Measures of several ERFs with intervals, their differences, and tests of left against right."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.stats import false_discovery_control
@@ -13,6 +13,9 @@ from erf.measures import TWO_SIDED, Measure, Observations, measure_map, observe
 from erf.result import ERF
 
 CORRECTION = "Benjamini-Hochberg"
+
+FEW = 10
+"""Fewer patients or images than this make intervals that should not be relied on."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,12 @@ def tabulate(
     subset: str = "all",
     definition: str = "abs",
     drawing: Drawing | None = None,
+    by_patient: bool = True,
     allow_different: bool = False,
 ) -> ComparisonTable:
     """Measure ERFs from what their files keep.
 
-    Differences are to the first, paired where the same images were used, and their p values are corrected by the
+    `by_patient` draws patients whole where every image names one. Differences are to the first, paired where the same images were used, and their p values are corrected by the
     method of Benjamini and Hochberg. Raises `InputError` for ERFs that were measured differently.
     """
     if not erfs:
@@ -80,8 +84,13 @@ def tabulate(
     drawing = drawing or Drawing()
     notes = [f"measured differently: {words}" for words in check_alike(erfs, allow_different)]
     observed = [observe(erf, subset, definition) for erf in erfs]
+    if not by_patient:
+        observed = [replace(seen, groups=np.arange(len(seen)).astype(str)) for seen in observed]
     entries = [_entries(seen, observed[0] if index else None, measures, drawing) for index, seen in enumerate(observed)]
-    by_patient = len(set(observed[0].groups)) < len(observed[0])
+    units = "patients" if any(len(set(seen.groups)) < len(seen) for seen in observed) else "images"
+    fewest = min(len(set(seen.groups)) for seen in observed)
+    if fewest < FEW:
+        notes.append(f"{fewest} {units} are too few for bootstrap intervals, which are then too narrow")
     unpaired = [
         label
         for label, row in zip(names, entries, strict=True)
@@ -100,7 +109,7 @@ def tabulate(
         tuple(len(seen) for seen in observed),
         tuple(seen.spacing for seen in observed),
         drawing,
-        "patients" if by_patient else "images",
+        units,
         tuple(notes),
     )
 

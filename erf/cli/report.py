@@ -1,0 +1,51 @@
+"""`erf report`: one page about one or several ERF files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from erf.cli.console import parse_list, reported_errors, warn
+from erf.definitions import DEFAULT_DEFINITION
+
+
+def report(
+    files: Annotated[list[Path], typer.Argument(help="ERF files; differences are to the first.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML page.")] = Path("report.html"),
+    measures: Annotated[str, typer.Option(help="As for `erf compare`.")] = "",
+    subset: Annotated[str, typer.Option(help="Of the table of numbers.")] = "all",
+    definition: Annotated[str, typer.Option(help="Of the table of numbers.")] = DEFAULT_DEFINITION,
+    labels: Annotated[str, typer.Option(help="One per file, with commas; default: the models' names.")] = "",
+    resamples: Annotated[int, typer.Option(help="Draws of the bootstrap and of permutations.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    by_image: Annotated[
+        bool, typer.Option("--by-image", help="Draw images one by one, even where patients are known.")
+    ] = False,
+    allow_different: Annotated[
+        bool, typer.Option("--allow-different", help="Compare files that were measured differently.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that exists.")] = False,
+) -> None:
+    """Write an interactive page: numbers, maps, curves, images, provenance; it needs no network."""
+    with reported_errors():
+        from erf.cli.plot import name_files
+        from erf.comparison import tabulate
+        from erf.intervals import Drawing
+        from erf.measures import pick_measures
+        from erf.report import write_report
+        from erf.storage import load
+
+        erfs = [load(file) for file in files]
+        table = tabulate(
+            erfs,
+            *pick_measures(parse_list(measures)),
+            labels=parse_list(labels) or name_files(erfs, files),
+            subset=subset,
+            definition=definition,
+            drawing=Drawing(resamples=resamples, seed=seed),
+            by_patient=not by_image,
+            allow_different=allow_different,
+        )
+        typer.echo(f"written: {write_report(erfs, table, output, overwrite=overwrite)}")
+        for note in table.notes:
+            warn(note)

@@ -1,0 +1,146 @@
+"""What a report shows, as plain data: maps, curves with bands, images, provenance, and what measures mean."""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from erf.comparison import ComparisonTable
+from erf.comparison.formats import caption, difference_rows, value_rows
+from erf.intervals import Drawing, bands
+from erf.measures import observe, smooth, stretch_length
+from erf.measures.grid import Array
+from erf.plotting.panels import compare, field_words, shrink
+from erf.result import ERF
+
+MAP_PIXELS = 256
+"""Longest side of the maps that a page holds."""
+
+IMAGES_SHOWN = 120
+"""At most so many images per ERF are in the browser of images."""
+
+_BANDS = Drawing(resamples=400, method="percentile")
+_DIGITS = 5
+
+
+def describe(erfs: Sequence[ERF], table: ComparisonTable) -> dict[str, Any]:
+    """Everything that a page shows, ready for JSON."""
+    comparison = compare(erfs, table.labels, table.definition, [table.subset])
+    definitions = [
+        name for name in erfs[0].provenance.definitions if all(name in erf.provenance.definitions for erf in erfs)
+    ]
+    subsets = [name for name in erfs[0].subsets if all(name in erf.subsets for erf in erfs)]
+    return {
+        "labels": list(table.labels),
+        "colors": list(comparison.colors),
+        "size": list(comparison.size),
+        "subsets": subsets,
+        "definitions": definitions,
+        "definition": table.definition,
+        "centers": [list(erf.provenance.unit_center) for erf in erfs],
+        "boxes": [erf.provenance.field_box() for erf in erfs],
+        "fields": [field_words(erf) for erf in erfs],
+        "panels": {
+            f"{index}/{subset}/{definition}": _panel(erf, subset, definition)
+            for index, erf in enumerate(erfs)
+            for subset in subsets
+            for definition in definitions
+        },
+        "images": [list(_images(erf, table.definition)) for erf in erfs],
+        "values": value_rows(table),
+        "differences": difference_rows(table) if len(erfs) > 1 else None,
+        "caption": caption(table),
+        "measures": [
+            [measure.name, measure.words, measure.unit or "–", measure.bounds, measure.source]
+            for measure in table.measures
+        ],
+        "provenance": [_provenance(erf) for erf in erfs],
+    }
+
+
+def _panel(erf: ERF, subset: str, definition: str) -> dict[str, Any]:
+    statistics = erf.statistics(subset, definition)
+    small, block = shrink(statistics.mean, MAP_PIXELS)
+    largest = float(np.abs(small).max()) or 1.0
+    return {
+        "count": statistics.count,
+        "shape": list(small.shape),
+        "block": block,
+        "map": _float32(small / largest),
+        "curves": {name: _curve(erf, subset, definition, name) for name in ("across_rows", "across_columns")},
+    }
+
+
+def _curve(erf: ERF, subset: str, definition: str, name: str) -> dict[str, list[float]]:
+    """Shares of the total in thousandths, over stretches of pixels, with a band where there is mass."""
+    values: Array = np.asarray(getattr(erf.statistics(subset, definition), name), np.float64)
+    stretch = stretch_length(max(erf.provenance.input_shape[1:]))
+    total = np.abs(values).sum() or 1.0
+    positions, means = smooth(1000 * values / total, stretch)
+    curve = {"at": _rounded(positions), "share": _rounded(means)}
+    if definition != "signed":
+        low, high = bands(observe(erf, subset, definition), _BANDS, name)
+        if np.isfinite(low).all():
+            curve |= {
+                "low": _rounded(smooth(1000 * low, stretch)[1]),
+                "high": _rounded(smooth(1000 * high, stretch)[1]),
+            }
+    return curve
+
+
+def _rounded(values: Array) -> list[float]:
+    return [float(f"{value:.{_DIGITS}g}") for value in values]
+
+
+def _float32(values: NDArray[np.floating]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode()
+
+
+def _images(erf: ERF, definition: str) -> Iterator[dict[str, Any]]:
+    overview, small = erf.overview(), erf.footprints[definition].small
+    for index, image in enumerate(erf.images[:IMAGES_SHOWN]):
+        ok = image.status == "ok"
+        yield {
+            "id": image.id,
+            "side": image.laterality,
+            "view": image.view,
+            "patient": image.patient_id,
+            "message": image.message,
+            "thumbnail": _png(overview.thumbnail[index]) if overview and ok else "",
+            "map": _png(_shaded(small[index])) if ok else "",
+        }
+
+
+def _shaded(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Viridis over four decades."""
+    magnitude = np.abs(values)
+    relative = np.log10(np.maximum(magnitude / (magnitude.max() or 1), 1e-4)) / 4 + 1
+    return np.asarray(mpl.colormaps["viridis"](relative, bytes=True)[..., :3])
+
+
+def _png(pixels: NDArray[np.uint8]) -> str:
+    buffer = io.BytesIO()
+    Pillow.fromarray(pixels).quantize(64).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _provenance(erf: ERF) -> list[list[str]]:
+    return [
+        [item.name.replace("_", " "), _words(getattr(erf.provenance, item.name))] for item in fields(erf.provenance)
+    ]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items()) or "–"
+    if isinstance(value, tuple):
+        return ", ".join(_words(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if value != "" else "–"

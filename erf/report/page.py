@@ -1,0 +1,51 @@
+"""The page of a report: a template, its style and script, and the content as JSON within it."""
+
+import json
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from erf.comparison import ComparisonTable
+from erf.disk import write_text
+from erf.errors import InputError, OutputError
+from erf.report.content import describe
+from erf.result import ERF
+
+
+def write_report(erfs: Sequence[ERF], table: ComparisonTable, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a page about ERFs of one input size and the table of their measures.
+
+    Everything is within the file, and whatever comes from files is escaped. Raises `InputError` for ERFs of several
+    sizes and `OutputError` for a path that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{path}: suffix '{path.suffix}' not known; expected .html")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another name or ask for --overwrite")
+    write_text(path, render_page(describe(erfs, table)))
+    return path
+
+
+def render_page(content: dict[str, Any]) -> str:
+    """The page as text."""
+    parts = files("erf.report")
+    template = Template((parts / "page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=escape(" · ".join(content["labels"])),
+        style=(parts / "page.css").read_text(encoding="utf-8"),
+        script=(parts / "page.js").read_text(encoding="utf-8"),
+        plotly=get_plotlyjs(),
+        content=_json(content),
+    )
+
+
+def _json(content: dict[str, Any]) -> str:
+    """JSON that cannot end the element that holds it."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
