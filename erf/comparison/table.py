@@ -73,8 +73,9 @@ def tabulate(
 ) -> ComparisonTable:
     """Measure ERFs from what their files keep.
 
-    `by_patient` draws patients whole where every image names one. Differences are to the first, paired where the same images were used, and their p values are corrected by the
-    method of Benjamini and Hochberg. Raises `InputError` for ERFs that were measured differently.
+    `by_patient` draws patients whole where every image names one. Differences are to the first, paired where the same
+    images were used, and their p values are corrected by the method of Benjamini and Hochberg. Raises `InputError` for
+    ERFs that were measured differently.
     """
     if not erfs:
         raise InputError("nothing to compare: expected at least one ERF")
