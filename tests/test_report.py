@@ -126,6 +126,9 @@ def test_in_a_browser(browser: Any, pair: list[ERF], tmp_path: Path, width: int)
         page.select_option(f"select[data-name={name}]", value)
         assert drawn() not in seen, name
         seen.add(drawn())
+    page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    assert page.locator("#browser img").count() == 20
+    assert page.locator("#field-0 .xtitle").first.text_content() == "x [px]"
     page.select_option("select[data-name=side]", "right")
     assert page.locator("#browser figure").count() == 5
     page.select_option("select[data-name=file]", "1")

@@ -106,11 +106,13 @@
     ];
     const shapes = box ? [{ type: "rect", x0: box[2], x1: box[3], y0: box[0], y1: box[1], xref: "x", yref: "y",
       line: { color: signed() ? "black" : "white", width: 1, dash: "dash" } }] : [];
+    // Square pixels: margins are 60 and 80, and the map has 76 % of the rest both ways.
+    const tall = 80 + (document.getElementById(`field-${index}`).clientWidth - 60) * (height / width);
     const layout = {
       title: { text: `<b>${plain(content.labels[index])}</b>, N = ${part.count}`, font: { size: 14, color }, x: 0.02, xanchor: "left" },
-      height: 470, margin: { l: 50, r: 10, t: 40, b: 40 }, font, showlegend: false, shapes, hovermode: "closest",
-      xaxis: { domain: [0, 0.76], range: [-0.5, width - 0.5], title: "x [px]", ...spikes },
-      yaxis: { domain: [0, 0.76], range: [height - 0.5, -0.5], title: "y [px]", ...spikes },
+      height: tall, margin: { l: 50, r: 10, t: 40, b: 40 }, font, showlegend: false, shapes, hovermode: "closest",
+      xaxis: { domain: [0, 0.76], range: [-0.5, width - 0.5], title: { text: "x [px]" }, ...spikes },
+      yaxis: { domain: [0, 0.76], range: [height - 0.5, -0.5], title: { text: "y [px]" }, ...spikes },
       yaxis2: { domain: [0.8, 1], anchor: "x", showticklabels: false, rangemode: signed() ? "normal" : "tozero" },
       xaxis2: { domain: [0.8, 1], anchor: "y", showticklabels: false, rangemode: signed() ? "normal" : "tozero" },
     };
@@ -128,8 +130,8 @@
       height: 320, margin: { l: 55, r: 10, t: 35, b: 40 }, font, hovermode: "closest",
       title: { text: across ? "Sum across rows" : "Sum across columns", font: { size: 13 } },
       legend: { x: 0.99, xanchor: "right", y: 0.99, bgcolor: "rgba(255,255,255,0.6)" },
-      xaxis: { range: [-0.5, limit - 0.5], title: across ? "x [px]" : "y [px]" },
-      yaxis: { title: chosen.scale === "sqrt" ? "√ share [√‰ per px]" : "share [‰ per px]",
+      xaxis: { range: [-0.5, limit - 0.5], title: { text: across ? "x [px]" : "y [px]" } },
+      yaxis: { title: { text: chosen.scale === "sqrt" ? "√ share [√‰ per px]" : "share [‰ per px]" },
         type: chosen.scale === "log" && !signed() ? "log" : "linear",
         rangemode: signed() ? "normal" : "tozero", exponentformat: "power" },
     }, quiet);
@@ -151,7 +153,6 @@
         const picture = element("img");
         picture.src = source;
         picture.alt = words;
-        picture.loading = "lazy";
         pair.appendChild(picture);
       });
       figure.appendChild(pair);
@@ -183,4 +184,9 @@
   choice("image-switches", "side", "side", [["", "all"], ["left", "left"], ["right", "right"]], drawImages);
   drawMaps();
   drawImages();
+  let waiting = 0;
+  window.addEventListener("resize", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(drawMaps, 150);
+  });
 })();
