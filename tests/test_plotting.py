@@ -47,7 +47,7 @@ def test_curves_are_shares_and_smoothing_keeps_their_sum(pair: list[ERF]) -> Non
     positions, means = smooth(np.arange(10.0), 4)
     assert positions.tolist() == [1.5, 5.5, 8.5]
     assert means.tolist() == [1.5, 5.5, 8.5]
-    assert [stretch_length(length) for length in (100, 1024, 1025, 3328)] == [4, 4, 8, 16]
+    assert [stretch_length(length) for length in (100, 192, 1024, 1025, 3328)] == [1, 4, 4, 8, 16]
 
 
 def test_colour_scales(pair: list[ERF]) -> None:
@@ -170,7 +170,7 @@ def test_the_papers_first_table(pair: list[ERF]) -> None:
         assert len({axis.get_ylim() for axis in figure.axes[column:24:8]}) == 1
     assert len({axis.images[0].get_clim() for axis in figure.axes[:24] if axis.images}) == 2
     curve = figure.axes[2].lines[0].get_ydata()
-    _, means = smooth(pair[0].statistics().across_rows / pair[0].statistics().across_rows.sum() * 1000, 4)
+    _, means = smooth(pair[0].statistics().across_rows / pair[0].statistics().across_rows.sum() * 1000, 1)
     np.testing.assert_allclose(curve, means, rtol=1e-5)
 
 

@@ -15,7 +15,8 @@ Array = NDArray[np.float64]
 SMOOTHED_POINTS = 256
 """Curves are smoothed to at most so many means."""
 
-_LEAST_STRETCH = 4
+_LEAST_STRETCH, _FROM_LENGTH = 4, 192
+"""Axes of this length or more are smoothed at least so much; on shorter ones every pixel counts."""
 _POINTS_PER_BLOCK = 8
 """Along each side, where the mass of a block is spread over points."""
 
@@ -87,7 +88,8 @@ def _spread(edges: Array) -> Array:
 
 def stretch_length(length: int) -> int:
     """Pixels that share a mean: a power of two, since strides print a pattern with such a period on a curve."""
-    return int(2 ** np.ceil(np.log2(max(_LEAST_STRETCH, length / SMOOTHED_POINTS))))
+    least = _LEAST_STRETCH if length >= _FROM_LENGTH else 1
+    return int(2 ** np.ceil(np.log2(max(least, length / SMOOTHED_POINTS))))
 
 
 def smooth(curve: Array, stretch: int) -> tuple[Array, Array]:

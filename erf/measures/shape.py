@@ -62,7 +62,7 @@ def _marquardt_step(positions: Array, values: Array, fit: Array, damping: Array)
 
 
 def gaussian_curve(curve: Array) -> tuple[Array, Array]:
-    """(sigma in pixels, R²) of the Gaussian that fits a curve (..., L) best, on means over at least 4 pixels."""
+    """(sigma in pixels, R²) of the Gaussian that fits a curve (..., L) best, on means over stretches of pixels."""
     positions, means = smooth(curve, stretch_length(curve.shape[-1]))
     _, _, sigma, r2 = fit_gaussian(positions, means)
     return sigma, r2

@@ -74,8 +74,8 @@ def effective_area(small: Array, grid: Grid) -> Array:
 def width_at_half(curve: Array) -> Array:
     """Full width at half maximum of a curve, in pixels, where it first falls to half on either side of its top.
 
-    Taken on means over stretches of at least 4 pixels, since strides print a comb on a curve. A curve that does not
-    fall to half before the image ends is as wide as up to the edge.
+    Taken on means over stretches of pixels (`stretch_length`), since strides print a comb on a curve. A curve that does
+    not fall to half before the image ends is as wide as up to the edge.
     """
     stretch = stretch_length(curve.shape[-1])
     positions, means = smooth(curve, stretch)

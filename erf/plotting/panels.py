@@ -178,8 +178,8 @@ def caption(comparison: Comparison) -> str:
     }[comparison.definition]
     lines = [
         f"Definition '{comparison.definition}': {meaning} of the unit with respect to each input pixel. "
-        "Curves are shares of their total, pale for every pixel, solid for means over "
-        f"{comparison.stretch} px."
+        "Curves are shares of their total"
+        + (f", pale for every pixel, solid for means over {comparison.stretch} px." if comparison.stretch > 1 else ".")
     ]
     for label, erf in zip(comparison.labels, comparison.erfs, strict=True):
         origin = erf.provenance
