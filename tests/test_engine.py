@@ -11,7 +11,7 @@ from torch import nn
 import erf
 import erf.models
 from erf.definitions import DEFINITIONS
-from erf.engine import compute
+from erf.engine import _rounds, compute
 from erf.images import Image, ImageSet, from_arrays
 from erf.intervals import Drawing, Precision
 from erf.measures import observe
@@ -265,6 +265,16 @@ def test_until_stops_when_the_interval_is_narrow() -> None:
         assert one.count == two.count
         np.testing.assert_allclose(one.mean, two.mean, rtol=1e-6, atol=1e-12)
         np.testing.assert_allclose(one.variance, two.variance, rtol=1e-6, atol=1e-12)
+
+
+def test_rounds_grow_by_half_and_are_balanced() -> None:
+    arrays = [np.ones((1, 4, 4))] * 60
+    images = from_arrays(arrays, ["left"] * 40 + ["right"] * 20).images
+    rounds = _rounds(images)
+    assert [len(members) for members in rounds] == [12, 6, 9, 13, 20]
+    assert [image.laterality for image in rounds[0]] == ["left", "right"] * 6
+    assert sorted(image.id for members in rounds for image in members) == sorted(image.id for image in images)
+    assert [len(members) for members in _rounds(images[:5])] == [5]
 
 
 def test_until_takes_all_images_where_they_do_not_suffice() -> None:
