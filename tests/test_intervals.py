@@ -212,3 +212,18 @@ def test_few_images_cannot_give_small_p_values() -> None:
         for name in ("lean", "left_right_tv", "left_right_emd"):
             found = left_right_test(blobs(rng, 6, lean=20.0), MEASURES[name], QUICK)
             assert found == pytest.approx(2 / 20), name
+
+
+def test_deals_of_wide_curves_tie_too() -> None:
+    """One deal at a time and many at once are summed in another order by the matrix product."""
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        small, rows, columns = rng.random((6, 128, 98)), rng.random((6, 2560)), rng.random((6, 3328))
+        rows[:3] += np.linspace(3, 0, 2560)
+        rows[3:] += np.linspace(0, 3, 2560)
+        small[:3, :, :49] += 5
+        small[3:, :, 49:] += 5
+        sides, names = np.array(["left"] * 3 + ["right"] * 3), np.arange(6).astype(str)
+        seen = Observations(Grid((3328, 2560), 26, (1666.0, 1282.0)), small, rows, columns, sides, names, names)
+        for name in ("lean", "left_right_tv", "left_right_emd"):
+            assert left_right_test(seen, MEASURES[name], QUICK) == pytest.approx(2 / 20), name
