@@ -216,6 +216,12 @@ def test_few_images_cannot_give_small_p_values() -> None:
             assert found == pytest.approx(2 / 20), name
 
 
+def _lean(centers: np.ndarray, mass: np.ndarray, left: tuple[int, ...]) -> float:
+    right = sorted(set(range(len(mass))) - set(left))
+    at = [np.average(centers[list(side)], weights=mass[list(side)]) for side in (right, left)]
+    return float(at[0] - at[1])
+
+
 def test_every_deal_is_counted_once() -> None:
     """All 20 ways to deal three left and three right sides, one by one; rounding must not break ties.
 
@@ -230,12 +236,6 @@ def test_every_deal_is_counted_once() -> None:
         centers = rows @ np.arange(2560) / rows.sum(1)
         mass = rows.sum(1)
 
-        def lean(left: tuple[int, ...]) -> float:
-            at = [
-                np.average(centers[list(part)], weights=mass[list(part)]) for part in (set(range(6)) - set(left), left)
-            ]
-            return float(at[0] - at[1])
-
-        deals = np.array([lean(left) for left in itertools.combinations(range(6), 3)])
-        above, below = ((sign * (deals - lean((0, 1, 2))) > -1e-9).mean() for sign in (1, -1))
+        deals = np.array([_lean(centers, mass, left) for left in itertools.combinations(range(6), 3)])
+        above, below = ((sign * (deals - deals[0]) > -1e-9).mean() for sign in (1, -1))
         assert left_right_test(seen, MEASURES["lean"], QUICK) == pytest.approx(min(1, 2 * min(above, below)))
