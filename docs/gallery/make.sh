@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the pictures of this folder from generated mammograms: about ten minutes on two CPU cores. Needs the extra timm.
+# Makes the pictures of this folder from generated mammograms: about six minutes on two CPU cores. Needs the extra timm.
 # With names of pictures as arguments, only those are made: `sh docs/gallery/make.sh swin-tiny`.
 set -eu
 cd "$(dirname "$0")"
