@@ -147,13 +147,13 @@ def compare(
 def left_right_test(observed: Observations, measure: Measure, drawing: Drawing | None = None) -> float:
     """The p value of a left-right measure if sides did not matter: sides are dealt out to the images anew.
 
-    Raises `InputError` for a measure that does not compare sides; NaN where a side has no image.
+    Raises `InputError` for a measure that does not compare sides; NaN where a side has fewer than two images.
     """
     if measure.name not in TWO_SIDED:
         raise InputError(f"measure '{measure.name}' does not compare sides; expected one of {', '.join(TWO_SIDED)}")
     drawing = drawing or Drawing()
     rows = [np.flatnonzero(observed.sides == side) for side in ("left", "right")]
-    if min(map(len, rows)) == 0:
+    if min(map(len, rows)) < 2:
         return float("nan")
 
     scale = abs(float(measure.of(observed.all()))) or 1.0

@@ -217,3 +217,24 @@ def test_patients_or_images_are_drawn(pair: list[ERF]) -> None:
     assert by_image.units == "images"
     plain = tabulate([pair[0]], measures, drawing=QUICK)
     assert by_image.entries[0]["r50"].interval == plain.entries[0]["r50"].interval
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_very_few_images(pair: list[ERF], count: int) -> None:
+    """One left, one of each, two left and one right: what can be said is said."""
+    kept = [
+        replace(
+            result,
+            images=tuple(
+                image if row < count else replace(image, status="failed") for row, image in enumerate(result.images)
+            ),
+        )
+        for result in pair
+    ]
+    table = tabulate(kept, pick_measures(("all",))[0], drawing=QUICK)
+    for row in table.entries:
+        assert np.isfinite(row["r50"].interval.value)
+        assert np.isnan(row["lean"].side_p)
+        assert np.isfinite(row["r50"].interval.low) == (count > 1)
+    assert all(render(table, kind) for kind in FORMATS)
+    assert table.notes

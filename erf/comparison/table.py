@@ -90,7 +90,9 @@ def tabulate(
     entries = [_entries(seen, observed[0] if index else None, measures, drawing) for index, seen in enumerate(observed)]
     units = "patients" if any(len(set(seen.groups)) < len(seen) for seen in observed) else "images"
     fewest = min(len(set(seen.groups)) for seen in observed)
-    if fewest < FEW:
+    if fewest == 1:
+        notes.append(f"from a single {units.removesuffix('s')} there is no interval")
+    elif fewest < FEW:
         notes.append(f"{fewest} {units} are too few for bootstrap intervals, which are then too narrow")
     unpaired = [
         label

@@ -83,6 +83,11 @@ def _inside(sample: Sample) -> Array:
     return size.share_inside(sample.small, sample.grid, sample.observed.field_box)
 
 
+def _tissue_excess(sample: Sample) -> Array:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(sample.on_tissue / sample.tissue_area)
+
+
 def _radius(sample: Sample, share: float) -> Array:
     return size.mass_radius(sample.ring_masses, sample.grid, share)
 
@@ -305,7 +310,7 @@ _ALL = [
         "",
         "from 0; 1 where tissue makes no difference",
         "ours",
-        lambda sample: sample.on_tissue / sample.tissue_area,
+        _tissue_excess,
     ),
     Measure(
         "lean",

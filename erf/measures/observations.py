@@ -158,19 +158,19 @@ class Sample:
     @cached_property
     def on_tissue(self) -> Array:
         """(...,), share of the mass on tissue."""
-        return self._tissue_sums(self.observed.small) / self._tissue_sums(self.observed.small, everywhere=True)
+        return self._tissue_share(self.observed.small)
 
     @cached_property
     def tissue_area(self) -> Array:
         """(...,), share of the pixels that are tissue."""
-        areas = np.broadcast_to(self.grid.areas, self.observed.small.shape)
-        return self._tissue_sums(areas) / self._tissue_sums(areas, everywhere=True)
+        return self._tissue_share(np.broadcast_to(self.grid.areas, self.observed.small.shape))
 
-    def _tissue_sums(self, values: Array, everywhere: bool = False) -> Array:
+    def _tissue_share(self, values: Array) -> Array:
         tissue = self.observed.tissue
         if tissue is None:
             return np.full(self.counts.shape[:-1], np.nan)
-        return np.asarray(self.counts @ (values if everywhere else values * tissue).sum((1, 2)))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((self.counts @ (values * tissue).sum((1, 2))) / (self.counts @ values.sum((1, 2))))
 
     @cached_property
     def variability(self) -> Array:
