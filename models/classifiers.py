@@ -36,10 +36,7 @@ def build(
 
     `places` are paths of modules with commas between; `options` are those of the blocks.
     """
-    extra = {"zero_init_last": False} if network.startswith("resnet") else {}
-    model = timm_model(
-        f"{network}.{tag}" if tag else network, pretrained=bool(tag), in_chans=in_channels, num_classes=classes, **extra
-    )
+    model = timm_model(network, tag, in_chans=in_channels, num_classes=classes)
     for place in filter(None, (name.strip() for name in places.split(","))):
         channels, height, width = map_shape(model, place, (in_channels, *size))
         add_behind(model, place, FourierBlock(channels, (height, width), **options))

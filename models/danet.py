@@ -82,7 +82,7 @@ class DANet(Segmenter):
     def __init__(
         self, in_channels: int = 3, classes: int = 2, scale: float = 0.0, output_stride: int = OUTPUT_STRIDE
     ) -> None:
-        backbone = timm_model("resnet50", in_chans=in_channels, output_stride=output_stride, zero_init_last=False)
+        backbone = timm_model("resnet50", in_chans=in_channels, output_stride=output_stride)
         super().__init__(backbone, DualAttentionHead(2048, classes, scale))
 
     def forward(self, x: Tensor) -> Any:

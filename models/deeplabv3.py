@@ -16,9 +16,7 @@ from .registry import ModelCard, register
 
 def build(in_channels: int = 3, classes: int = 2, output_stride: int = OUTPUT_STRIDE) -> nn.Module:
     """(N, in_channels, H, W) -> logits (N, classes, H, W)."""
-    backbone = deep_stem_resnet(
-        (3, 4, 6, 3), in_chans=in_channels, num_classes=0, output_stride=output_stride, zero_init_last=False
-    )
+    backbone = deep_stem_resnet((3, 4, 6, 3), in_chans=in_channels, num_classes=0, output_stride=output_stride)
     return Segmenter(backbone, deeplab_head(2048, classes))
 
 

@@ -14,6 +14,7 @@ the same function; untrained and without statistics, the public form grows by sq
 import torch
 from torch import Tensor, nn
 
+from .layers.token_mixer import TokenMixer, strided_stem
 from .registry import ModelCard, register
 
 SIZE = (224, 224)
@@ -39,7 +40,7 @@ class FNetBlock(nn.Sequential):
         self.narrow = nn.Conv2d(hidden, dim, 1)
 
 
-class FNet2d(nn.Module):
+class FNet2d(TokenMixer):
     """(N, in_channels, H, W) -> logits (N, classes)."""
 
     def __init__(
@@ -52,19 +53,8 @@ class FNet2d(nn.Module):
         stride: int = 1,
         dropout: float = 0.5,
     ) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, dim // 2, 3, stride, padding=1), nn.Conv2d(dim // 2, dim, 3, stride, padding=1)
-        )
-        self.blocks = nn.ModuleList(FNetBlock(dim, hidden, dropout) for _ in range(depth))
-        self.final = nn.Identity()
-        self.classifier = nn.Linear(dim, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for block in self.blocks:
-            x = x + block(x)
-        return self.classifier(self.final(x).mean((2, 3)))
+        stem = strided_stem(in_channels, dim, stride)
+        super().__init__(stem, [FNetBlock(dim, hidden, dropout) for _ in range(depth)], dim, classes)
 
 
 register(

@@ -53,9 +53,7 @@ class PSPNet(Segmenter):
     ) -> None:
         if depth not in DEPTHS:
             raise ModelError(f"pspnet: depth={depth}, expected 50 or 101")
-        backbone = deep_stem_resnet(
-            DEPTHS[depth], in_chans=in_channels, num_classes=0, output_stride=output_stride, zero_init_last=False
-        )
+        backbone = deep_stem_resnet(DEPTHS[depth], in_chans=in_channels, num_classes=0, output_stride=output_stride)
         pyramid = nn.Sequential(
             PyramidPooling(2048), conv3x3_norm_relu(4096, 512), nn.Dropout(0.1), nn.Conv2d(512, classes, 1)
         )

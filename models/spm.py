@@ -48,7 +48,7 @@ class SPM(Segmenter):
         size: tuple[int, int] = SIZE,
         **options: Any,
     ) -> None:
-        backbone = timm_model("resnet50", in_chans=in_channels, output_stride=OUTPUT_STRIDE, zero_init_last=False)
+        backbone = timm_model("resnet50", in_chans=in_channels, output_stride=OUTPUT_STRIDE)
         grid = (-(-size[0] // OUTPUT_STRIDE), -(-size[1] // OUTPUT_STRIDE))
         block = FourierBlock(2048, grid, **options) if spectral else nn.Identity()
         super().__init__(backbone, ParallelHead(2048, classes, block))

@@ -31,16 +31,13 @@ def build_convolutional(
     network: str, in_channels: int = 3, classes: int | None = None, tag: str = "", **options: Any
 ) -> nn.Module:
     """A network of timm; (N, in_channels, H, W) -> logits (N, classes), two unless a tag brings its own."""
-    if network.startswith("resnet"):
-        options = {"zero_init_last": False} | options
     return _create(network, in_channels, classes, tag, options)
 
 
 def _create(network: str, in_channels: int, classes: int | None, tag: str, options: dict[str, Any]) -> nn.Module:
     if classes is not None or not tag:
         options["num_classes"] = 2 if classes is None else classes
-    name = f"{network}.{tag}" if tag else network
-    return timm_model(name, pretrained=bool(tag), in_chans=in_channels, **options)
+    return timm_model(network, tag, in_chans=in_channels, **options)
 
 
 class TokenNetwork(nn.Module):

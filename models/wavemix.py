@@ -12,6 +12,7 @@ convolutions at full size, or with `stride`) give the others. `order` above 1 ta
 import torch
 from torch import Tensor, nn
 
+from .layers.token_mixer import TokenMixer, strided_stem
 from .layers.wavelet import WaveletTransform
 from .registry import ModelCard, ModelError, register
 
@@ -58,7 +59,7 @@ class WaveMixBlock(nn.Module):
         return coarser[0]
 
 
-class WaveMix(nn.Module):
+class WaveMix(TokenMixer):
     """(N, in_channels, H, W) -> logits (N, classes); the stem's output must halve `levels` times."""
 
     def __init__(
@@ -75,21 +76,13 @@ class WaveMix(nn.Module):
         dropout: float = 0.5,
         order: int = 1,
     ) -> None:
-        super().__init__()
         if dim % 4:
             raise ModelError(f"wavemix: dim={dim}, expected a multiple of 4")
         if stem not in ("patches", "strided"):
             raise ModelError(f"wavemix: stem '{stem}' not known, expected 'patches' or 'strided'")
-        self.stem = _patches(in_channels, dim, patch) if stem == "patches" else _strided(in_channels, dim, stride)
-        self.blocks = nn.ModuleList(WaveMixBlock(dim, levels, widen, dropout, order) for _ in range(depth))
-        self.final = nn.Identity()
-        self.classifier = nn.Linear(dim, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for block in self.blocks:
-            x = x + block(x)
-        return self.classifier(self.final(x).mean((2, 3)))
+        first = _patches(in_channels, dim, patch) if stem == "patches" else strided_stem(in_channels, dim, stride)
+        blocks = [WaveMixBlock(dim, levels, widen, dropout, order) for _ in range(depth)]
+        super().__init__(first, blocks, dim, classes)
 
 
 def _patches(in_channels: int, dim: int, patch: int) -> nn.Sequential:
@@ -99,13 +92,6 @@ def _patches(in_channels: int, dim: int, patch: int) -> nn.Sequential:
         nn.Conv2d(dim // 2, dim, patch, patch),
         nn.GELU(),
         nn.BatchNorm2d(dim),
-    )
-
-
-def _strided(in_channels: int, dim: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, dim // 2, 3, stride, padding=1),
-        nn.Conv2d(dim // 2, dim, 3, stride, padding=1),
     )
 
 

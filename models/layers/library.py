@@ -10,14 +10,25 @@ from ..registry import ModelError
 EXTRA = "timm"
 
 
-def timm_model(name: str, **options: Any) -> nn.Module:
-    """A network of timm; `ModelError` names the extra to install where timm is missing."""
+RESIDUAL_BRANCHES_ON: dict[str, Any] = {"zero_init_last": False}
+"""timm starts the last norm of each residual branch of a ResNet at 0, which hides all but the shortcuts."""
+
+
+def timm_model(name: str, tag: str = "", **options: Any) -> nn.Module:
+    """A network of timm, with the weights that it has under a tag, if any.
+
+    ResNets start with their residual branches on, unless `zero_init_last` says otherwise. `ModelError` names the extra
+    to install where timm is missing.
+    """
+    if name.startswith("resnet"):
+        options = RESIDUAL_BRANCHES_ON | options
+    name = f"{name}.{tag}" if tag else name
     try:
         import timm
     except ImportError as error:
         raise ModelError(_missing(name, error)) from error
     try:
-        return timm.create_model(name, **options)
+        return timm.create_model(name, pretrained=bool(tag), **options)
     except Exception as error:  # which ones, depends on the network and on what it downloads
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"timm cannot build {name}: {reason}") from error
@@ -30,7 +41,7 @@ def deep_stem_resnet(depths: tuple[int, int, int, int], **options: Any) -> nn.Mo
     except ImportError as error:
         raise ModelError(_missing("resnet", error)) from error
     block: Any = Bottleneck  # its annotation asks for an instance
-    return ResNet(block, depths, stem_type="deep", stem_width=64, **options)
+    return ResNet(block, depths, stem_type="deep", stem_width=64, **RESIDUAL_BRANCHES_ON, **options)
 
 
 def deeplab_head(channels: int, classes: int) -> nn.Module:
