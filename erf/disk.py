@@ -1,10 +1,12 @@
-"""Writing HDF5 to a disk that may fill up.
+"""Writing files that are complete or absent, to a disk that may fill up.
 
 HDF5 crashes the interpreter when it closes a file that it could not write. So it writes to a `PatientFile`, which keeps
 the first error and takes whatever comes after as written; the error is raised between HDF5's calls instead.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +16,18 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that is complete or absent; `OutputError` where it cannot be written."""
-    part = path.with_name(f".{path.name}.part")
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise `OutputError` for a name that is taken, unless the file may be replaced."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another name or ask for --overwrite")
+
+
+@contextmanager
+def complete_file(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `path` in the end; `OutputError` where it cannot be written."""
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
-        part.write_text(text, encoding="utf-8")
+        yield part
         part.replace(path)
     except OSError as error:
         raise OutputError(

@@ -106,8 +106,6 @@ def compute(
     sink = MemorySink() if sink is None else sink
     chosen = pick_device(device)
     _check(definitions, batch_size)
-    if until and "signed" in definitions[:1]:
-        raise InputError("until: definition 'signed' has negative values, which measures cannot weigh; begin with abs")
     origin = origin or Origin(model=type(model).__name__)
     with memory_errors(_REMEDY):
         needed = _sums_and_images(images.framing.shape, len(definitions), batch_size, projections)
@@ -120,6 +118,8 @@ def compute(
         provenance = _provenance(
             origin, images, layer, position, traced, definitions, projections, chosen, deterministic
         )
+        if until and provenance.shown_definition == "signed":
+            raise InputError("until: definition 'signed' has negative values, which measures cannot weigh; use abs")
         run = _Run(model, draws, provenance, sink, tuple(subset_by), chosen, batch_size, strict, until, scratch)
         rounds = _rounds(images.images) if until else [images.images]
         cells = sum(len({run.subsets(image) for image in members}) for members in rounds)

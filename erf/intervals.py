@@ -204,8 +204,8 @@ def _bootstrap(
     drawing: Drawing,
 ) -> tuple[Array, Array, Array]:
     """(draws (K, resamples), low (K,), high (K,)) of K values of the counts of each of `drawn_from`."""
-    strata = [(number, members) for number, observed in enumerate(drawn_from) for members in _strata(observed)]
-    groupings = [np.unique(observed.groups, return_inverse=True)[1] for observed in drawn_from]
+    strata = [(number, members) for number, observed in enumerate(drawn_from) for members in observed.strata]
+    groupings = [observed.grouping for observed in drawn_from]
 
     def statistic(*drawn: NDArray[np.intp], axis: int = -1) -> Array:
         counts = []
@@ -255,16 +255,16 @@ def _p_of_zero(draws: Array, point: Array, acceleration: Array | None) -> Array:
 
 def _different_draws(drawn_from: Sequence[Observations]) -> int:
     """In how many ways groups can be drawn again, order aside."""
-    sizes = [len(members) for observed in drawn_from for members in _strata(observed)]
+    sizes = [len(members) for observed in drawn_from for members in observed.strata]
     return math.prod(math.comb(2 * size - 1, size) for size in sizes)
 
 
 def _acceleration(drawn_from: Sequence[Observations], values: Callable[[list[Array]], Array]) -> Array:
     """Of BCa intervals, from values (K,) that leave out one group at a time (Efron, Tibshirani 1993, section 14.3)."""
     cubes, squares = 0.0, 0.0
-    groupings = [np.unique(observed.groups, return_inverse=True)[1] for observed in drawn_from]
+    groupings = [observed.grouping for observed in drawn_from]
     for number, observed in enumerate(drawn_from):
-        for members in _strata(observed):
+        for members in observed.strata:
             counts = [np.ones((len(members), len(grouping))) for grouping in groupings]
             counts[number] = (members[:, None] != groupings[number]).astype(np.float64)
             without = values(counts)
@@ -272,14 +272,6 @@ def _acceleration(drawn_from: Sequence[Observations], values: Callable[[list[Arr
             cubes, squares = cubes + (influence**3).sum(-1), squares + (influence**2).sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.nan_to_num(cubes / (6 * np.asarray(squares) ** 1.5)))
-
-
-def _strata(observed: Observations) -> list[NDArray[np.intp]]:
-    """Numbers of the groups that have the same sides; all groups in one where a kind has a single member."""
-    names, grouping = np.unique(observed.groups, return_inverse=True)
-    kinds = [tuple(sorted(set(observed.sides[grouping == number]))) for number in range(len(names))]
-    strata = [np.flatnonzero([other == kind for other in kinds]) for kind in sorted(set(kinds))]
-    return strata if min(map(len, strata)) > 1 else [np.arange(len(names))]
 
 
 def _counts(rows: NDArray[np.intp], length: int) -> Array:

@@ -1,5 +1,6 @@
 """The result of a run: an ERF per subset and definition, its images, and how it came about. No files, no PyTorch."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -74,6 +75,10 @@ class Provenance(Origin):
         """The model and the options with which it was built."""
         return ", ".join([self.model, *(f"{name} {value}" for name, value in self.model_options.items())])
 
+    def described(self) -> list[tuple[str, str]]:
+        """Every attribute and its value in words."""
+        return [(item.name.replace("_", " "), _words(item.name, getattr(self, item.name))) for item in fields(self)]
+
     @property
     def shown_definition(self) -> str:
         """The definition that tables and pictures show unless another is asked for."""
@@ -85,6 +90,17 @@ class Provenance(Origin):
             return None
         (y, x), (height, width) = np.add(self.unit_center, self.field_shift).tolist(), self.field_size
         return y - height / 2, y + height / 2, x - width / 2, x + width / 2
+
+
+def _words(name: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "–"
+    if isinstance(value, tuple):
+        separator = " × " if "shape" in name or "size" in name else ", "
+        return separator.join(_words(name, item) for item in value)
+    if isinstance(value, float):
+        return "infinite" if math.isinf(value) else f"{value:g}"
+    return str(value) if value != "" else "–"
 
 
 @dataclass(frozen=True)

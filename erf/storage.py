@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from erf.disk import PatientFile
+from erf.disk import PatientFile, check_free
 from erf.errors import FormatError, OutputError
 from erf.result import (
     ERF,
@@ -52,8 +52,7 @@ class FileSink:
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         self.path = Path(path)
-        if self.path.exists() and not overwrite:
-            raise OutputError(f"{self.path} exists; choose another name or ask for --overwrite")
+        check_free(self.path, overwrite)
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         try:
             self._disk = PatientFile(self._part)

@@ -294,3 +294,4 @@ def test_a_precision_that_makes_no_sense(settings: tuple[object, ...], message: 
 def test_until_needs_a_definition_that_holds_mass(arrays: list[np.ndarray]) -> None:
     with pytest.raises(erf.InputError, match="'signed' has negative values"):
         run(arrays, definitions=("signed",), until=Precision(0.1))
+    assert run(arrays, definitions=("signed", "abs"), until=Precision(0.1)).count() == len(arrays)

@@ -46,7 +46,7 @@ def pair() -> list[ERF]:
 
 
 def written(pair: list[ERF], folder: Path) -> Path:
-    return write_report(pair, tabulate(pair, *pick_measures(), drawing=QUICK), folder / "r.html", overwrite=True)
+    return write_report(tabulate(pair, *pick_measures(), drawing=QUICK), folder / "r.html", overwrite=True)
 
 
 def content_of(page: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def content_of(page: str) -> dict[str, Any]:
 
 def test_the_page_holds_what_the_files_hold(pair: list[ERF], tmp_path: Path) -> None:
     content = content_of(written(pair, tmp_path).read_text())
-    assert content == json.loads(json.dumps(describe(pair, tabulate(pair, *pick_measures(), drawing=QUICK))))
+    assert content == json.loads(json.dumps(describe(tabulate(pair, *pick_measures(), drawing=QUICK))))
     assert content["labels"] == ["first", HOSTILE]
     assert len(content["panels"]) == 2 * 3 * 2
     mean = pair[0].statistics("left").mean
@@ -84,7 +84,7 @@ def test_the_command(pair: list[ERF], tmp_path: Path, monkeypatch: pytest.Monkey
     for words, message in (
         (["a.h5"], "report.html exists"),
         (["a.h5", "-o", "r.pdf"], "suffix '.pdf' not known; expected .html"),
-        (["lost.h5"], "no such file"),
+        (["lost.h5", "-o", "new.html"], "no such file"),
         (["a.h5", "-o", "no/r.html"], "no/r.html cannot be written"),
     ):
         refused = CliRunner().invoke(app, ["report", "--resamples", "100", *words])

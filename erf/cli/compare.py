@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erf.cli.console import fail, parse_list, reported_errors, warn
+from erf.cli.console import busy, fail, reported_errors, warn
 from erf.definitions import DEFAULT_DEFINITION
 
 if TYPE_CHECKING:
@@ -46,38 +46,31 @@ def compare(
             _explain()
             return
         outputs = [_checked(path, overwrite) for path in output or []]
-        from erf.cli.plot import name_files
-        from erf.comparison import render, tabulate
-        from erf.disk import write_text
+        from erf.cli.files import tabulate_files
+        from erf.comparison import render
+        from erf.disk import complete_file
         from erf.intervals import Drawing
-        from erf.measures import pick_measures
-        from erf.storage import load
 
-        erfs = [load(file) for file in files or []]
-        table = tabulate(
-            erfs,
-            *pick_measures(parse_list(measures)),
-            labels=parse_list(labels) or name_files(erfs, files or []),
-            subset=subset,
-            definition=definition,
-            drawing=Drawing(level, resamples, interval, seed),
-            by_patient=not by_image,
-            allow_different=allow_different,
-        )
+        drawing = Drawing(level, resamples, interval, seed)
+        with busy("drawing images again"):
+            table = tabulate_files(
+                files or [], measures, labels, subset, definition, drawing, by_image, allow_different
+            )
         _print(table, mm)
         for path in outputs:
-            write_text(path, render(table, path.suffix[1:], mm))
+            with complete_file(path) as part:
+                part.write_text(render(table, path.suffix[1:], mm), encoding="utf-8")
             typer.echo(f"written: {path}")
 
 
 def _checked(path: Path, overwrite: bool) -> Path:
     from erf.comparison import FORMATS
+    from erf.disk import check_free
 
     if path.suffix[1:] not in FORMATS:
         known = ", ".join(f".{kind}" for kind in FORMATS)
         fail(f"{path}: suffix '{path.suffix}' not known; expected one of {known}")
-    if path.exists() and not overwrite:
-        fail(f"{path} exists; choose another name or ask for --overwrite")
+    check_free(path, overwrite)
     return path
 
 

@@ -79,6 +79,19 @@ def parse_options(texts: list[str]) -> dict[str, Any]:
     return options
 
 
+@contextmanager
+def busy(words: str) -> Iterator[None]:
+    """Says on a terminal what takes a while; nothing elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(words):
+        yield
+
+
 class ProgressReport:
     """A bar with rate and time left on a terminal, a line now and then elsewhere; called by the engine."""
 

@@ -1,18 +1,12 @@
 """`erf plot`: pictures of one or several ERF files."""
 
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from erf.cli.console import parse_list, reported_errors
+from erf.cli.console import busy, parse_list, reported_errors
 from erf.definitions import DEFAULT_DEFINITION
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from erf.result import ERF
 
 
 def plot(
@@ -36,28 +30,19 @@ def plot(
 ) -> None:
     """Draw maps, curves across rows and columns, and their square roots."""
     with reported_errors():
+        from erf.cli.files import load_named
         from erf.plotting import plot as draw
-        from erf.storage import load
 
-        erfs = [load(file) for file in files]
-        names = parse_list(labels) or name_files(erfs, files)
-        draw(
-            erfs,
-            output,
-            definition=definition,
-            subsets=parse_list(subsets),
-            labels=names,
-            scale=scale,
-            layout=layout,
-            overwrite=overwrite,
-        )
+        erfs, names = load_named(files, labels)
+        with busy("drawing"):
+            draw(
+                erfs,
+                output,
+                definition=definition,
+                subsets=parse_list(subsets),
+                labels=names,
+                scale=scale,
+                layout=layout,
+                overwrite=overwrite,
+            )
         typer.echo(f"written: {output}")
-
-
-def name_files(erfs: "Sequence[ERF]", files: "Sequence[Path]") -> list[str]:
-    """Models and their options, and where several files share them, the file's name too."""
-    titles = [erf.provenance.title for erf in erfs]
-    counts = Counter(titles)
-    return [
-        title if counts[title] == 1 else f"{title} ({file.stem})" for title, file in zip(titles, files, strict=True)
-    ]

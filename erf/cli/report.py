@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from erf.cli.console import parse_list, reported_errors, warn
+from erf.cli.console import busy, reported_errors, warn
 from erf.definitions import DEFAULT_DEFINITION
 
 
@@ -28,24 +28,17 @@ def report(
 ) -> None:
     """Write an interactive page: numbers, maps, curves, images, provenance; it needs no network."""
     with reported_errors():
-        from erf.cli.plot import name_files
-        from erf.comparison import tabulate
+        from erf.cli.files import tabulate_files
+        from erf.disk import check_free
         from erf.intervals import Drawing
-        from erf.measures import pick_measures
         from erf.report import write_report
-        from erf.storage import load
 
-        erfs = [load(file) for file in files]
-        table = tabulate(
-            erfs,
-            *pick_measures(parse_list(measures)),
-            labels=parse_list(labels) or name_files(erfs, files),
-            subset=subset,
-            definition=definition,
-            drawing=Drawing(resamples=resamples, seed=seed),
-            by_patient=not by_image,
-            allow_different=allow_different,
-        )
-        typer.echo(f"written: {write_report(erfs, table, output, overwrite=overwrite)}")
+        check_free(output, overwrite)
+        drawing = Drawing(resamples=resamples, seed=seed)
+        with busy("drawing images again"):
+            table = tabulate_files(files, measures, labels, subset, definition, drawing, by_image, allow_different)
+        with busy("drawing bands, writing the page"):
+            write_report(table, output, overwrite=overwrite)
+        typer.echo(f"written: {output}")
         for note in table.notes:
             warn(note)

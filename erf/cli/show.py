@@ -1,9 +1,7 @@
 """`erf show`: what is in an ERF file."""
 
-import math
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,10 +21,7 @@ def show(
         from erf.storage import load
 
         erf = load(file)
-        rows = [
-            [item.name.replace("_", " "), _words(item.name, getattr(erf.provenance, item.name))]
-            for item in fields(erf.provenance)
-        ]
+        rows = [list(row) for row in erf.provenance.described()]
         print_table(str(file), ["attribute", "value"], rows, left=2)
         print_subsets(erf, erf.provenance.shown_definition)
         typer.echo(f"{len(erf.images)} images, {len(erf.failures)} of them skipped")
@@ -40,16 +35,3 @@ def _list_images(erf: "ERF", only_failures: bool) -> None:
     shown = erf.failures if only_failures else erf.images
     rows = [[image.id, image.laterality, image.view, image.patient_id, image.status, image.message] for image in shown]
     print_table("images", ["id", "laterality", "view", "patient", "status", "message"], rows, left=6)
-
-
-def _words(name: str, value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items()) or "–"
-    if isinstance(value, tuple):
-        separator = (
-            ", " if value and isinstance(value[0], str) else " × " if "shape" in name or "size" in name else ", "
-        )
-        return separator.join(_words(name, item) for item in value)
-    if isinstance(value, float):
-        return "infinite" if math.isinf(value) else f"{value:g}"
-    return str(value) if value != "" else "–"

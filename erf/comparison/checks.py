@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from erf.errors import InputError
-from erf.result import ERF, Provenance
+from erf.result import ERF
 
 _ALIKE = {
     "layer": "layers",
@@ -36,9 +36,3 @@ def check_alike(erfs: Sequence[ERF], allow_different: bool) -> list[str]:
             f"the files differ in {'; '.join(found)}; compare like with like, or ask for --allow-different"
         )
     return found
-
-
-def same_network(one: Provenance, two: Provenance) -> bool:
-    """Whether two ERFs are of one network with the same weights."""
-    names = ("model", "model_options", "weights_sha256", "seed")
-    return all(getattr(one, name) == getattr(two, name) for name in names)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
-from erf.measures.dynamics import pairwise_total_variation
+from erf.measures.dynamics import mean_over_pairs, pairwise_total_variation
 from erf.measures.grid import Array, Grid
 from erf.result import ERF, FOOTPRINT, Footprint, ImageRecord, Provenance
 
@@ -46,6 +46,32 @@ class Observations:
         arrays = ("small", "across_rows", "across_columns", "sides", "groups", "keys", "tissue")
         picked = {name: value[rows] for name in arrays if (value := getattr(self, name)) is not None}
         return replace(self, **picked)
+
+    @cached_property
+    def grouping(self) -> NDArray[np.intp]:
+        """(N,), the number of the group of each image."""
+        return np.unique(self.groups, return_inverse=True)[1]
+
+    @cached_property
+    def strata(self) -> list[NDArray[np.intp]]:
+        """Numbers of the groups that have the same sides; all groups in one where a kind has a single member."""
+        count = int(self.grouping.max()) + 1
+        kinds = [tuple(sorted(set(self.sides[self.grouping == number]))) for number in range(count)]
+        strata = [np.flatnonzero([other == kind for other in kinds]) for kind in sorted(set(kinds))]
+        return strata if min(map(len, strata)) > 1 else [np.arange(count)]
+
+    @cached_property
+    def masses_on_tissue(self) -> Array:
+        """(N,), mass of each image that is on tissue; NaN where tissue is not known."""
+        return self._on_tissue(self.small)
+
+    @cached_property
+    def areas_of_tissue(self) -> Array:
+        """(N,), pixels of each image that are tissue; NaN where tissue is not known."""
+        return self._on_tissue(self.grid.areas)
+
+    def _on_tissue(self, values: Array) -> Array:
+        return np.full(len(self), np.nan) if self.tissue is None else (values * self.tissue).sum((1, 2))
 
     @cached_property
     def ring_masses(self) -> Array:
@@ -158,25 +184,20 @@ class Sample:
     @cached_property
     def on_tissue(self) -> Array:
         """(...,), share of the mass on tissue."""
-        return self._tissue_share(self.observed.small)
+        return self._share(self.observed.masses_on_tissue, self.observed.small.sum((1, 2)))
 
     @cached_property
     def tissue_area(self) -> Array:
         """(...,), share of the pixels that are tissue."""
-        return self._tissue_share(np.broadcast_to(self.grid.areas, self.observed.small.shape))
+        return self._share(self.observed.areas_of_tissue, np.full(len(self.observed), self.grid.areas.sum()))
 
-    def _tissue_share(self, values: Array) -> Array:
-        tissue = self.observed.tissue
-        if tissue is None:
-            return np.full(self.counts.shape[:-1], np.nan)
+    def _share(self, part: Array, whole: Array) -> Array:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((self.counts @ (values * tissue).sum((1, 2))) / (self.counts @ values.sum((1, 2))))
+            return np.asarray((self.counts @ part) / (self.counts @ whole))
 
     @cached_property
     def variability(self) -> Array:
         """(...,), mean total variation between the maps of two different images."""
-        from erf.measures.dynamics import mean_over_pairs
-
         return mean_over_pairs(self.observed.distances, self.counts)
 
 

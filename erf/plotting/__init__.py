@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from erf.definitions import DEFAULT_DEFINITION
-from erf.errors import InputError, OutputError
+from erf.disk import check_free, complete_file
+from erf.errors import InputError
 from erf.plotting.panels import MAP_SCALES, Comparison, compare
 from erf.result import ERF
 
@@ -41,18 +42,9 @@ def plot(
     if layout not in LAYOUT_NAMES or (layout != "overview" and path.suffix.lower() == ".html"):
         found = f"layout '{layout}' of an HTML page" if layout in LAYOUT_NAMES else f"layout '{layout}'"
         raise InputError(f"{found} not known; expected one of {', '.join(LAYOUT_NAMES)}, in HTML overview only")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another name or ask for --overwrite")
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
+    check_free(path, overwrite)
+    with complete_file(path) as part:
         _draw(comparison, part, layout)
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}); choose a folder that exists"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -45,9 +45,8 @@ def _draw_row(comparison: Comparison, subset: str, axes: list[Axes]) -> None:
         if index:
             axes[index].tick_params(labelleft=False)
     axes[0].set_ylabel("y [px]", fontsize=9)
-    counts = dict.fromkeys(str(erf.count(subset)) for erf in comparison.erfs)
     axes[0].annotate(
-        f"{subset}\nN = {' / '.join(counts)}",
+        f"{subset}\n{comparison.counted(subset)}",
         (0, 0.5),
         (-62, 0),
         xycoords="axes fraction",

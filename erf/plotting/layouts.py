@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 from erf.errors import InputError
 from erf.intervals import Drawing, bands
-from erf.measures import observe, smooth
+from erf.measures import Observations, smooth
 from erf.measures.grid import Array
 from erf.plotting.figure import draw_figure, mark_unit
 from erf.plotting.panels import Comparison, caption, square_root
@@ -38,12 +38,12 @@ def draw_paper(comparison: Comparison) -> Figure:
     widths = ([map_width] * count + [2.5] * 2) * 2
     size = (sum(widths) + 0.4 * len(widths) + 0.4, 2.7 * len(names) + 1.4 + 0.17 * count)
     figure, grid = _figure(size, len(names), widths)
-    top = max(_density(erf, subset, comparison.definition).max() for erf, subset in product(comparison.erfs, names))
+    top = max(_density(comparison, index, subset).max() for index, subset in product(range(count), names))
     for row, (subset, name) in enumerate(names.items()):
         for rooted in (False, True):
             axes = grid[row, rooted * (count + 2) :]
-            for index, erf in enumerate(comparison.erfs):
-                _draw_density(axes[index], comparison, erf, subset, top, rooted)
+            for index in range(count):
+                _draw_density(axes[index], comparison, index, subset, top, rooted)
                 if row == 0:
                     label = f"√ {comparison.labels[index]}" if rooted else comparison.labels[index]
                     axes[index].set_title(label, fontsize=10, color=comparison.colors[index], fontweight="bold")
@@ -52,8 +52,7 @@ def draw_paper(comparison: Comparison) -> Figure:
                 if row == 0:
                     title = _CURVES[curve][0]
                     axis.set_title(f"√ {title.lower()}" if rooted else title, fontsize=10)
-        numbers = " / ".join(dict.fromkeys(str(erf.count(subset)) for erf in comparison.erfs))
-        grid[row, 0].set_ylabel(f"{name}, N = {numbers}\n\ny [px]", fontsize=9)
+        grid[row, 0].set_ylabel(f"{name}, {comparison.counted(subset)}\n\ny [px]", fontsize=9)
     _share_limits(grid, count)
     grid[0, count].legend(fontsize=7.5, frameon=False, loc="upper right")
     colors = ScalarMappable(Normalize(0, 1e6 * top), "viridis")
@@ -72,8 +71,7 @@ def draw_paper_curves(comparison: Comparison) -> Figure:
             axis = grid[row, column]
             aggregates.draw(axis, subset, curve, rooted=False)
             if row == 0:
-                numbers = " / ".join(dict.fromkeys(str(erf.count(subset)) for erf in comparison.erfs))
-                axis.set_title(f"{name}, N = {numbers}", fontsize=10, fontweight="bold")
+                axis.set_title(f"{name}, {comparison.counted(subset)}", fontsize=10, fontweight="bold")
             if column == 0:
                 axis.set_ylabel(f"{_CURVES[curve][0].lower()}\nshare [‰ per px]", fontsize=9)
         limit = max(axis.get_ylim()[1] for axis in grid[row])
@@ -115,14 +113,15 @@ def draw_differences(comparison: Comparison) -> Figure:
 
 
 def _differences(comparison: Comparison) -> Iterator[tuple[str, Array, ERF]]:
-    first, labels, kind = comparison.erfs[0], comparison.labels, comparison.definition
-    for erf, label in zip(comparison.erfs[1:], labels[1:], strict=True):
+    named = list(enumerate(zip(comparison.labels, comparison.erfs, strict=True)))
+    for index, (label, erf) in named[1:]:
         for subset in comparison.subsets:
-            values = 1e6 * (_density(erf, subset, kind) - _density(first, subset, kind))
-            yield f"{label} − {labels[0]}\n{subset}", values, erf
+            values = _density(comparison, index, subset) - _density(comparison, 0, subset)
+            yield f"{label} − {comparison.labels[0]}\n{subset}", 1e6 * values, erf
     if {"left", "right"} <= set(comparison.subsets):
-        for erf, label in zip(comparison.erfs, labels, strict=True):
-            yield f"{label}\nright − left", 1e6 * (_density(erf, "right", kind) - _density(erf, "left", kind)), erf
+        for index, (label, erf) in named:
+            values = _density(comparison, index, "right") - _density(comparison, index, "left")
+            yield f"{label}\nright − left", 1e6 * values, erf
 
 
 def draw_contours(comparison: Comparison) -> Figure:
@@ -134,16 +133,15 @@ def draw_contours(comparison: Comparison) -> Figure:
     figure, grid = _figure(size, 1, [map_width] * len(subsets))
     for axis, subset in zip(grid[0], subsets, strict=True):
         axis.imshow(_mean_image(comparison.erfs[0], subset), cmap="gray", vmin=0, vmax=255, extent=_extent(comparison))
-        for erf, color in zip(comparison.erfs, comparison.colors, strict=True):
-            seen = observe(erf, subset, comparison.definition)
+        for index, (erf, color) in enumerate(zip(comparison.erfs, comparison.colors, strict=True)):
+            seen = comparison.observed(index, subset)
             density = gaussian_filter(seen.all().small / seen.grid.areas, _CONTOUR_SMOOTHING)
             y, x = seen.grid.middles
             levels = _enclosing_levels(density * seen.grid.areas, density)
             for level, style in zip(levels, (":", "--", "-"), strict=True):
                 axis.contour(x, y, density, [level], colors=[color], linewidths=1.1, linestyles=style)
             axis.plot(*erf.provenance.unit_center[::-1], "+", color=color, markersize=6, markeredgewidth=0.8)
-        numbers = " / ".join(dict.fromkeys(str(erf.count(subset)) for erf in comparison.erfs))
-        axis.set_title(f"{subset}, N = {numbers}", fontsize=10, fontweight="bold")
+        axis.set_title(f"{subset}, {comparison.counted(subset)}", fontsize=10, fontweight="bold")
         axis.set_xlim(-0.5, width - 0.5)
         axis.set_ylim(height - 0.5, -0.5)
         _label_map(axis)
@@ -188,10 +186,9 @@ def draw_radial(comparison: Comparison) -> Figure:
     size = (3.8 * len(subsets) + 0.4, 6.4 + 0.17 * len(comparison.erfs))
     figure, grid = _figure(size, 2, [3.8] * len(subsets))
     for column, subset in enumerate(subsets):
-        for erf, label, color in zip(comparison.erfs, comparison.labels, comparison.colors, strict=True):
-            _draw_profile(grid[:, column], erf, subset, comparison.definition, label, color)
-        numbers = " / ".join(dict.fromkeys(str(erf.count(subset)) for erf in comparison.erfs))
-        grid[0, column].set_title(f"{subset}, N = {numbers}", fontsize=10, fontweight="bold")
+        for index, (label, color) in enumerate(zip(comparison.labels, comparison.colors, strict=True)):
+            _draw_profile(grid[:, column], comparison.observed(index, subset), label, color)
+        grid[0, column].set_title(f"{subset}, {comparison.counted(subset)}", fontsize=10, fontweight="bold")
         grid[1, column].set_xlabel("distance from the unit's centre [px]", fontsize=9)
     for axis in grid[0]:
         axis.set_ylim(0, 102)
@@ -206,8 +203,7 @@ def draw_radial(comparison: Comparison) -> Figure:
     return figure
 
 
-def _draw_profile(axes: Any, erf: ERF, subset: str, definition: str, label: str, color: str) -> None:
-    seen = observe(erf, subset, definition)
+def _draw_profile(axes: Any, seen: Observations, label: str, color: str) -> None:
     outer, shares = seen.grid.rings
     mass = seen.all().ring_masses
     held = np.concatenate([[0], np.cumsum(mass)]) / mass.sum()
@@ -248,15 +244,15 @@ def _figure(size: tuple[float, float], rows: int, widths: list[float]) -> tuple[
     return figure, figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
 
 
-def _density(erf: ERF, subset: str, definition: str) -> Array:
+def _density(comparison: Comparison, index: int, subset: str) -> Array:
     """Share of the mass per pixel over blocks (h, w)."""
-    seen = observe(erf, subset, definition)
+    seen = comparison.observed(index, subset)
     small = seen.all().small
     return np.asarray(small / small.sum() / seen.grid.areas)
 
 
-def _draw_density(axis: Axes, comparison: Comparison, erf: ERF, subset: str, top: float, rooted: bool) -> None:
-    density = _density(erf, subset, comparison.definition)
+def _draw_density(axis: Axes, comparison: Comparison, index: int, subset: str, top: float, rooted: bool) -> None:
+    density = _density(comparison, index, subset)
     shown, limit = (np.sqrt(density), np.sqrt(top)) if rooted else (density, top)
     axis.imshow(shown, cmap="viridis", vmin=0, vmax=limit, extent=_extent(comparison), interpolation="nearest")
     axis.tick_params(labelsize=7.5)
@@ -271,7 +267,7 @@ class _Aggregates:
     @cache  # noqa: B019 (lives as long as a picture is drawn)
     def lines(self, index: int, subset: str, curve: str) -> list[tuple[Array, Array]]:
         """Positions and smoothed shares, in thousandths: the curve, its lower and its upper band."""
-        seen = observe(self.comparison.erfs[index], subset, self.comparison.definition)
+        seen = self.comparison.observed(index, subset)
         values = getattr(seen.all(), curve)
         low, high = bands(seen, _BANDS, curve)
         return [smooth(1000 * line, self.comparison.stretch) for line in (values / values.sum(), low, high)]

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
-from erf.measures import stretch_length
+from erf.measures import Observations, observe, stretch_length
 from erf.result import ERF, Curve, Map, Statistics
 
 PAPER_COLORS = {"gmic": "#1f77b4", "def-gmic": "#2ca02c", "hct": "#ff7f0e"}
@@ -37,7 +37,7 @@ class Panel:
     across_columns: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """ERFs that are drawn together: one definition, the subsets that all of them have."""
 
@@ -50,6 +50,7 @@ class Comparison:
     """By the number of the ERF and the subset."""
     scale: str
     """Of the maps' colours."""
+    _observed: dict[tuple[int, str], Observations] = field(default_factory=dict)
 
     @property
     def signed(self) -> bool:
@@ -64,6 +65,17 @@ class Comparison:
     def size(self) -> tuple[int, int]:
         """(height, width) of the input, in pixels."""
         return self.erfs[0].provenance.input_shape[1:]
+
+    def observed(self, index: int, subset: str) -> Observations:
+        """What the file of an ERF keeps of a subset's images, read once."""
+        key = index, subset
+        if key not in self._observed:
+            self._observed[key] = observe(self.erfs[index], subset, self.definition)
+        return self._observed[key]
+
+    def counted(self, subset: str) -> str:
+        """Over how many images a subset's means are."""
+        return f"N = {' / '.join(dict.fromkeys(str(erf.count(subset)) for erf in self.erfs))}"
 
 
 def compare(

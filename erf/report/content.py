@@ -2,8 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib as mpl
@@ -14,7 +13,7 @@ from PIL import Image as Pillow
 from erf.comparison import ComparisonTable
 from erf.comparison.formats import caption, difference_rows, value_rows
 from erf.intervals import Drawing, bands
-from erf.measures import observe, smooth, stretch_length
+from erf.measures import Observations, observe, smooth, stretch_length
 from erf.measures.grid import Array
 from erf.plotting.panels import compare, field_words, shrink
 from erf.result import ERF
@@ -29,8 +28,9 @@ _BANDS = Drawing(resamples=400, method="percentile")
 _DIGITS = 5
 
 
-def describe(erfs: Sequence[ERF], table: ComparisonTable) -> dict[str, Any]:
+def describe(table: ComparisonTable) -> dict[str, Any]:
     """Everything that a page shows, ready for JSON."""
+    erfs = table.erfs
     comparison = compare(erfs, table.labels, table.definition, [table.subset])
     definitions = [
         name for name in erfs[0].provenance.definitions if all(name in erf.provenance.definitions for erf in erfs)
@@ -60,12 +60,15 @@ def describe(erfs: Sequence[ERF], table: ComparisonTable) -> dict[str, Any]:
             [measure.name, measure.words, measure.unit or "–", measure.bounds, measure.source]
             for measure in table.measures
         ],
-        "provenance": [_provenance(erf) for erf in erfs],
+        "provenance": [erf.provenance.described() for erf in erfs],
     }
 
 
 def _panel(erf: ERF, subset: str, definition: str) -> dict[str, Any]:
     statistics = erf.statistics(subset, definition)
+    seen = None if definition == "signed" else observe(erf, subset, definition)
+    stretch = stretch_length(max(erf.provenance.input_shape[1:]))
+    curves = {name: getattr(statistics, name) for name in ("across_rows", "across_columns")}
     small, block = shrink(statistics.mean, MAP_PIXELS)
     largest = float(np.abs(small).max()) or 1.0
     return {
@@ -73,19 +76,19 @@ def _panel(erf: ERF, subset: str, definition: str) -> dict[str, Any]:
         "shape": list(small.shape),
         "block": block,
         "map": _float32(small / largest),
-        "curves": {name: _curve(erf, subset, definition, name) for name in ("across_rows", "across_columns")},
+        "curves": {
+            name: _curve(seen, name, np.asarray(values, np.float64), stretch) for name, values in curves.items()
+        },
     }
 
 
-def _curve(erf: ERF, subset: str, definition: str, name: str) -> dict[str, list[float]]:
+def _curve(seen: Observations | None, name: str, values: Array, stretch: int) -> dict[str, list[float]]:
     """Shares of the total in thousandths, over stretches of pixels, with a band where there is mass."""
-    values: Array = np.asarray(getattr(erf.statistics(subset, definition), name), np.float64)
-    stretch = stretch_length(max(erf.provenance.input_shape[1:]))
     total = np.abs(values).sum() or 1.0
     positions, means = smooth(1000 * values / total, stretch)
     curve = {"at": _rounded(positions), "share": _rounded(means)}
-    if definition != "signed":
-        low, high = bands(observe(erf, subset, definition), _BANDS, name)
+    if seen is not None:
+        low, high = bands(seen, _BANDS, name)
         if np.isfinite(low).all():
             curve |= {
                 "low": _rounded(smooth(1000 * low, stretch)[1]),
@@ -128,19 +131,3 @@ def _png(pixels: NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
     Pillow.fromarray(pixels).quantize(64).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _provenance(erf: ERF) -> list[list[str]]:
-    return [
-        [item.name.replace("_", " "), _words(getattr(erf.provenance, item.name))] for item in fields(erf.provenance)
-    ]
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items()) or "–"
-    if isinstance(value, tuple):
-        return ", ".join(_words(item) for item in value)
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value) if value != "" else "–"

@@ -1,7 +1,6 @@
 """The page of a report: a template, its style and script, and the content as JSON within it."""
 
 import json
-from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from erf.comparison import ComparisonTable
-from erf.disk import write_text
-from erf.errors import InputError, OutputError
+from erf.disk import check_free, complete_file
+from erf.errors import InputError
 from erf.report.content import describe
-from erf.result import ERF
 
 
-def write_report(erfs: Sequence[ERF], table: ComparisonTable, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a page about ERFs of one input size and the table of their measures.
+def write_report(table: ComparisonTable, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a page about the ERFs of a table, of one input size, and their measures.
 
     Everything is within the file, and whatever comes from files is escaped. Raises `InputError` for ERFs of several
     sizes and `OutputError` for a path that cannot be written.
@@ -26,9 +24,9 @@ def write_report(erfs: Sequence[ERF], table: ComparisonTable, path: str | Path, 
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{path}: suffix '{path.suffix}' not known; expected .html")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another name or ask for --overwrite")
-    write_text(path, render_page(describe(erfs, table)))
+    check_free(path, overwrite)
+    with complete_file(path) as part:
+        part.write_text(render_page(describe(table)), encoding="utf-8")
     return path
 
 
