@@ -9,8 +9,10 @@ and skewness to second order.
 """
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,14 +106,33 @@ def estimate(
     observed: Observations, measures: Sequence[Measure], drawing: Drawing | None = None
 ) -> dict[str, Interval]:
     """Each measure with its interval over images."""
+    return contrast([observed], measures, drawing)[0][0]
 
-    def values(counts: Array) -> Array:
-        sample = Sample(observed, counts)
-        return np.stack([np.asarray(measure.of(sample)) for measure in measures])
 
-    point = values(np.ones(len(observed)))
-    _, low, high = _bootstrap([observed], lambda counts: values(counts[0]), point, drawing or Drawing())
-    return {measure.name: Interval(*map(float, row)) for measure, *row in zip(measures, point, low, high, strict=True)}
+def contrast(
+    observed: Sequence[Observations], measures: Sequence[Measure], drawing: Drawing | None = None
+) -> tuple[list[dict[str, Interval]], list[dict[str, Difference]]]:
+    """Measures of ERFs of the same images, in any order, and their differences to the first, paired.
+
+    The images are drawn once for all of them.
+    """
+    drawing = drawing or Drawing()
+    first, *others = observed
+    together = [first, *(other.pick(_same_order(other, first)) for other in others)]
+    names, count = [measure.name for measure in measures], len(measures)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def values(counts: list[Array]) -> Array:
+            rows = np.concatenate(list(pool.map(lambda seen: _measured(seen, measures, counts[0]), together)))
+            return np.concatenate([rows, rows[count:] - np.tile(rows[:count], (len(others),) + (1,) * (rows.ndim - 1))])
+
+        point, low, high, p = _interval_and_p([first], values, drawing)
+    rows = np.stack([point, low, high, p], -1).reshape(-1, count, 4)
+    intervals = [
+        {name: Interval(*edges[:3]) for name, edges in zip(names, table, strict=True)} for table in rows.tolist()
+    ]
+    return intervals[: len(observed)], [_differences(names, table, paired=True) for table in rows[len(observed) :]]
 
 
 def compare(
@@ -119,29 +140,50 @@ def compare(
 ) -> dict[str, Difference]:
     """Differences of measures, two minus one; paired where both have the same images."""
     drawing = drawing or Drawing()
-    paired = sorted(one.keys) == sorted(two.keys) and len(set(one.keys)) == len(one)
-    if paired:
-        two = two.pick(np.array([{key: row for row, key in enumerate(two.keys)}[key] for key in one.keys]))
+    if are_paired(one, two):
+        return contrast([one, two], measures, drawing)[1][0]
 
     def values(counts: list[Array]) -> Array:
-        drawn = counts * 2 if paired else counts
-        first, second = (
-            np.stack([np.asarray(measure.of(Sample(observed, number))) for measure in measures])
-            for observed, number in zip((one, two), drawn, strict=True)
-        )
-        return np.asarray(second - first)
+        return _measured(two, measures, counts[1]) - _measured(one, measures, counts[0])
 
-    drawn_from = [one] if paired else [one, two]
+    rows = np.stack(_interval_and_p([one, two], values, drawing), -1)
+    return _differences([measure.name for measure in measures], rows, paired=False)
+
+
+def _differences(names: Sequence[str], rows: Array, paired: bool) -> dict[str, Difference]:
+    """From rows (K, 4) of point, low, high and p."""
+    return {
+        name: Difference(point, low, high, p, paired)
+        for name, (point, low, high, p) in zip(names, rows.tolist(), strict=True)
+    }
+
+
+def are_paired(one: Observations, two: Observations) -> bool:
+    """Whether two ERFs are of the same images, each of which is there once."""
+    return sorted(one.keys) == sorted(two.keys) and len(set(one.keys)) == len(one)
+
+
+def _same_order(other: Observations, first: Observations) -> NDArray[np.intp]:
+    rows = {key: row for row, key in enumerate(other.keys)}
+    return np.array([rows[key] for key in first.keys])
+
+
+def _measured(observed: Observations, measures: Sequence[Measure], counts: Array) -> Array:
+    """(K, ...), measures of a draw of images."""
+    sample = Sample(observed, counts)
+    return np.stack([np.asarray(measure.of(sample)) for measure in measures])
+
+
+def _interval_and_p(
+    drawn_from: Sequence[Observations], values: Callable[[list[Array]], Array], drawing: Drawing
+) -> tuple[Array, Array, Array, Array]:
+    """(point, low, high, p of zero), each (K,)."""
     point = values([np.ones(len(observed)) for observed in drawn_from])
     draws, low, high = _bootstrap(drawn_from, values, point, drawing)
     acceleration = _acceleration(drawn_from, values) if drawing.method == "bca" else None
     least = 2 / min(drawing.resamples + 1, _different_draws(drawn_from))
     p = np.where(np.isfinite(low), np.clip(_p_of_zero(draws, point, acceleration), min(least, 1), 1), np.nan)
-    rows = np.stack([point, low, high, p], axis=-1).tolist()
-    return {
-        measure.name: Difference(row[0], row[1], row[2], row[3], paired)
-        for measure, row in zip(measures, rows, strict=True)
-    }
+    return point, low, high, p
 
 
 def left_right_test(observed: Observations, measure: Measure, drawing: Drawing | None = None) -> float:

@@ -227,12 +227,16 @@ class ERF:
 
     def statistics(self, subset: str = "all", definition: str = "abs") -> Statistics:
         """One ERF; `InputError` names the subsets and definitions that there are."""
+        self.check(subset, definition)
+        return self.subsets[subset][definition]
+
+    def check(self, subset: str, definition: str) -> None:
+        """Raise `InputError` where there is no such subset or definition, with those that there are."""
         if subset not in self.subsets:
             raise InputError(f"no subset '{subset}' in this ERF; it has {', '.join(self.subsets)}")
         if definition not in self.subsets[subset]:
             known = ", ".join(self.subsets[subset])
             raise InputError(f"no definition '{definition}' in this ERF; it has {known}")
-        return self.subsets[subset][definition]
 
     def overview(self) -> Overview | None:
         """Thumbnails and tissue of all images, stacked, in the order of `images`; None in files that have none."""

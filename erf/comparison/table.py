@@ -1,6 +1,8 @@
 """Measures of several ERFs with intervals, their differences, and tests of left against right."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -8,7 +10,7 @@ from scipy.stats import false_discovery_control
 
 from erf.comparison.checks import check_alike
 from erf.errors import InputError
-from erf.intervals import Difference, Drawing, Interval, compare, estimate, left_right_test
+from erf.intervals import Difference, Drawing, Interval, are_paired, compare, contrast, estimate, left_right_test
 from erf.measures import TWO_SIDED, Measure, Observations, measure_map, observe
 from erf.result import ERF
 
@@ -87,7 +89,7 @@ def tabulate(
     observed = [observe(erf, subset, definition) for erf in erfs]
     if not by_patient:
         observed = [replace(seen, groups=np.arange(len(seen)).astype(str)) for seen in observed]
-    entries = [_entries(seen, observed[0] if index else None, measures, drawing) for index, seen in enumerate(observed)]
+    entries = _entries(observed, measures, drawing)
     units = "patients" if any(len(set(seen.groups)) < len(seen) for seen in observed) else "images"
     fewest = min(len(set(seen.groups)) for seen in observed)
     if fewest == 1:
@@ -121,19 +123,30 @@ def _ratios(erf: ERF, subset: str, definition: str, names: Sequence[str]) -> dic
     return measure_map(erf.statistics(subset, definition).mean, names) if names else {}
 
 
-def _entries(
-    seen: Observations, first: Observations | None, measures: Sequence[Measure], drawing: Drawing
-) -> dict[str, Entry]:
-    intervals = estimate(seen, measures, drawing)
-    differences = compare(first, seen, measures, drawing) if first is not None else {}
-    return {
-        measure.name: Entry(
-            intervals[measure.name],
-            differences.get(measure.name),
-            side_p=left_right_test(seen, measure, drawing) if measure.name in TWO_SIDED else float("nan"),
+def _entries(observed: Sequence[Observations], measures: Sequence[Measure], drawing: Drawing) -> list[dict[str, Entry]]:
+    first = observed[0]
+    paired = [seen for seen in observed[1:] if are_paired(first, seen)]
+    tested = [measure for measure in measures if measure.name in TWO_SIDED]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        side_ps = list(pool.map(lambda seen: {it.name: left_right_test(seen, it, drawing) for it in tested}, observed))
+    drawn = contrast([first, *paired], measures, drawing)
+    intervals, differences = iter(drawn[0]), iter(drawn[1])
+    entries = []
+    for index, seen in enumerate(observed):
+        is_drawn = index == 0 or are_paired(first, seen)
+        interval = next(intervals) if is_drawn else estimate(seen, measures, drawing)
+        difference = {} if index == 0 else next(differences) if is_drawn else compare(first, seen, measures, drawing)
+        entries.append(
+            {
+                measure.name: Entry(
+                    interval[measure.name],
+                    difference.get(measure.name),
+                    side_p=side_ps[index].get(measure.name, float("nan")),
+                )
+                for measure in measures
+            }
         )
-        for measure in measures
-    }
+    return entries
 
 
 def _adjusted(entries: list[dict[str, Entry]]) -> tuple[dict[str, Entry], ...]:

@@ -5,7 +5,7 @@ plane take a block's mass to be spread evenly over it.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,12 +52,12 @@ class Grid:
     @cached_property
     def rings(self) -> tuple[Array, Array]:
         """Outer radii (R,) of rings around the unit's centre, and the share of each block (h * w, R) in each."""
-        return self._zones(np.hypot)
+        return _zones(self, np.hypot)
 
     @cached_property
     def frames(self) -> tuple[Array, Array]:
         """Half sides (R,) of square frames around the unit's centre, and the share of each block in each."""
-        return self._zones(np.maximum)
+        return _zones(self, np.maximum)
 
     def ring_masses(self, small: Array) -> Array:
         """Mass (..., R) of small maps (..., h, w) in each of the rings."""
@@ -67,17 +67,19 @@ class Grid:
         """Mass (..., R) of small maps (..., h, w) in each of the frames."""
         return np.asarray(small.reshape(*small.shape[:-2], -1) @ self.frames[1])
 
-    def _zones(self, distance: np.ufunc) -> tuple[Array, Array]:
-        points_y, points_x = (
-            np.abs(_spread(edges) - center) for edges, center in zip(self.edges, self.center, strict=True)
-        )
-        width = max(self.block / 4, 0.5)
-        h, w, n = len(self.middles[0]), len(self.middles[1]), _POINTS_PER_BLOCK
-        bins = (distance(points_y[:, None], points_x[None]) / width).astype(int)  # (h * n, w * n)
-        per_block = bins.reshape(h, n, w, n).transpose(0, 2, 1, 3).reshape(h * w, n * n)
-        shares = np.zeros((h * w, int(bins.max()) + 1))
-        np.add.at(shares, (np.arange(h * w)[:, None], per_block), 1 / n**2)
-        return np.asarray(width * np.arange(1, shares.shape[1] + 1), np.float64), shares
+
+@lru_cache(maxsize=8)  # files of one run share their grid
+def _zones(grid: Grid, distance: np.ufunc) -> tuple[Array, Array]:
+    points_y, points_x = (
+        np.abs(_spread(edges) - center) for edges, center in zip(grid.edges, grid.center, strict=True)
+    )
+    width = max(grid.block / 4, 0.5)
+    h, w, n = len(grid.middles[0]), len(grid.middles[1]), _POINTS_PER_BLOCK
+    bins = (distance(points_y[:, None], points_x[None]) / width).astype(int)  # (h * n, w * n)
+    per_block = bins.reshape(h, n, w, n).transpose(0, 2, 1, 3).reshape(h * w, n * n)
+    shares = np.zeros((h * w, int(bins.max()) + 1))
+    np.add.at(shares, (np.arange(h * w)[:, None], per_block), 1 / n**2)
+    return np.asarray(width * np.arange(1, shares.shape[1] + 1), np.float64), shares
 
 
 def _spread(edges: Array) -> Array:

@@ -102,7 +102,7 @@ def observe(erf: ERF, subset: str = "all", definition: str = DEFAULT_DEFINITION)
         raise InputError(
             "definition 'signed' has negative values, which measures cannot weigh; use abs, relu or square"
         )
-    erf.statistics(subset, definition)  # says what there is
+    erf.check(subset, definition)
     rows = [index for index, image in enumerate(erf.images) if image.status == "ok" and subset in image.subsets]
     overview = erf.overview()
     tissue = None if overview is None else overview.tissue[rows].astype(np.float64)

@@ -52,13 +52,13 @@ def _marquardt_step(positions: Array, values: Array, fit: Array, damping: Array)
     a, mu, sigma = (fit[:, index, None] for index in range(3))
     away = (positions - mu) / sigma
     bell = np.exp(-(away**2) / 2)
-    slopes = np.stack([bell, a * bell * away / sigma, a * bell * away**2 / sigma], axis=-1)
+    slopes = np.stack([bell, a * bell * away / sigma, a * bell * away**2 / sigma], axis=-2)
     residual = values - a * bell
-    normal = np.einsum("blp,blq->bpq", slopes, slopes)
+    normal = slopes @ slopes.swapaxes(-1, -2)
     diagonal = np.einsum("bpp->bp", normal)
     diagonal *= 1 + damping[:, None]
     diagonal += 1e-12 * diagonal.max(-1, keepdims=True) + 1e-30  # of a curve of zeros, nothing is to be found
-    return np.linalg.solve(normal, np.einsum("blp,bl->bp", slopes, residual)[..., None])[..., 0]
+    return np.linalg.solve(normal, slopes @ residual[..., None])[..., 0]
 
 
 def gaussian_curve(curve: Array) -> tuple[Array, Array]:

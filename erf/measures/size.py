@@ -6,6 +6,7 @@ Nothing may be negative. All but `replknet_area_ratio` are the same of a map tha
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import rel_entr
 
 from erf.measures.grid import Array, Grid, smooth, stretch_length
 
@@ -67,8 +68,7 @@ def effective_area(small: Array, grid: Grid) -> Array:
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         p = small / small.sum((-2, -1), keepdims=True)
-        terms = np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / grid.areas), 0)
-        return np.where(np.isfinite(p).all((-2, -1)), np.exp(-terms.sum((-2, -1))), np.nan)
+        return np.asarray(np.exp(-rel_entr(p, grid.areas).sum((-2, -1))))
 
 
 def width_at_half(curve: Array) -> Array:
