@@ -262,6 +262,9 @@ class _OnDemand(Mapping[str, T]):
             raise KeyError(key)
         return self._read(key)
 
+    def __contains__(self, key: object) -> bool:  # that of a Mapping would read the value
+        return key in self._keys
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 
