@@ -58,7 +58,7 @@ def engine(model: nn.Module, layer: str, size: tuple[int, int]) -> Visit:
     """What `erf compute` does with a decoded image; the variance and the image's footprint come with it."""
     reuse_freed_memory()
     running = RunningMoments(("abs",), size, torch.device("cpu"))
-    unit = center_unit(trace(model, layer, (1, *size)).feature_shape[1:])
+    unit = center_unit(trace(model, [layer], (1, *size))[layer].feature_shape[1:])
 
     def visit(pixels: NDArray[np.float32]) -> None:
         with frozen(model, torch.channels_last):

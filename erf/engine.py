@@ -1,12 +1,12 @@
 """The run: images in, statistics of unit gradients out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import reduce
 from importlib import metadata
-from itertools import groupby, islice, pairwise, product
+from itertools import count, groupby, islice, pairwise, product
 from pathlib import Path
 from platform import python_version
 from shutil import disk_usage
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from erf.devices import available_memory, deterministic_algorithms, memory_errors, pick_device
 from erf.errors import ImageError, InputError, InsufficientMemoryError, OutputError
-from erf.gradients import frozen, unit_gradient
+from erf.gradients import frozen, unit_gradients
 from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
 from erf.layers import resolve_unit
 from erf.measures import interleaved, observe_images
@@ -42,8 +42,6 @@ from erf.tracing import Trace, trace
 
 if TYPE_CHECKING:
     from erf.intervals import Precision
-
-_Outcome = tuple[ImageRecord, dict[str, Footprint], Overview | None]
 
 _REMEDY = "use a smaller --size, fewer --definitions or a smaller --batch-size"
 _FIRST_ROUND = 12
@@ -103,50 +101,145 @@ def compute(
         ImageError: with `strict`, an image cannot be used; without, all of them cannot.
         InsufficientMemoryError: the run does not fit into memory.
     """
-    sink = MemorySink() if sink is None else sink
-    chosen = pick_device(device)
-    _check(definitions, batch_size)
+    settings = Settings(
+        unit=unit,
+        definitions=tuple(definitions),
+        subset_by=tuple(subset_by),
+        projections=projections,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        deterministic=deterministic,
+        strict=strict,
+        until=until,
+    )
+    sinks = None if sink is None else [sink]
+    (erf,) = compute_layers(
+        model, images, [layer], settings, origin=origin, sinks=sinks, scratch=scratch, progress=progress
+    )
+    return erf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a run goes; the same as the arguments of `compute`."""
+
+    unit: str | tuple[int, int] = "center"
+    definitions: tuple[str, ...] = (DEFAULT_DEFINITION,)
+    subset_by: tuple[str, ...] = ()
+    projections: int = 1
+    device: str = "auto"
+    batch_size: int = 1
+    workers: int | None = None
+    deterministic: bool = False
+    strict: bool = False
+    until: "Precision | None" = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.definitions if name not in DEFINITIONS]
+        if unknown or not self.definitions:
+            found = ", ".join(unknown) or "none"
+            raise InputError(f"definitions: found {found}; expected some of {', '.join(DEFINITIONS)}")
+        if self.batch_size < 1:
+            raise InputError(f"batch size {self.batch_size}; expected at least 1")
+
+
+def compute_layers(
+    model: nn.Module,
+    images: ImageSet,
+    layers: Sequence[str],
+    settings: Settings | None = None,
+    *,
+    origin: Origin | None = None,
+    sinks: Sequence[Sink] | None = None,
+    scratch: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[ERF, ...]:
+    """The ERFs of one unit of each of several layers, from one forward pass per image and a backward pass for each.
+
+    Arguments and errors are those of `compute`; `until` asks for the measure of the last layer.
+    """
+    settings = settings or Settings()
+    if not layers or len(set(layers)) < len(layers):
+        raise InputError(f"layers: found {', '.join(layers) or 'none'}; expected one or more, each once")
+    sinks = [MemorySink() for _ in layers] if sinks is None else sinks
+    chosen = pick_device(settings.device)
     origin = origin or Origin(model=type(model).__name__)
     with memory_errors(_REMEDY):
-        needed = _sums_and_images(images.framing.shape, len(definitions), batch_size, projections)
-        _check_memory(needed, images.framing.size, chosen)
-        traced = trace(model.to(chosen), layer, images.framing.shape)
-        position = resolve_unit(unit, layer, traced.feature_shape[1:])
-        # Autograd keeps between half and all of the maps on the way.
-        _check_memory(needed + batch_size * traced.activation_bytes // 2, images.framing.size, chosen)
-        draws = Projections(model, projections, origin.seed)
-        provenance = _provenance(
-            origin, images, layer, position, traced, definitions, projections, chosen, deterministic
+        needed = len(layers) * _sums_and_gradients(images.framing.shape, settings) + _images(
+            images.framing.shape, settings
         )
-        if until and provenance.shown_definition == "signed":
+        _check_memory(needed, images.framing.size, chosen)
+        traces = trace(model.to(chosen), layers, images.framing.shape)
+        # Autograd keeps between half and all of the maps on the way.
+        kept = max(traced.activation_bytes for traced in traces.values()) // 2
+        _check_memory(needed + settings.batch_size * kept, images.framing.size, chosen)
+        draws = Projections(model, settings.projections, origin.seed)
+        taps = [
+            _Tap(_provenance(origin, images, layer, traces[layer], settings, chosen), sink)
+            for layer, sink in zip(layers, sinks, strict=True)
+        ]
+        if settings.until and taps[0].provenance.shown_definition == "signed":
             raise InputError("until: definition 'signed' has negative values, which measures cannot weigh; use abs")
-        run = _Run(model, draws, provenance, sink, tuple(subset_by), chosen, batch_size, strict, until, scratch)
-        rounds = _rounds(images.images) if until else [images.images]
-        cells = sum(len({run.subsets(image) for image in members}) for members in rounds)
-        _check_scratch(cells, provenance, scratch)
-        sink.begin(provenance)
+        run = _Run(model, draws, taps, settings, chosen, scratch)
+        rounds = _rounds(images.images) if settings.until else [images.images]
+        cells = len(taps) * sum(len({run.subsets(image) for image in members}) for members in rounds)
+        _check_scratch(cells, taps[0].provenance, scratch)
+        for tap in taps:
+            tap.sink.begin(tap.provenance)
         with closing(run):
-            with frozen(model, _layout(chosen)), deterministic_algorithms(deterministic):
-                run.visit(images, rounds, _workers(workers, chosen), progress)
+            with frozen(model, _layout(chosen)), deterministic_algorithms(settings.deterministic):
+                run.visit(images, rounds, _workers(settings.workers, chosen), progress)
             run.finish(progress)
-    return sink.result()
+    return tuple(tap.sink.result() for tap in taps)
+
+
+@dataclass
+class _Tap:
+    """One unit of one layer: what is known of it, the sums of the cell at hand, and the cells that are finished."""
+
+    provenance: Provenance
+    sink: Sink
+    running: RunningMoments | None = None
+    cells: list[tuple[tuple[str, ...], ShelvedMoments]] = field(default_factory=list)
+
+    def begin_cell(self, device: torch.device) -> None:
+        origin = self.provenance
+        self.running = RunningMoments(origin.definitions, origin.input_shape[1:], device, origin.projections)
+
+    def end_cell(self, subsets: tuple[str, ...], scratch: Path | None) -> None:
+        if self.running is not None and self.running.count:
+            self.cells.append((subsets, ShelvedMoments(self.running, scratch)))
+        self.running = None
+
+    def add(self, gradients: Sequence[Tensor]) -> dict[str, Footprint]:
+        """Take in the gradients of one image, one per draw of projections."""
+        assert self.running is not None
+        return self.running.add(gradients)
+
+    def finish(self, progress: Callable[[], None]) -> None:
+        """Merge the cells into subsets and hand them over."""
+        for subset, definition in self.maps():
+            members = (shelf.moments(definition) for cell, shelf in self.cells if subset in cell)
+            self.sink.add_statistics(subset, definition, _statistics(reduce(Moments.merge, members)))
+            progress()
+
+    def maps(self) -> list[tuple[str, str]]:
+        """Subsets and definitions, each of which has a map."""
+        subsets = dict.fromkeys(name for cell, _ in self.cells for name in cell)
+        return list(product(subsets, self.provenance.definitions))
 
 
 @dataclass
 class _Run:
-    """The state of one run: what is fixed, and the cells that are finished."""
+    """The state of one run: what is fixed, and what was taken in."""
 
     model: nn.Module
     draws: Projections
-    provenance: Provenance
-    sink: Sink
-    subset_by: tuple[str, ...]
+    taps: Sequence[_Tap]
+    settings: Settings
     device: torch.device
-    batch_size: int
-    strict: bool
-    until: "Precision | None"
     scratch: Path | None
-    cells: list[tuple[tuple[str, ...], ShelvedMoments]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     taken: list[tuple[ImageRecord, Footprint]] = field(default_factory=list)
     """What tells whether images are enough; empty where nobody asks."""
@@ -158,14 +251,14 @@ class _Run:
         done = 0
         for members in rounds:
             done = self._visit(images, members, workers, progress, done)
-            if self.until and self._are_enough(self.until):
+            if self.settings.until and self._are_enough(self.settings.until):
                 break
 
     def _are_enough(self, precision: "Precision") -> bool:
         if not self.taken:
             return False
         records, footprints = zip(*self.taken, strict=True)
-        observed = observe_images(self.provenance, records, stack_footprints(footprints))
+        observed = observe_images(self.taps[-1].provenance, records, stack_footprints(footprints))
         return precision.is_reached(precision.estimate(observed))
 
     def _visit(
@@ -175,90 +268,86 @@ class _Run:
         ordered = sorted(members, key=self.subsets)
         with closing(images.stream(ordered, workers)) as stream:
             for subsets, cell in groupby(stream, key=lambda item: self.subsets(item.image)):
-                running = RunningMoments(
-                    self.provenance.definitions,
-                    self.provenance.input_shape[1:],
-                    _sums_device(self.device),
-                    len(self.draws),
-                )
-                for record, footprints, glance in self._records(subsets, cell, running):
-                    self.sink.add_image(record, footprints, glance)
-                    if self.until and footprints:
-                        self.taken.append((record, footprints[self.provenance.shown_definition]))
+                for tap in self.taps:
+                    tap.begin_cell(_sums_device(self.device))
+                for _ in self._outcomes(subsets, cell):
                     done += 1
                     if progress:
                         progress("images", done, len(images))
-                if running.count:
-                    self.cells.append((subsets, ShelvedMoments(running, self.scratch)))
-                del running
+                for tap in self.taps:
+                    tap.end_cell(subsets, self.scratch)
         return done
 
     def subsets(self, image: Image) -> tuple[str, ...]:
         """The subsets to which an image belongs."""
-        values = [f"{column}={value}" for column in self.subset_by if (value := image.value(column))]
+        values = [f"{column}={value}" for column in self.settings.subset_by if (value := image.value(column))]
         return ("all", *filter(None, [image.laterality]), *values)
 
-    def _records(
-        self, subsets: tuple[str, ...], cell: Iterator[Sample | Failure], running: RunningMoments
-    ) -> Iterator[_Outcome]:
-        while batch := list(islice(cell, self.batch_size)):
+    def _outcomes(self, subsets: tuple[str, ...], cell: Iterator[Sample | Failure]) -> Iterator[None]:
+        """Take in the images of a cell, batch by batch."""
+        while batch := list(islice(cell, self.settings.batch_size)):
             gradients = self._gradients([item for item in batch if isinstance(item, Sample)])
             for item in batch:
                 if isinstance(item, Sample):
-                    yield self._take_in(item, subsets, gradients.pop(0), running)
+                    self._take_in(item, subsets, gradients.pop(0))
                 else:
-                    yield self._reject(item, subsets)
+                    self._reject(item, subsets)
+                yield
             del batch, item  # else the images stay in memory while the next are waited for
 
-    def _gradients(self, samples: Sequence[Sample]) -> list[tuple[Tensor, ...]]:
-        """Gradients (C, H, W) of each sample, one per draw of projections, on the device where the sums are kept."""
+    def _gradients(self, samples: Sequence[Sample]) -> list[list[list[Tensor]]]:
+        """Gradients (C, H, W) by sample, tap and draw of projections, on the device where the sums are kept."""
         if not samples:
             return []
         pixels = samples[0].pixels[None] if len(samples) == 1 else np.stack([sample.pixels for sample in samples])
         parameter = next(self.model.parameters(), None)
         dtype = torch.float32 if parameter is None else parameter.dtype
         inputs = torch.from_numpy(pixels).to(self.device, dtype)
-        per_draw = []
+        units = {tap.provenance.layer: tap.provenance.unit for tap in self.taps}
+        found: list[list[list[Tensor]]] = [[[] for _ in self.taps] for _ in samples]
         with self.draws.each() as draws:
             for _ in draws:
-                gradient = unit_gradient(self.model, inputs, self.provenance.layer, self.provenance.unit)
-                per_draw.append(gradient.to(_sums_device(self.device)))
-        return list(zip(*per_draw, strict=True))
+                for place, gradients in enumerate(unit_gradients(self.model, inputs, units)):
+                    for row, gradient in enumerate(gradients.to(_sums_device(self.device))):
+                        found[row][place].append(gradient)
+        return found
 
-    def _take_in(
-        self, sample: Sample, subsets: tuple[str, ...], gradients: tuple[Tensor, ...], running: RunningMoments
-    ) -> _Outcome:
-        edges = [float(edge) for gradient in gradients for edge in torch.aminmax(gradient)]
+    def _take_in(self, sample: Sample, subsets: tuple[str, ...], gradients: list[list[Tensor]]) -> None:
+        edges = [[float(edge) for one in draws for edge in torch.aminmax(one)] for draws in gradients]
         if not np.isfinite(edges).all():
             reason = f"{sample.image.path}: the gradient is NaN or infinite; look at the weights and the normalisation"
-            return self._reject(Failure(sample.image, reason), subsets)
-        notes = sample.notes + (("the gradient is zero everywhere",) if not any(edges) else ())
-        record = _record(sample.image, subsets, "ok", "; ".join(notes), sample.sha256)
-        glance = Overview(*overview(sample.pixels, self.provenance.small_block))
-        return record, running.add(gradients), glance
+            self._reject(Failure(sample.image, reason), subsets)
+            return
+        glance = Overview(*overview(sample.pixels, self.taps[0].provenance.small_block))
+        for tap, draws, found in zip(self.taps, gradients, edges, strict=True):
+            notes = sample.notes + (("the gradient is zero everywhere",) if not any(found) else ())
+            record = _record(sample.image, subsets, "ok", "; ".join(notes), sample.sha256)
+            footprints = tap.add(draws)
+            tap.sink.add_image(record, footprints, glance)
+        if self.settings.until:
+            self.taken.append((record, footprints[tap.provenance.shown_definition]))
 
-    def _reject(self, failure: Failure, subsets: tuple[str, ...]) -> _Outcome:
-        if self.strict:
+    def _reject(self, failure: Failure, subsets: tuple[str, ...]) -> None:
+        if self.settings.strict:
             raise ImageError(failure.reason)
         self.failures.append(failure)
-        return _record(failure.image, subsets, "failed", failure.reason), {}, None
+        for tap in self.taps:
+            tap.sink.add_image(_record(failure.image, subsets, "failed", failure.reason), {}, None)
 
     def finish(self, progress: Progress | None) -> None:
-        """Merge the cells into subsets and hand them over."""
-        if not self.cells:
+        """Hand over the maps of every tap."""
+        maps = sum(len(tap.maps()) for tap in self.taps)
+        if not maps:
             raise ImageError(f"none of {len(self.failures)} images could be used; the first: {self.failures[0].reason}")
-        subsets = dict.fromkeys(name for cell, _ in self.cells for name in cell)
-        maps = list(product(subsets, self.provenance.definitions))
-        for done, (subset, definition) in enumerate(maps, start=1):
-            members = (shelf.moments(definition) for cell, shelf in self.cells if subset in cell)
-            self.sink.add_statistics(subset, definition, _statistics(reduce(Moments.merge, members)))
-            if progress:
-                progress("maps", done, len(maps))
+        done = count(1)
+        for tap in self.taps:
+            tap.finish(lambda: progress("maps", next(done), maps) if progress else None)
 
     def close(self) -> None:
         """Let go of the sums that were set aside."""
-        for _, shelf in self.cells:
-            shelf.close()
+        for tap in self.taps:
+            for _, shelf in tap.cells:
+                shelf.close()
 
 
 def _rounds(images: Sequence[Image]) -> list[list[Image]]:
@@ -298,16 +387,9 @@ def _record(image: Image, subsets: tuple[str, ...], status: str, message: str, s
 
 
 def _provenance(
-    origin: Origin,
-    images: ImageSet,
-    layer: str,
-    unit: tuple[int, int],
-    traced: Trace,
-    definitions: Sequence[str],
-    projections: int,
-    device: torch.device,
-    deterministic: bool,
+    origin: Origin, images: ImageSet, layer: str, traced: Trace, settings: Settings, device: torch.device
 ) -> Provenance:
+    unit = resolve_unit(settings.unit, layer, traced.feature_shape[1:])
     return Provenance(
         **vars(origin),
         layer=layer,
@@ -318,14 +400,16 @@ def _provenance(
         field_size=traced.field.extent(unit),
         field_shift=traced.field.shift(unit),
         field_stride=traced.field.stride,
+        depth=traced.depth,
         field_kind=traced.field.kind,
-        definitions=tuple(definitions),
+        definitions=settings.definitions,
         normalisation=images.framing.normalisation,
         resample=images.framing.resample,
-        projections=projections,
+        mirrored=images.framing.mirror,
+        projections=settings.projections,
         small_block=small_block(images.framing.size),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        deterministic=deterministic,
+        deterministic=settings.deterministic,
         versions={"python": python_version()} | {name: _version(name) for name in _PACKAGES},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -338,19 +422,15 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _check(definitions: Sequence[str], batch_size: int) -> None:
-    unknown = [name for name in definitions if name not in DEFINITIONS]
-    if unknown or not definitions:
-        found = ", ".join(unknown) or "none"
-        raise InputError(f"definitions: found {found}; expected some of {', '.join(DEFINITIONS)}")
-    if batch_size < 1:
-        raise InputError(f"batch size {batch_size}; expected at least 1")
-
-
-def _sums_and_images(shape: tuple[int, int, int], definitions: int, batch_size: int, projections: int) -> int:
-    """Bytes of two float64 sums per definition, and of an image, its gradients and the image ahead in float32."""
+def _sums_and_gradients(shape: tuple[int, int, int], settings: Settings) -> int:
+    """Bytes of two float64 sums per definition and of the gradients in float32, of one layer."""
     pixels = shape[1] * shape[2]
-    return 2 * 8 * definitions * pixels + (2 + projections) * 4 * batch_size * shape[0] * pixels
+    return (2 * 8 * len(settings.definitions) + 4 * settings.projections * settings.batch_size * shape[0]) * pixels
+
+
+def _images(shape: tuple[int, int, int], settings: Settings) -> int:
+    """Bytes of a batch of images and of the one ahead, in float32."""
+    return 2 * 4 * settings.batch_size * shape[0] * shape[1] * shape[2]
 
 
 def _check_memory(needed: int, size: tuple[int, int], device: torch.device) -> None:

@@ -4,7 +4,7 @@ A unit gradient is put on all channels of the unit, zero on every other position
 Urtasun, Zemel. Understanding the effective receptive field in deep convolutional neural networks. NIPS 2016).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -13,23 +13,38 @@ from torch import Tensor, nn
 from erf.errors import LayerError
 from erf.layers import forward_to
 
+Unit = tuple[int, int]
+"""(y, x) in a layer's map."""
 
-def unit_gradient(model: nn.Module, inputs: Tensor, layer: str, unit: tuple[int, int]) -> Tensor:
+
+def unit_gradient(model: nn.Module, inputs: Tensor, layer: str, unit: Unit) -> Tensor:
     """Gradient (N, C, H, W) of the sum over channels of one unit with respect to inputs (N, C, H, W).
 
     The model is used as it is: put it into eval mode first, or within `frozen`. In eval mode the images of a batch do
     not see each other, so row n is the gradient of image n alone.
     """
-    with torch.enable_grad():
-        source = inputs.detach().requires_grad_()
-        output = forward_to(model, layer, source)
+    (gradient,) = unit_gradients(model, inputs, {layer: unit})
+    return gradient
+
+
+def unit_gradients(model: nn.Module, inputs: Tensor, units: Mapping[str, Unit]) -> Iterator[Tensor]:
+    """The same for one unit of each of several layers: one forward pass, and one backward pass for each."""
+
+    def value(layer: str, output: Tensor) -> Tensor:
         if not output.requires_grad:
             raise LayerError(
                 f"layer '{layer}' passes no gradient to the input; expected a differentiable path "
                 "(look for detach(), no_grad or rounding on the way)"
             )
-        (gradient,) = torch.autograd.grad(output[:, :, unit[0], unit[1]].sum(), source)
-    return gradient
+        y, x = units[layer]
+        return output[:, :, y, x].sum()
+
+    with torch.enable_grad():
+        source = inputs.detach().requires_grad_()
+        values = list(forward_to(model, list(units), source, value).values())
+    while values:
+        (gradient,) = torch.autograd.grad(values.pop(0), source, retain_graph=bool(values))
+        yield gradient
 
 
 @contextmanager

@@ -118,7 +118,7 @@ def contrast(
     """
     drawing = drawing or Drawing()
     first, *others = observed
-    together = [first, *(other.pick(_same_order(other, first)) for other in others)]
+    together = [first, *(other.pick(same_order(other, first)) for other in others)]
     names, count = [measure.name for measure in measures], len(measures)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -133,6 +133,14 @@ def contrast(
         {name: Interval(*edges[:3]) for name, edges in zip(names, table, strict=True)} for table in rows.tolist()
     ]
     return intervals[: len(observed)], [_differences(names, table, paired=True) for table in rows[len(observed) :]]
+
+
+def vary(
+    drawn_from: Sequence[Observations], values: Callable[[list[Array]], Array], drawing: Drawing
+) -> list[Interval]:
+    """Intervals of K values (K, ...) of how often each image of some ERFs was drawn, (..., N) for each."""
+    point, low, high, _ = _interval_and_p(drawn_from, values, drawing)
+    return [Interval(*edges) for edges in np.stack([point, low, high], -1).tolist()]
 
 
 def compare(
@@ -163,7 +171,8 @@ def are_paired(one: Observations, two: Observations) -> bool:
     return sorted(one.keys) == sorted(two.keys) and len(set(one.keys)) == len(one)
 
 
-def _same_order(other: Observations, first: Observations) -> NDArray[np.intp]:
+def same_order(other: Observations, first: Observations) -> NDArray[np.intp]:
+    """Rows of one ERF's images in the order of another's."""
     rows = {key: row for row, key in enumerate(other.keys)}
     return np.array([rows[key] for key in first.keys])
 

@@ -1,18 +1,19 @@
 """Tap points: a layer is a module of the network, named by its path, whose output is a map."""
 
 import difflib
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from erf.errors import LayerError
 
+T = TypeVar("T")
 
-class _Reached(Exception):  # noqa: N818 (a way out, not an error)
-    """Ends a forward pass at the tapped layer."""
 
-    def __init__(self, output: Any) -> None:
-        self.output = output
+class _AllReached(Exception):  # noqa: N818 (a way out, not an error)
+    """Ends a forward pass when all tapped layers were reached."""
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
@@ -24,20 +25,36 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def forward_to(model: nn.Module, name: str, inputs: Tensor) -> Tensor:
-    """Run the model as far as a layer and return the layer's map (N, C, H, W)."""
+def forward_to(
+    model: nn.Module, names: Sequence[str], inputs: Tensor, take: Callable[[str, Tensor], T]
+) -> dict[str, T]:
+    """Run the model as far as the last of some layers; what `take` makes of the map (N, C, H, W) of each, by name.
 
-    def stop(module: nn.Module, args: Any, output: Any) -> None:
-        raise _Reached(output)
+    It is called as soon as a layer returns, before the network can change the map in place.
+    """
+    taken: dict[str, T] = {}
 
-    handle = find_layer(model, name).register_forward_hook(stop)
-    try:
-        model(inputs)
-    except _Reached as reached:
-        return _as_map(name, reached.output)
-    finally:
-        handle.remove()
-    raise LayerError(f"layer '{name}' is not called in the forward pass of {type(model).__name__}; choose another")
+    def tap(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            taken[name] = take(name, _as_map(name, output))
+            if len(taken) == len(names):
+                raise _AllReached
+
+        return note
+
+    handles = [find_layer(model, name).register_forward_hook(tap(name)) for name in names]
+    with suppress(_AllReached):
+        try:
+            model(inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+    for name in names:
+        if name not in taken:
+            raise LayerError(
+                f"layer '{name}' is not called in the forward pass of {type(model).__name__}; choose another"
+            )
+    return {name: taken[name] for name in names}
 
 
 def _as_map(name: str, output: Any) -> Tensor:

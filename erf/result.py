@@ -50,11 +50,15 @@ class Provenance(Origin):
     field_shift: tuple[float, float] = (0.0, 0.0)
     """(y, x) from the unit's centre to the middle of that field; not 0 where neighbours share up-sampled units."""
     field_stride: tuple[float, float]
+    depth: int = 0
+    """How many operators the forward pass runs before the layer returns."""
     field_kind: str = "finite"
     """'finite', 'infinite', or 'data-dependent' where moving taps leave no bound."""
     definitions: tuple[str, ...]
     normalisation: str
     resample: bool = False
+    mirrored: bool = False
+    """Whether every image was turned left to right inside its frame; sides are those before."""
     projections: int = 1
     """Draws of the model's random projections over which each image's map is the mean; the first is the model's own."""
     small_block: int = 1

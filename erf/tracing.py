@@ -6,7 +6,7 @@ to be local (windows, pointwise, channel-wise) or is taken to reach everywhere: 
 too large, never too small.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,6 +71,8 @@ class Trace:
     """(channels, height, width) of the layer's map."""
     activation_bytes: int
     """Bytes of all maps on the way, per image: what autograd keeps at most."""
+    depth: int
+    """How many operators ran on what comes from the input before the layer returned."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class _Follower(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.bytes = 0
+        self.operators = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -97,6 +100,7 @@ class _Follower(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         inputs = [seen for leaf in tree_leaves((args, kwargs)) if (seen := _seen(leaf)) is not None]
         if inputs:
+            self.operators += 1
             for output in tree_leaves(result):
                 if isinstance(output, Tensor):
                     if not output._is_view() and _seen(output) is None:
@@ -199,17 +203,22 @@ def _moving_windows(model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def trace(model: nn.Module, layer: str, input_shape: tuple[int, int, int]) -> Trace:
-    """Follow the receptive field of a layer for an input of shape (C, H, W), on the model's device.
+def trace(model: nn.Module, layers: Sequence[str], input_shape: tuple[int, int, int]) -> dict[str, Trace]:
+    """Follow the receptive fields of layers for an input of shape (C, H, W), on the model's device.
 
     Raises `LayerError` where the layer is unknown, is not called or yields no map.
     """
     parameter = next(model.parameters(), torch.empty(0))
     source = torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device)
     _note(source, _Seen(ReceptiveField(), input_shape[1:]))
+
+    def look(layer: str, output: Tensor) -> Trace:
+        feature_shape = (output.shape[1], output.shape[2], output.shape[3])
+        return Trace(_field_of(output, layer, input_shape[1:]), feature_shape, follower.bytes, follower.operators)
+
     with torch.no_grad(), frozen(model), _moving_windows(model), _Follower() as follower:
         try:
-            output = forward_to(model, layer, source)
+            return forward_to(model, layers, source, look)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if isinstance(error, LayerError) or is_memory_error(error):
                 raise
@@ -218,8 +227,6 @@ def trace(model: nn.Module, layer: str, input_shape: tuple[int, int, int]) -> Tr
             raise InputError(
                 f"{type(model).__name__} cannot run on an input of {shape} ({reason}); try another size"
             ) from error
-    feature_shape = (output.shape[1], output.shape[2], output.shape[3])
-    return Trace(_field_of(output, layer, input_shape[1:]), feature_shape, follower.bytes)
 
 
 def _field_of(output: Tensor, layer: str, size: tuple[int, int]) -> ReceptiveField:
@@ -243,4 +250,4 @@ def theoretical_receptive_field(model: nn.Module, layer: str, input_shape: tuple
     branches, dilation and padding count as they run. The size is infinite where an operator is global, or is not
     known to be local; `ReceptiveField.unbounded_by` names it.
     """
-    return trace(model, layer, input_shape).field
+    return trace(model, [layer], input_shape)[layer].field

@@ -237,6 +237,27 @@ def test_a_run_can_end_when_it_is_precise() -> None:
     assert "which these images do not reach; ask for more with -n" in result.stderr
 
 
+def test_several_layers_give_a_file_each_and_a_picture_of_growth() -> None:
+    result = call("compute", "--model", "gmic", "--layer", "stem,final", "-n", 2, *SMALL)
+    assert result.exit_code == 0
+    assert "growth over 2 layers" in result.stdout
+    assert sorted(os.listdir()) == ["gmic.final.h5", "gmic.png", "gmic.stem.h5"]
+    assert [erf.load(f"gmic.{layer}.h5").provenance.layer for layer in ("stem", "final")] == ["stem", "final"]
+    assert "gmic.stem.h5 exists" in complaint("compute", "--model", "gmic", "--layer", "all", "--no-picture", *SMALL)
+    assert "unknown layer 'final2'" in complaint("compute", "-m", "hct", "--layer", "stem,final2", *SMALL)
+
+
+def test_the_mirror_test() -> None:
+    for words in (["-o", "as-is.h5"], ["-o", "turned.h5", "--mirror"]):
+        assert call("compute", "--model", "hct", "-n", 4, "--no-picture", *words, *SMALL).exit_code == 0
+    result = call("compare", "--mirror", "as-is.h5", "turned.h5")
+    assert result.exit_code == 0
+    assert "turning" in result.stdout
+    assert "differ in mirroring False / True" in complaint("compare", "as-is.h5", "turned.h5")
+    assert "found 1 files; expected two" in complaint("compare", "--mirror", "as-is.h5")
+    assert "in this order" in complaint("compare", "--mirror", "turned.h5", "as-is.h5")
+
+
 def test_networks_of_an_extra_that_is_missing_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setitem(sys.modules, "timm.models.resnet", None)

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 from typer.testing import CliRunner, Result
 
 import erf
 from erf.cli import app
 from erf.comparison import FORMATS, render, tabulate
 from erf.comparison.formats import interval_words
+from erf.comparison.mirror import mirror_test
 from erf.intervals import Drawing, Interval, compare, estimate
 from erf.measures import MEASURES, observe, pick_measures
 from erf.result import ERF
@@ -238,3 +241,52 @@ def test_very_few_images(pair: list[ERF], count: int) -> None:
         assert np.isfinite(row["r50"].interval.low) == (count > 1)
     assert all(render(table, kind) for kind in FORMATS)
     assert table.notes
+
+
+class _Follows(nn.Module):
+    """Convolutions whose gradient is a bell around the brightest column, or one that stays where it is."""
+
+    def __init__(self, moves: bool) -> None:
+        super().__init__()
+        self.moves = moves
+        self.layer = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        columns = torch.arange(x.shape[-1], dtype=x.dtype)
+        middle = x.detach().sum((1, 2)).argmax(-1).to(x.dtype) if self.moves else torch.full((len(x),), 19.0)
+        bell = torch.exp(-((columns - middle[:, None]) ** 2) / 18)
+        return self.layer((x * bell[:, None, None]).sum((2, 3), keepdim=True).expand(-1, -1, 3, 5))
+
+
+def mirrored_pair(moves: bool) -> tuple[ERF, ERF]:
+    rng = np.random.default_rng(2)
+    arrays = [rng.random((1, 8, 41)) for _ in range(12)]
+    for array, column in zip(arrays, rng.integers(8, 33, len(arrays)), strict=True):
+        array[..., column] += 10
+    images = (erf.from_arrays(arrays, mirror=mirror) for mirror in (False, True))
+    one, two = (erf.compute(_Follows(moves), each, layer="layer", device="cpu") for each in images)
+    middle = replace(one.provenance, unit_center=(4.0, 20.0))
+    return replace(one, provenance=middle), replace(two, provenance=replace(middle, mirrored=True))
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_field_that_follows_the_image_turns_with_it(moves: bool) -> None:
+    found = mirror_test(*mirrored_pair(moves), drawing=QUICK).intervals
+    # Around column 20, the middle of 41: the mirror image of a bell is the bell of the mirror image, but for float32.
+    zero, one = ("turned", "kept") if moves else ("kept", "turned")
+    assert found[zero].value < 1e-6
+    assert found[one].value > 0.05
+    assert found["turning"].value == pytest.approx(1.0 if moves else 0.0, abs=1e-9)
+    assert found["turning"].low <= found["turning"].value <= found["turning"].high
+
+
+def test_mirror_test_needs_counterparts() -> None:
+    one, two = mirrored_pair(moves=True)
+    other = replace(two, provenance=replace(two.provenance, layer="another"))
+    with pytest.raises(erf.InputError, match="differ in layer layer and another"):
+        mirror_test(one, other)
+    with pytest.raises(erf.InputError, match="in this order"):
+        mirror_test(two, one)
+    fewer = replace(two, images=two.images[:-1])
+    with pytest.raises(erf.InputError, match="the same images"):
+        mirror_test(one, fewer)

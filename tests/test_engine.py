@@ -1,7 +1,9 @@
 """A whole run against a slow, obvious loop over images."""
 
+import inspect
 from collections import namedtuple
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from torch import nn
 import erf
 import erf.models
 from erf.definitions import DEFINITIONS
-from erf.engine import _rounds, compute
+from erf.engine import Settings, _rounds, compute, compute_layers
 from erf.images import Image, ImageSet, from_arrays
 from erf.intervals import Drawing, Precision
 from erf.measures import observe
@@ -222,7 +224,7 @@ def test_memory_that_runs_out_on_the_way_is_told(arrays: list[np.ndarray], monke
     def exhaust(*args: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
-    monkeypatch.setattr("erf.engine.unit_gradient", exhaust)
+    monkeypatch.setattr("erf.engine.unit_gradients", exhaust)
     with pytest.raises(erf.InsufficientMemoryError, match=r"out of memory .* use a smaller --size"):
         run(arrays)
 
@@ -295,3 +297,42 @@ def test_until_needs_a_definition_that_holds_mass(arrays: list[np.ndarray]) -> N
     with pytest.raises(erf.InputError, match="'signed' has negative values"):
         run(arrays, definitions=("signed",), until=Precision(0.1))
     assert run(arrays, definitions=("signed", "abs"), until=Precision(0.1)).count() == len(arrays)
+
+
+def test_several_layers_share_the_forward_pass_and_equal_runs_of_their_own(arrays: list[np.ndarray]) -> None:
+    class Counted(nn.Module):
+        """Edits the map of its first layer in place, as ReLUs often do."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 3, 5, stride=2), nn.Conv2d(3, 2, 3)
+            self.calls = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return self.second(self.first(x).sub_(0.1).relu_())
+
+    torch.manual_seed(3)
+    model = Counted().double()
+    images = from_arrays(arrays, SIDES)
+    together = compute_layers(model, images, ["first", "second"], Settings(device="cpu", batch_size=4))
+    assert model.calls == 1 + 3  # the trace, and a batch for each side and for none
+    for layer, several in zip(("first", "second"), together, strict=True):
+        alone = compute(model, images, layer=layer, device="cpu", batch_size=4)
+        assert several.provenance.layer == layer
+        for subset in MEMBERS:
+            np.testing.assert_array_equal(several.statistics(subset).mean, alone.statistics(subset).mean)
+    assert together[0].provenance.depth < together[1].provenance.depth
+
+
+def test_layers_are_each_named_once(arrays: list[np.ndarray]) -> None:
+    for layers, found in ((["5", "5"], "5, 5"), ([], "none")):
+        with pytest.raises(erf.InputError, match=f"layers: found {found}; expected one or more, each once"):
+            compute_layers(small_network(), from_arrays(arrays), layers)
+
+
+def test_settings_are_the_arguments_of_compute() -> None:
+    arguments = inspect.signature(compute).parameters
+    assert {item.name: item.default for item in fields(Settings)} == {
+        item.name: arguments[item.name].default for item in fields(Settings)
+    }

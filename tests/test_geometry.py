@@ -164,7 +164,7 @@ def test_selecting_channels_keeps_the_field() -> None:
 def test_the_field_of_every_convolutional_network_is_the_support(name: str, layer: str, side: int) -> None:
     shape = (3, side, side)
     model = erf.models.create_model(name, size=shape[1:])
-    traced = trace(model, layer, shape)
+    traced = trace(model, [layer], shape)[layer]
     assert traced.field.kind == "finite"
     center = center_unit(traced.feature_shape[1:])
     unit = (center[0] - 1, center[1])  # after up-sampling, two phases
@@ -201,7 +201,7 @@ def test_kinds_of_fields(name: str, kind: str) -> None:
 def test_published_fields(name: str, size: int) -> None:
     model = erf.models.create_model(name)
     side = 2048 if size > 1000 else 1024
-    traced = trace(model, "final", (1, side, side))
+    traced = trace(model, ["final"], (1, side, side))["final"]
     assert traced.field.size == (size, size)
     unit = center_unit(traced.feature_shape[1:])
     (top, bottom), (left, right) = traced.field.y.box(unit[0], side), traced.field.x.box(unit[1], side)

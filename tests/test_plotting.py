@@ -8,8 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import erf
+from erf.engine import compute_layers
 from erf.errors import InputError, OutputError
-from erf.measures import smooth, stretch_length
+from erf.measures import MEASURES, observe, smooth, stretch_length
 from erf.plotting import LAYOUT_NAMES, SUFFIXES
 from erf.plotting.figure import draw_figure
 from erf.plotting.layouts import LAYOUTS, _enclosing_levels
@@ -216,7 +217,7 @@ def test_radial_profiles_end_at_everything(pair: list[ERF]) -> None:
     assert (np.diff(held) >= 0).all()
 
 
-@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "growth"])  # which needs several layers
 def test_every_layout_is_written(pair: list[ERF], layout: str, tmp_path: Path) -> None:
     path = erf.plot(pair, tmp_path / "a.png", layout=layout)
     assert path.stat().st_size > 10_000
@@ -224,3 +225,28 @@ def test_every_layout_is_written(pair: list[ERF], layout: str, tmp_path: Path) -
     if layout != "overview":
         with pytest.raises(erf.InputError, match="of an HTML page not known"):
             erf.plot(pair, tmp_path / "a.html", layout=layout)
+
+
+def test_growth_puts_layers_in_the_order_of_the_pass(arrays: list[np.ndarray], tmp_path: Path) -> None:
+    images = erf.from_arrays(arrays, SIDES)
+    erfs = compute_layers(small_network(), images, ["5", "0", "2"])
+    figure = LAYOUTS["growth"](compare(erfs))
+    assert titles(figure)[:3] == ["0", "2", "5"]
+    assert erf.plot(erfs, tmp_path / "growth.pdf", layout="growth").stat().st_size > 1000
+    axis = figure.axes[3]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0", "2", "5"]
+    fields = [erf_.provenance.field_size[0] / 2 for erf_ in (erfs[1], erfs[2], erfs[0])]
+    dashed = next(line for line in axis.lines if line.get_linestyle() == "--")
+    np.testing.assert_array_equal(dashed.get_ydata(), fields)
+    rms = next(line for line in axis.lines if line.get_label() == "rms").get_ydata()
+    assert list(rms) == sorted(rms)
+    with pytest.raises(erf.InputError, match="two or more layers of a network"):
+        LAYOUTS["growth"](compare(erfs[:1]))
+
+
+def test_convergence_ends_at_all_images(pair: list[ERF]) -> None:
+    figure = LAYOUTS["convergence"](compare(pair))
+    assert titles(figure)[0] == "r50 [px]"
+    line = figure.axes[0].lines[0]
+    assert line.get_xdata()[-1] == 6
+    assert line.get_ydata()[-1] == pytest.approx(float(MEASURES["r50"].of(observe(pair[0]).all())))

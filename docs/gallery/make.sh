@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the pictures of this folder from generated mammograms: about six minutes on two CPU cores. Needs the extra timm.
+# Makes the pictures of this folder from generated mammograms: about eight minutes on two CPU cores. Needs the extra timm.
 # With names of pictures as arguments, only those are made: `sh docs/gallery/make.sh swin-tiny`.
 set -eu
 cd "$(dirname "$0")"
@@ -10,7 +10,7 @@ wanted() {
     case " $all " in *" $1 "*) return 0 ;; *) return 1 ;; esac
 }
 
-pictures="gmic-hct def-gmic hct-nystrom unet-srb-f resnet50-srb-f wavemix swin-tiny"
+pictures="gmic-hct hct-growth def-gmic hct-nystrom unet-srb-f resnet50-srb-f wavemix swin-tiny"
 all=${*:-$pictures}
 
 if wanted gmic-hct; then
@@ -18,6 +18,11 @@ if wanted gmic-hct; then
         erf compute --model "$model" --no-picture -o "$work/$model.h5"
     done
     erf plot "$work/gmic.h5" "$work/hct.h5" -o gmic-hct.png --overwrite
+fi
+
+if wanted hct-growth; then
+    erf compute --model hct --layer all -n 20 -o "$work/hct.h5"
+    cp "$work/hct.png" hct-growth.png
 fi
 
 # One command each.

@@ -11,6 +11,7 @@ from erf.definitions import DEFAULT_DEFINITION
 
 if TYPE_CHECKING:
     from erf.comparison import ComparisonTable
+    from erf.intervals import Drawing
 
 _WIDE = 140
 """Columns of a terminal that has room for what measures mean."""
@@ -33,6 +34,12 @@ def compare(
     allow_different: Annotated[
         bool, typer.Option("--allow-different", help="Compare files that were measured differently.")
     ] = False,
+    mirror: Annotated[
+        bool,
+        typer.Option(
+            "--mirror", help="Mirror test of a file and the same run with --mirror: does the field turn with the image?"
+        ),
+    ] = False,
     output: Annotated[
         list[Path] | None,
         typer.Option("--output", "-o", help="Also write .csv, .json, .tex or .md; can be given several times."),
@@ -52,6 +59,9 @@ def compare(
         from erf.intervals import Drawing
 
         drawing = Drawing(level, resamples, interval, seed)
+        if mirror:
+            _mirror(files or [], labels, subset, definition, drawing, by_image)
+            return
         with busy("drawing images again"):
             table = tabulate_files(
                 files or [], measures, labels, subset, definition, drawing, by_image, allow_different
@@ -61,6 +71,25 @@ def compare(
             with complete_file(path) as part:
                 part.write_text(render(table, path.suffix[1:], mm), encoding="utf-8")
             typer.echo(f"written: {path}")
+
+
+def _mirror(files: list[Path], labels: str, subset: str, definition: str, drawing: "Drawing", by_image: bool) -> None:
+    from erf.cli.files import load_named
+    from erf.cli.tables import print_table
+    from erf.comparison.mirror import mirror_rows, mirror_test
+    from erf.comparison.table import FEW
+
+    if len(files) != 2:
+        fail(f"found {len(files)} files; expected two, the second from the same run with --mirror")
+    erfs, names = load_named(files, labels)
+    test = mirror_test(
+        *erfs, label=names[0], subset=subset, definition=definition, drawing=drawing, by_patient=not by_image
+    )
+    title = f"mirror test, {erfs[0].provenance.title}, layer {erfs[0].provenance.layer}, {test.images} images"
+    head = ["measure", "meaning", "unit", f"value [{100 * drawing.level:g} % interval]"]
+    print_table(title, head, mirror_rows([test]), left=3)
+    if test.groups < FEW:
+        warn(f"{test.groups} patients or images are too few for bootstrap intervals, which are then too narrow")
 
 
 def _checked(path: Path, overwrite: bool) -> Path:

@@ -3,6 +3,7 @@
 import hashlib
 import shlex
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,8 @@ from erf.cli.console import (
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from erf.images import ImageSet
@@ -49,7 +52,12 @@ def compute(
         int, typer.Option("-n", min=1, help="Images in all, drawn evenly over left and right.", rich_help_panel=_INPUT)
     ] = 100,
     layer: Annotated[
-        str, typer.Option(help="Tap point; default: what global pooling receives.", rich_help_panel=_INPUT)
+        str,
+        typer.Option(
+            help="Tap point; default: what global pooling receives. Several with commas, or `all`, share the forward "
+            "pass and give a file each.",
+            rich_help_panel=_INPUT,
+        ),
     ] = "",
     unit: Annotated[
         str, typer.Option(help="`center`, or a position `y,x` in the layer's map.", rich_help_panel=_INPUT)
@@ -80,6 +88,14 @@ def compute(
         bool,
         typer.Option(
             "--resample", help="Scale images to fit the frame, instead of padding or cropping.", rich_help_panel=_INPUT
+        ),
+    ] = False,
+    mirror: Annotated[
+        bool,
+        typer.Option(
+            "--mirror",
+            help="Turn every image left to right: `erf compare --mirror` tells what that does.",
+            rich_help_panel=_INPUT,
         ),
     ] = False,
     lesions: Annotated[int, typer.Option(min=0, help="Findings in each phantom.", rich_help_panel=_INPUT)] = 0,
@@ -135,7 +151,12 @@ def compute(
     ] = "r50",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="HDF5 file; default: MODEL.h5 in this folder.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            "--output",
+            "-o",
+            help="HDF5 file; default: MODEL.h5 in this folder. Of several layers, NAME.LAYER.h5.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     picture: Annotated[
         bool, typer.Option(help="Also draw the result beside the HDF5 file, as PNG.", rich_help_panel=_OUTPUT)
@@ -156,11 +177,14 @@ def compute(
         if drawing is not None and drawing.exists() and not overwrite:
             fail(f"{drawing} exists; choose another --output, or ask for --overwrite or --no-picture")
         precision = _precision(until, measure)
-        with FileSink(output, overwrite=overwrite) as sink:
+        layers = _layers(model, layer)
+        files = [output] if len(layers) == 1 else [output.with_suffix(f".{name}{output.suffix}") for name in layers]
+        with ExitStack() as stack:
+            sinks = [stack.enter_context(FileSink(file, overwrite=overwrite)) for file in files]
             options = parse_options(model_arg or [])
             network, card, sha256 = _build(model, weights, seed, parse_size(size) if size else None, options)
             from erf.devices import reuse_freed_memory
-            from erf.engine import compute as run
+            from erf.engine import Settings, compute_layers
             from erf.result import Origin
 
             origin = Origin(
@@ -172,31 +196,44 @@ def compute(
                 source=images,
                 command=shlex.join(["erf", *sys.argv[1:]]),
             )
+            settings = Settings(
+                unit=parse_unit(unit),
+                definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
+                subset_by=parse_list(subset_by),
+                projections=projections,
+                device=device,
+                batch_size=batch_size,
+                workers=workers,
+                deterministic=deterministic,
+                strict=strict,
+                until=precision,
+            )
             reuse_freed_memory()
-            with ProgressReport(model) as progress:
-                image_set = _choose(card, images, n, seed, size, normalise, resample, lesions, progress)
-                erf = run(
-                    network,
-                    image_set,
-                    layer=layer or card.default_layer,
-                    unit=parse_unit(unit),
-                    definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
-                    subset_by=parse_list(subset_by),
-                    projections=projections,
-                    device=device,
-                    batch_size=batch_size,
-                    workers=workers,
-                    deterministic=deterministic,
-                    strict=strict,
-                    until=precision,
-                    origin=origin,
-                    sink=sink,
-                    scratch=output.parent,
-                    progress=progress,
-                )
-        _report(erf, output, drawing, precision)
-    if erf.failures:
+            progress = stack.enter_context(ProgressReport(model))
+            image_set = _choose(card, images, n, seed, size, normalise, resample, mirror, lesions, progress)
+            erfs = compute_layers(
+                network,
+                image_set,
+                layers,
+                settings,
+                origin=origin,
+                sinks=sinks,
+                scratch=output.parent,
+                progress=progress,
+            )
+        _report(erfs, files, drawing, precision)
+    if erfs[0].failures:
         raise typer.Exit(SOME_SKIPPED)
+
+
+def _layers(model: str, text: str) -> tuple[str, ...]:
+    from erf.models import ModelError, model_card
+
+    try:
+        card = model_card(model)
+    except ModelError as error:
+        fail(str(error))
+    return card.layers if text == "all" else parse_list(text) or (card.default_layer,)
 
 
 def _build(
@@ -224,6 +261,7 @@ def _choose(
     size: str,
     normalise: str,
     resample: bool,
+    mirror: bool,
     lesions: int,
     progress: ProgressReport,
 ) -> "ImageSet":
@@ -237,6 +275,7 @@ def _choose(
         channels=card.in_channels,
         normalisation=normalise or card.normalisation,
         resample=resample,
+        mirror=mirror,
         lesions=lesions,
         progress=progress,
     )
@@ -253,24 +292,28 @@ def _precision(until: float | None, measure: str) -> "Precision | None":
     return Precision(until, measure)
 
 
-def _report(erf: "ERF", output: Path, drawing: Path | None, precision: "Precision | None") -> None:
-    from erf.cli.tables import print_subsets
+def _report(erfs: "Sequence[ERF]", files: list[Path], drawing: Path | None, precision: "Precision | None") -> None:
+    from erf.cli.tables import print_growth, print_subsets
     from erf.plotting import plot
 
-    shown = erf.provenance.shown_definition
-    print_subsets(erf, shown)
+    last, written = erfs[-1], list(files)
+    shown = last.provenance.shown_definition
+    if len(erfs) == 1:
+        print_subsets(last, shown)
+    else:
+        print_growth(erfs, shown)
     if precision is not None:
-        _report_precision(erf, precision)
-    written = [output]
+        _report_precision(last, precision)
     if drawing is not None:
-        written.append(plot(erf, drawing, definition=shown, overwrite=True))
+        layout = "growth" if len(erfs) > 1 and shown != "signed" else "overview"
+        written.append(plot(erfs, drawing, definition=shown, layout=layout, overwrite=True))
     typer.echo("written: " + ", ".join(map(str, written)))
-    for record in erf.images:
+    for record in last.images:
         if record.status == "ok" and record.message:
             warn(f"{record.path}: {record.message}")
-    if erf.failures:
-        warn(f"{len(erf.failures)} of {len(erf.images)} images were skipped:")
-        for record in erf.failures:
+    if last.failures:
+        warn(f"{len(last.failures)} of {len(last.images)} images were skipped:")
+        for record in last.failures:
             warn(f"  {record.message}")
 
 

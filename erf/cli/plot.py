@@ -23,7 +23,8 @@ def plot(
     layout: Annotated[
         str,
         typer.Option(
-            help="overview; paper, paper-curves (Tables 1 and A2 of the HCT paper); differences; contours; radial."
+            help="overview; paper, paper-curves (Tables 1 and A2 of the HCT paper); differences; contours; radial; "
+            "growth (files of several layers); convergence (with the number of images)."
         ),
     ] = "overview",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a picture that exists.")] = False,

@@ -1,12 +1,17 @@
 """Tables for the terminal."""
 
 import math
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from erf.measures import MEASURES, observe
 from erf.result import ERF
+
+GROWTH = ("rms_radius", "r50", "r90")
+"""Measures that tell how a field grows over depth; all but the first are resolved from two blocks on."""
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]], left: int = 1) -> None:
@@ -38,6 +43,27 @@ def print_subsets(erf: ERF, definition: str) -> None:
     )
     if origin.projections > 1:
         _print_spread(erf, definition)
+
+
+def print_growth(erfs: Sequence[ERF], definition: str) -> None:
+    """Per layer: its stride and theoretical field, and what part of it carries the mass."""
+    rows = []
+    for erf in erfs:
+        origin, seen = erf.provenance, None if definition == "signed" else observe(erf, definition=definition).all()
+        values = [] if seen is None else [float(MEASURES[name].of(seen)) for name in GROWTH]
+        values = [
+            value if not place or value >= 2 * origin.small_block else math.nan for place, value in enumerate(values)
+        ]
+        field = " × ".join("∞" if math.isinf(length) else f"{length:.0f}" for length in origin.field_size)
+        stride = " × ".join(f"{step:g}" for step in dict.fromkeys(origin.field_stride))
+        rows.append([origin.layer, stride, field, *(_px(value) for value in values)])
+    origin = erfs[0].provenance
+    print_table(
+        f"{origin.title} ({origin.weights_words}), definition {definition}: growth over {len(erfs)} layers, in pixels; "
+        f"mean of {erfs[0].count()} images",
+        ["layer", "stride", "theoretical field", *([] if definition == "signed" else GROWTH)],
+        rows,
+    )
 
 
 def _print_spread(erf: ERF, definition: str) -> None:

@@ -11,6 +11,7 @@ _ALIKE = {
     "input_shape": "input shapes (channels, height, width)",
     "normalisation": "normalisations",
     "resample": "resampling",
+    "mirrored": "mirroring",
     "unit_center": "centres of the unit (y, x) in pixels",
 }
 

@@ -51,18 +51,20 @@ def load_images(
     channels: int = 1,
     normalisation: str = "standardise",
     resample: bool = False,
+    mirror: bool = False,
     lesions: int = 0,
     progress: Progress | None = None,
 ) -> ImageSet:
     """Choose n images from a folder, a manifest CSV or the phantom generator, for a frame of (height, width) `size`.
 
     Nothing is decoded before it is needed. The draw is balanced over lateralities and depends on `seed` alone;
-    `lesions` is the number of findings in each phantom; `progress` is called where images have to be decoded to see
-    on which side the breast is. Raises `InputError` for a source that cannot be used.
+    `mirror` turns every image left to right; `lesions` is the number of findings in each phantom; `progress` is called
+    where images have to be decoded to see on which side the breast is. Raises `InputError` for a source that cannot be
+    used.
     """
     if n < 1:
         raise InputError(f"n={n} images asked for; expected at least 1")
-    framing = Framing(size, channels, normalisation, resample)
+    framing = Framing(size, channels, normalisation, resample, mirror)
     images = (
         list_phantoms(n, seed, size, lesions) if source == PHANTOM else draw(list_images(source), n, seed, progress)
     )
@@ -70,7 +72,11 @@ def load_images(
 
 
 def from_arrays(
-    arrays: Sequence[NDArray[np.generic]], laterality: Sequence[str] | None = None, *, normalisation: str = "none"
+    arrays: Sequence[NDArray[np.generic]],
+    laterality: Sequence[str] | None = None,
+    *,
+    normalisation: str = "none",
+    mirror: bool = False,
 ) -> ImageSet:
     """Make images of arrays (C, H, W) of one shape; `laterality` has 'left', 'right' or '' for each of them."""
     if not len(arrays) or any(np.shape(array) != np.shape(arrays[0]) or np.ndim(array) != 3 for array in arrays):
@@ -84,7 +90,7 @@ def from_arrays(
         for index, (array, side) in enumerate(zip(arrays, sides, strict=True))
     ]
     channels, height, width = arrays[0].shape
-    return ImageSet(tuple(images), Framing((height, width), channels, normalisation))
+    return ImageSet(tuple(images), Framing((height, width), channels, normalisation, mirror=mirror))
 
 
 def _from_array(index: int, array: NDArray[np.generic], laterality: str) -> Image:

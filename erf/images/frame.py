@@ -22,8 +22,9 @@ NORMALISATIONS = {
 class Framing:
     """How images become samples of one shape.
 
-    An image is never mirrored, and is resampled only if `resample` says so. It is padded with its own darkest value or
-    cropped; the edge of the chest wall stays where it is. Vertically an MLO view keeps its top, any other its middle.
+    An image is mirrored only if `mirror` and resampled only if `resample` says so. It is padded with its own darkest
+    value or cropped; the edge of the chest wall stays where it is. Vertically an MLO view keeps its top, any other its
+    middle.
     """
 
     size: tuple[int, int]
@@ -32,6 +33,8 @@ class Framing:
     normalisation: str = "standardise"
     resample: bool = False
     """Scale the image, keeping its aspect ratio, so that it just fits into the frame."""
+    mirror: bool = False
+    """Turn what is in the frame left to right, as a test of the network."""
 
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
@@ -51,6 +54,8 @@ class Framing:
         if self.resample:
             pixels = _fit(pixels, self.size)
         framed = _place(pixels, self.size, _anchor(image.view), seen or image.laterality)
+        if self.mirror:
+            framed = np.ascontiguousarray(framed[..., ::-1])
         notes = decoded.notes
         if image.laterality and seen and seen != image.laterality:
             notes += (f"labelled {image.laterality}, but the tissue lies at the {seen} edge: mirrored or mislabelled",)

@@ -11,7 +11,7 @@ from erf.result import ERF
 
 __all__ = ["MAP_SCALES", "SUFFIXES", "Comparison", "compare", "plot"]
 
-LAYOUT_NAMES = ("overview", "paper", "paper-curves", "differences", "contours", "radial")
+LAYOUT_NAMES = ("overview", "paper", "paper-curves", "differences", "contours", "radial", "growth", "convergence")
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
@@ -32,7 +32,8 @@ def plot(
     The suffix of `path` decides: PNG, SVG and PDF are pictures, HTML is an interactive page in one file. Several ERFs
     of one input size are laid over each other. `scale` is that of the maps' colours: 'log', 'sqrt' or 'linear'; the
     other `layouts` have their own: 'paper' and 'paper-curves' (Tables 1 and A2 of the HCT paper), 'differences',
-    'contours' of equal mass over the mean image, and 'radial' profiles. Raises `InputError` for what cannot be
+    'contours' of equal mass over the mean image, 'radial' profiles, 'growth' over the layers of a network, and
+    'convergence' of measures with the number of images. Raises `InputError` for what cannot be
     drawn together and `OutputError` for a path that cannot be written.
     """
     comparison = compare([erfs] if isinstance(erfs, ERF) else erfs, labels, definition, subsets, scale)

@@ -1,6 +1,7 @@
 """Static pictures: PNG, SVG, PDF, through matplotlib."""
 
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -150,3 +151,30 @@ def _decade_ticks(comparison: Comparison, every: int) -> tuple[list[float], list
         ticks = [-tick for tick in ticks[:0:-1]] + ticks
         names = [f"−{name}" for name in names[:0:-1]] + ["0", *names[1:]]
     return ticks, names
+
+
+def new_figure(size: tuple[float, float], rows: int, widths: list[float]) -> tuple[Figure, Any]:
+    """A figure of (width, height) in inches, and its axes (rows, columns)."""
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
+
+
+def label_map(axis: Axes) -> None:
+    """Names the axes of a map."""
+    axis.set_xlabel("x [px]", fontsize=8.5)
+    axis.set_ylabel("y [px]", fontsize=8.5)
+    axis.tick_params(labelsize=8)
+
+
+def extent(comparison: Comparison) -> tuple[float, float, float, float]:
+    """Edges of a map (left, right, bottom, top) in pixels."""
+    height, width = comparison.size
+    return -0.5, width - 0.5, height - 0.5, -0.5
+
+
+def foot(figure: Figure, comparison: Comparison, more: str = "") -> None:
+    """What was measured, and what more there is to say, below a figure."""
+    first, *rest = caption(comparison).split("\n")
+    words = first.split(" Curves are")[0]
+    figure.supxlabel("\n".join([f"{words} {more}".strip(), *rest]), fontsize=8, x=0.01, ha="left")

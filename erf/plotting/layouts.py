@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -19,8 +18,9 @@ from erf.errors import InputError
 from erf.intervals import Drawing, bands
 from erf.measures import Observations, smooth
 from erf.measures.grid import Array
-from erf.plotting.figure import draw_figure, mark_unit
-from erf.plotting.panels import Comparison, caption, square_root
+from erf.plotting.figure import draw_figure, extent, foot, label_map, mark_unit, new_figure
+from erf.plotting.panels import Comparison, square_root
+from erf.plotting.trends import draw_convergence, draw_growth
 from erf.result import ERF
 
 _PAPER_ORDER = {"all": "both", "right": "right", "left": "left"}
@@ -37,7 +37,7 @@ def draw_paper(comparison: Comparison) -> Figure:
     map_width = max(1.1, 2.4 * width / height)
     widths = ([map_width] * count + [2.5] * 2) * 2
     size = (sum(widths) + 0.4 * len(widths) + 0.4, 2.7 * len(names) + 1.4 + 0.17 * count)
-    figure, grid = _figure(size, len(names), widths)
+    figure, grid = new_figure(size, len(names), widths)
     top = max(_density(comparison, index, subset).max() for index, subset in product(range(count), names))
     for row, (subset, name) in enumerate(names.items()):
         for rooted in (False, True):
@@ -58,14 +58,14 @@ def draw_paper(comparison: Comparison) -> Figure:
     colors = ScalarMappable(Normalize(0, 1e6 * top), "viridis")
     bar = figure.colorbar(colors, ax=list(grid[:, :count].flat), location="bottom", aspect=30, shrink=0.95, pad=0.01)
     bar.set_label("share of the mass [10⁻⁶ per px], one scale for all these maps", fontsize=8)
-    _foot(figure, comparison, "Bands: 95 % bootstrap intervals over images. On the right: square roots of both.")
+    foot(figure, comparison, "Bands: 95 % bootstrap intervals over images. On the right: square roots of both.")
     return figure
 
 
 def draw_paper_curves(comparison: Comparison) -> Figure:
     """Table A2 of the HCT paper: columns both, right, left; curves across columns, then across rows."""
     names, aggregates = _paper_subsets(comparison), _Aggregates(comparison)
-    figure, grid = _figure((3.6 * len(names) + 0.4, 6.2 + 0.17 * len(comparison.erfs)), 2, [3.6] * len(names))
+    figure, grid = new_figure((3.6 * len(names) + 0.4, 6.2 + 0.17 * len(comparison.erfs)), 2, [3.6] * len(names))
     for row, curve in enumerate(("across_columns", "across_rows")):
         for column, (subset, name) in enumerate(names.items()):
             axis = grid[row, column]
@@ -78,7 +78,7 @@ def draw_paper_curves(comparison: Comparison) -> Figure:
         for axis in grid[row]:
             axis.set_ylim(0, limit)
     grid[0, 0].legend(fontsize=8, frameon=False)
-    _foot(figure, comparison, "Bands: 95 % bootstrap intervals over images.")
+    foot(figure, comparison, "Bands: 95 % bootstrap intervals over images.")
     return figure
 
 
@@ -92,7 +92,7 @@ def draw_differences(comparison: Comparison) -> Figure:
     columns = min(len(pairs), len(comparison.subsets) if len(comparison.erfs) > 1 else 4)
     rows = -(-len(pairs) // columns)
     size = (columns * (map_width + 0.7) + 0.4, rows * 3.4 + 1.4)
-    figure, grid = _figure(size, rows, [map_width] * columns)
+    figure, grid = new_figure(size, rows, [map_width] * columns)
     limit = max(float(np.abs(values).max()) for _, values, _ in pairs) or 1.0
     norm = TwoSlopeNorm(0, -limit, limit)
     for axis, pair in zip(grid.flat, [*pairs, *[None] * (rows * columns - len(pairs))], strict=True):
@@ -100,15 +100,15 @@ def draw_differences(comparison: Comparison) -> Figure:
             axis.set_visible(False)
             continue
         title, values, erf = pair
-        axis.imshow(values, cmap="RdBu_r", norm=norm, extent=_extent(comparison), interpolation="nearest")
+        axis.imshow(values, cmap="RdBu_r", norm=norm, extent=extent(comparison), interpolation="nearest")
         mark_unit(axis, erf, "black")
         axis.set_title(title, fontsize=9)
-        _label_map(axis)
+        label_map(axis)
     bar = figure.colorbar(
         ScalarMappable(norm, "RdBu_r"), ax=list(grid.flat), location="bottom", aspect=40, shrink=0.9, pad=0.01
     )
     bar.set_label("difference of the shares of mass [10⁻⁶ per px]; red: more in the first named", fontsize=8.5)
-    _foot(figure, comparison)
+    foot(figure, comparison)
     return figure
 
 
@@ -130,9 +130,9 @@ def draw_contours(comparison: Comparison) -> Figure:
     map_width = max(1.6, 3.2 * width / height)
     subsets = comparison.subsets
     size = (len(subsets) * (map_width + 0.7) + 0.4, 3.9 + 0.5 + 0.17 * len(comparison.erfs))
-    figure, grid = _figure(size, 1, [map_width] * len(subsets))
+    figure, grid = new_figure(size, 1, [map_width] * len(subsets))
     for axis, subset in zip(grid[0], subsets, strict=True):
-        axis.imshow(_mean_image(comparison.erfs[0], subset), cmap="gray", vmin=0, vmax=255, extent=_extent(comparison))
+        axis.imshow(_mean_image(comparison.erfs[0], subset), cmap="gray", vmin=0, vmax=255, extent=extent(comparison))
         for index, (erf, color) in enumerate(zip(comparison.erfs, comparison.colors, strict=True)):
             seen = comparison.observed(index, subset)
             density = gaussian_filter(seen.all().small / seen.grid.areas, _CONTOUR_SMOOTHING)
@@ -144,7 +144,7 @@ def draw_contours(comparison: Comparison) -> Figure:
         axis.set_title(f"{subset}, {comparison.counted(subset)}", fontsize=10, fontweight="bold")
         axis.set_xlim(-0.5, width - 0.5)
         axis.set_ylim(height - 0.5, -0.5)
-        _label_map(axis)
+        label_map(axis)
     handles = [
         *(_line(color, "-", label) for label, color in zip(comparison.labels, comparison.colors, strict=True)),
         *(
@@ -153,7 +153,7 @@ def draw_contours(comparison: Comparison) -> Figure:
         ),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
-    _foot(
+    foot(
         figure,
         comparison,
         f"Behind: the mean of the images. Contours of the density, smoothed over {_CONTOUR_SMOOTHING:g} blocks.",
@@ -184,7 +184,7 @@ def draw_radial(comparison: Comparison) -> Figure:
     """Mass against the distance from the unit's centre: within a radius, and per pixel at it."""
     subsets = comparison.subsets
     size = (3.8 * len(subsets) + 0.4, 6.4 + 0.17 * len(comparison.erfs))
-    figure, grid = _figure(size, 2, [3.8] * len(subsets))
+    figure, grid = new_figure(size, 2, [3.8] * len(subsets))
     for column, subset in enumerate(subsets):
         for index, (label, color) in enumerate(zip(comparison.labels, comparison.colors, strict=True)):
             _draw_profile(grid[:, column], comparison.observed(index, subset), label, color)
@@ -199,7 +199,7 @@ def draw_radial(comparison: Comparison) -> Figure:
     grid[0, 0].set_ylabel("mass within [%]", fontsize=9)
     grid[1, 0].set_ylabel("density, relative to the centre's", fontsize=9)
     grid[0, 0].legend(fontsize=8, frameon=False, loc="lower right")
-    _foot(figure, comparison, "Dots: half of the mass, and 90 %.")
+    foot(figure, comparison, "Dots: half of the mass, and 90 %.")
     return figure
 
 
@@ -227,6 +227,8 @@ LAYOUTS: dict[str, Callable[[Comparison], Figure]] = {
     "differences": draw_differences,
     "contours": draw_contours,
     "radial": draw_radial,
+    "growth": draw_growth,
+    "convergence": draw_convergence,
 }
 """Arrangements of a static picture, by name."""
 
@@ -236,12 +238,6 @@ def _paper_subsets(comparison: Comparison) -> dict[str, str]:
     if comparison.signed:
         raise InputError("the paper's arrangement takes square roots; use --definition abs, relu or square")
     return names or dict.fromkeys(comparison.subsets, "")
-
-
-def _figure(size: tuple[float, float], rows: int, widths: list[float]) -> tuple[Figure, Any]:
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
 
 
 def _density(comparison: Comparison, index: int, subset: str) -> Array:
@@ -254,7 +250,7 @@ def _density(comparison: Comparison, index: int, subset: str) -> Array:
 def _draw_density(axis: Axes, comparison: Comparison, index: int, subset: str, top: float, rooted: bool) -> None:
     density = _density(comparison, index, subset)
     shown, limit = (np.sqrt(density), np.sqrt(top)) if rooted else (density, top)
-    axis.imshow(shown, cmap="viridis", vmin=0, vmax=limit, extent=_extent(comparison), interpolation="nearest")
+    axis.imshow(shown, cmap="viridis", vmin=0, vmax=limit, extent=extent(comparison), interpolation="nearest")
     axis.tick_params(labelsize=7.5)
 
 
@@ -294,20 +290,3 @@ def _share_limits(grid: Any, count: int) -> None:
         limit = max(axis.get_ylim()[1] for axis in grid[:, column])
         for axis in grid[:, column]:
             axis.set_ylim(0, limit)
-
-
-def _label_map(axis: Axes) -> None:
-    axis.set_xlabel("x [px]", fontsize=8.5)
-    axis.set_ylabel("y [px]", fontsize=8.5)
-    axis.tick_params(labelsize=8)
-
-
-def _extent(comparison: Comparison) -> tuple[float, float, float, float]:
-    height, width = comparison.size
-    return -0.5, width - 0.5, height - 0.5, -0.5
-
-
-def _foot(figure: Figure, comparison: Comparison, more: str = "") -> None:
-    first, *rest = caption(comparison).split("\n")
-    words = first.split(" Curves are")[0]
-    figure.supxlabel("\n".join([f"{words} {more}".strip(), *rest]), fontsize=8, x=0.01, ha="left")

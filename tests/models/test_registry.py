@@ -51,11 +51,13 @@ class Subject:
         return torch.randn(count, self.card.in_channels, *self.size, dtype=torch.float64, generator=generator)
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
-        return forward_to(self.model, self.layer, inputs)
+        return forward_to(self.model, [self.layer], inputs, lambda _, output: output)[self.layer]
 
     @property
     def unit(self) -> tuple[int, int]:
-        return center_unit(trace(self.model, self.layer, (self.card.in_channels, *self.size)).feature_shape[1:])
+        return center_unit(
+            trace(self.model, [self.layer], (self.card.in_channels, *self.size))[self.layer].feature_shape[1:]
+        )
 
 
 @pytest.fixture(scope="module", params=list_models())

@@ -1,0 +1,120 @@
+"""The mirror test: whether the receptive field turns with an image that is turned left to right, or stays.
+
+Compared are the curves across rows of each image and of its mirror image. Around the unit's centre, because that of
+most networks lies beside the middle of the image, and no unit lies where its mirror image would.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from erf.errors import InputError
+from erf.intervals import Drawing, Interval, same_order, vary
+from erf.measures import observe
+from erf.measures.dynamics import total_variation
+from erf.measures.grid import Array
+from erf.result import ERF
+
+MIRROR_MEASURES = {
+    "turned": (
+        "distance of the curve of the mirror image from the mirrored curve: 0 where the field turns with the image",
+        "%",
+    ),
+    "kept": ("distance of the curve of the mirror image from the curve as it was: 0 where the field stays", "%"),
+    "turning": (
+        "share of the squared shifts in x that changes sign with the image: 100 where the field turns, "
+        "0 where it stays, 50 where one has nothing to do with the other",
+        "%",
+    ),
+}
+"""Meaning and unit; all are between 0 and 1."""
+
+
+@dataclass(frozen=True)
+class MirrorTest:
+    """The measures of a mirror test, with their intervals over images."""
+
+    label: str
+    images: int
+    groups: int
+    """Patients, or images, that were drawn again."""
+    intervals: dict[str, Interval]
+
+
+def mirror_test(
+    erf: ERF,
+    mirrored: ERF,
+    *,
+    label: str = "",
+    subset: str = "all",
+    definition: str = "abs",
+    drawing: Drawing | None = None,
+    by_patient: bool = True,
+) -> MirrorTest:
+    """Compare an ERF with that of the same network over the same images, mirrored.
+
+    Raises `InputError` where one is not the mirrored counterpart of the other.
+    """
+    _check_counterparts(erf, mirrored)
+    one, two = (observe(each, subset, definition) for each in (erf, mirrored))
+    if sorted(one.keys) != sorted(two.keys):
+        raise InputError("mirror test: expected the same images in both files; use the same --images, -n and --seed")
+    if not by_patient:
+        one = replace(one, groups=np.arange(len(one)).astype(str))
+    two = two.pick(same_order(two, one))
+    center = erf.provenance.unit_center[1]
+    turned = _variation(_flipped(one.across_rows, center), two.across_rows)
+    kept = _variation(one.across_rows, two.across_rows)
+    shifts = [_shift(each.across_rows, center) for each in (one, two)]
+    odd, even = (shifts[0] - shifts[1]) ** 2, (shifts[0] + shifts[1]) ** 2
+
+    def values(counts: list[Array]) -> Array:
+        drawn = counts[0]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = (drawn @ odd) / (drawn @ (odd + even))
+            return np.stack([drawn @ turned / drawn.sum(-1), drawn @ kept / drawn.sum(-1), share])
+
+    found = vary([one], values, drawing or Drawing())
+    return MirrorTest(
+        label or erf.provenance.title, len(one), len(set(one.groups)), dict(zip(MIRROR_MEASURES, found, strict=True))
+    )
+
+
+def _check_counterparts(erf: ERF, mirrored: ERF) -> None:
+    if (erf.provenance.mirrored, mirrored.provenance.mirrored) != (False, True):
+        raise InputError("mirror test: expected a file and one of the same run with --mirror, in this order")
+    names = ("model", "model_options", "weights_sha256", "seed", "layer", "unit", "input_shape", "normalisation")
+    unlike = [
+        f"{name.replace('_', ' ')} {found[0]} and {found[1]}"
+        for name in names
+        if len(set(map(str, found := [getattr(each.provenance, name) for each in (erf, mirrored)]))) > 1
+    ]
+    if unlike:
+        raise InputError(f"mirror test: the files differ in {'; '.join(unlike)}; expected the same run with --mirror")
+
+
+def _variation(one: Array, two: Array) -> Array:
+    return total_variation(one, two, axes=(-1,))
+
+
+def _flipped(curves: Array, center: float) -> Array:
+    """Curves (N, W) mirrored around a position; what would come from outside is 0."""
+    positions = np.arange(curves.shape[-1])
+    sources = 2 * center - positions
+    return np.stack([np.interp(sources, positions, curve, left=0, right=0) for curve in curves])
+
+
+def _shift(curves: Array, center: float) -> Array:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(curves @ (np.arange(curves.shape[-1]) - center) / curves.sum(-1))
+
+
+def mirror_rows(tests: Sequence[MirrorTest]) -> list[list[str]]:
+    """One row per measure: name, meaning, unit, and each test's value and interval."""
+    from erf.comparison.formats import interval_words
+
+    return [
+        [name, words, unit, *(interval_words(test.intervals[name], 100) for test in tests)]
+        for name, (words, unit) in MIRROR_MEASURES.items()
+    ]

@@ -1,0 +1,140 @@
+"""Pictures of measures against something: the depth of the layer, the number of images."""
+
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, ScalarFormatter
+
+from erf.errors import InputError
+from erf.intervals import Drawing, Interval, convergence, estimate
+from erf.measures import MEASURES
+from erf.plotting.figure import extent, foot, mark_unit, new_figure
+from erf.plotting.panels import LOG_DECADES, Comparison, colored
+from erf.result import ERF
+
+_DRAWING = Drawing(resamples=500)
+_RADII = {"rms_radius": ("rms", "#2ca02c"), "r50": ("r50", "#1f77b4"), "r90": ("r90", "#ff7f0e")}
+_CONVERGING = ("r50", "effective_area", "shift_x", "shift_y", "variability")
+
+
+def draw_growth(comparison: Comparison) -> Figure:
+    """One row per network: the maps of its layers, from input to output, and how wide they are."""
+    networks = _by_network(comparison)
+    longest = max(map(len, networks))
+    if longest < 2:
+        raise InputError("growth: expected files of two or more layers of a network, as from `erf compute --layer all`")
+    subset = comparison.subsets[0]
+    height, width = comparison.size
+    widths = [max(1.0, 2.1 * width / height)] * longest + [3.6]
+    size = (sum(widths) + 0.25 * len(widths) + 1.0, 2.9 * len(networks) + 1.3 + 0.17 * len(networks))
+    figure, grid = new_figure(size, len(networks), widths)
+    for row, members in enumerate(networks):
+        for column, axis in enumerate(grid[row, :longest]):
+            axis.set_visible(column < len(members))
+            if column < len(members):
+                _draw_layer(axis, comparison, members[column], subset)
+                axis.tick_params(labelleft=column == 0)
+        origin = comparison.erfs[members[0]].provenance
+        grid[row, 0].set_ylabel(f"{origin.title}\n{subset}, {comparison.counted(subset)}\n\ny [px]", fontsize=8.5)
+        _draw_widths(grid[row, longest], comparison, members, subset)
+    grid[0, longest].legend(fontsize=7.5, frameon=False, loc="upper left")
+    colors = ScalarMappable(Normalize(-LOG_DECADES, 0), "viridis")
+    bar = figure.colorbar(colors, ax=list(grid[:, :longest].flat), location="bottom", aspect=50, shrink=0.9, pad=0.01)
+    bar.set_label("share of the map's maximum, powers of ten", fontsize=8)
+    bar.ax.tick_params(labelsize=7.5)
+    words = (
+        "Cross: the unit's centre; dashed: theoretical receptive field, on the right half its side, absent where it is "
+        "infinite.\nrms: root mean squared distance of the mass; r50, r90: radii that hold 50 and 90 % of it, where "
+        f"the file resolves them ({_resolved(comparison.erfs[0])} px and more). Bands: 95 % bootstrap intervals."
+    )
+    figure.supxlabel(f"Definition '{comparison.definition}'. {words}", fontsize=8, x=0.01, ha="left")
+    return figure
+
+
+def _resolved(erf: ERF) -> int:
+    """Radii in pixels below which blocks are too coarse."""
+    return 2 * erf.provenance.small_block
+
+
+def _by_network(comparison: Comparison) -> list[list[int]]:
+    """Numbers of the ERFs of each network, from input to output."""
+
+    def network(index: int) -> tuple[str, str, int]:
+        origin = comparison.erfs[index].provenance
+        return origin.title, origin.weights_sha256, origin.seed
+
+    first: dict[tuple[str, str, int], int] = {}
+    for index in range(len(comparison.erfs)):
+        first.setdefault(network(index), index)
+    order = sorted(
+        range(len(comparison.erfs)), key=lambda index: (first[network(index)], comparison.erfs[index].provenance.depth)
+    )
+    return [list(members) for _, members in groupby(order, key=network)]
+
+
+def _draw_layer(axis: Axes, comparison: Comparison, index: int, subset: str) -> None:
+    erf = comparison.erfs[index]
+    values = colored(comparison.panels[index, subset], "log")
+    axis.imshow(values, cmap="viridis", vmin=0, vmax=1, extent=extent(comparison), interpolation="nearest")
+    mark_unit(axis, erf, "white")
+    axis.set_title(erf.provenance.layer, fontsize=8.5)
+    axis.set_xlabel("x [px]", fontsize=8)
+    axis.tick_params(labelsize=7)
+
+
+def _draw_widths(axis: Axes, comparison: Comparison, members: list[int], subset: str) -> None:
+    places = np.arange(len(members))
+    measures = [MEASURES[name] for name in _RADII]
+    found = [estimate(comparison.observed(index, subset), measures, _DRAWING) for index in members]
+    for name, (label, color) in _RADII.items():
+        least = 0 if name == "rms_radius" else _resolved(comparison.erfs[members[0]])
+        shown = [place for place in places if found[place][name].value >= least]
+        _draw_band(axis, places[shown], [found[place][name] for place in shown], color, label)
+    fields = [min(comparison.erfs[index].provenance.field_size) / 2 for index in members]
+    axis.plot(places, np.where(np.isfinite(fields), fields, np.nan), "k--", lw=0.9, label="half the theoretical field")
+    names = [comparison.erfs[index].provenance.layer for index in members]
+    axis.set_xticks(places, names, rotation=40, ha="right", fontsize=7.5)
+    axis.set_yscale("log")
+    axis.set_ylabel("radius [px]", fontsize=8.5)
+    axis.tick_params(axis="y", labelsize=7.5)
+    axis.grid(alpha=0.25, lw=0.5)
+
+
+def _draw_band(axis: Axes, at: Any, intervals: list[Interval], color: str, label: str, factor: float = 1.0) -> None:
+    values, low, high = (
+        factor * np.array([getattr(interval, edge) for interval in intervals]) for edge in ("value", "low", "high")
+    )
+    axis.fill_between(at, low, high, color=color, alpha=0.25, lw=0)
+    axis.plot(at, values, "o-", color=color, lw=1.2, markersize=3, label=label)
+
+
+def draw_convergence(comparison: Comparison) -> Figure:
+    """Measures and their intervals on the first n images, for rising n: whether there are enough."""
+    subset = comparison.subsets[0]
+    figure, grid = new_figure(
+        (3.3 * len(_CONVERGING) + 0.4, 3.5 + 0.17 * len(comparison.erfs)), 1, [3.3] * len(_CONVERGING)
+    )
+    for axis, name in zip(grid[0], _CONVERGING, strict=True):
+        measure = MEASURES[name]
+        for index, (label, color) in enumerate(zip(comparison.labels, comparison.colors, strict=True)):
+            points = convergence(comparison.observed(index, subset), measure, _DRAWING)
+            _draw_band(axis, [n for n, _ in points], [interval for _, interval in points], color, label, measure.factor)
+        axis.set_title(f"{name} [{measure.unit}]" if measure.unit else name, fontsize=10)
+        axis.set_xscale("log")
+        numbers = [n for n, _ in points]
+        axis.set_xticks(numbers[:: max(1, len(numbers) // 5)], labels=None)
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xlabel("images", fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.25, lw=0.5, which="both")
+    grid[0, 0].legend(fontsize=8, frameon=False)
+    foot(
+        figure, comparison, f"Subset {subset}; bands: 95 % bootstrap intervals over the first n images, sides in turn."
+    )
+    return figure
