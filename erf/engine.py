@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from erf.devices import available_memory, deterministic_algorithms, memory_errors, pick_device
 from erf.errors import ImageError, InputError, InsufficientMemoryError, OutputError
-from erf.gradients import frozen, unit_gradients
+from erf.gradients import Unit, frozen, unit_gradients
 from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
 from erf.layers import resolve_unit
 from erf.measures import interleaved, observe_images
@@ -39,6 +39,7 @@ from erf.result import (
     stack_footprints,
 )
 from erf.tracing import Trace, trace
+from erf.windows import Window, find_window, whole
 
 if TYPE_CHECKING:
     from erf.intervals import Precision
@@ -65,6 +66,7 @@ def compute(
     deterministic: bool = False,
     strict: bool = False,
     until: "Precision | None" = None,
+    window: bool = True,
     origin: Origin | None = None,
     sink: Sink | None = None,
     scratch: Path | None = None,
@@ -91,6 +93,8 @@ def compute(
         deterministic: use only algorithms that give the same bits each time.
         strict: stop at the first image that cannot be used, instead of passing over it.
         until: stop as soon as a measure is known so precisely; otherwise all images are taken in.
+        window: where the theoretical receptive field is finite, give the network only the part of the image that holds
+            it; the gradient is the same, and is had sooner.
         origin: what only the caller knows, for the record.
         sink: where the run is put, such as a `FileSink`; by default it is collected in memory.
         scratch: folder for sums that are set aside, by default the system's.
@@ -112,6 +116,7 @@ def compute(
         deterministic=deterministic,
         strict=strict,
         until=until,
+        window=window,
     )
     sinks = None if sink is None else [sink]
     (erf,) = compute_layers(
@@ -134,6 +139,7 @@ class Settings:
     deterministic: bool = False
     strict: bool = False
     until: "Precision | None" = None
+    window: bool = True
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.definitions if name not in DEFINITIONS]
@@ -166,22 +172,27 @@ def compute_layers(
     chosen = pick_device(settings.device)
     origin = origin or Origin(model=type(model).__name__)
     with memory_errors(_REMEDY):
-        needed = len(layers) * _sums_and_gradients(images.framing.shape, settings) + _images(
-            images.framing.shape, settings
-        )
+        shape = images.framing.shape
+        needed = len(layers) * _sums_and_gradients(shape, settings) + _images(shape, settings)
         _check_memory(needed, images.framing.size, chosen)
-        traces = trace(model.to(chosen), layers, images.framing.shape)
+        traces = trace(model.to(chosen), layers, shape)
+        units = {name: resolve_unit(settings.unit, name, traced.feature_shape[1:]) for name, traced in traces.items()}
+        window = find_window(model, traces, units, shape) if settings.window else whole(shape[1:], units)
         # Autograd keeps between half and all of the maps on the way.
-        kept = max(traced.activation_bytes for traced in traces.values()) // 2
-        _check_memory(needed + settings.batch_size * kept, images.framing.size, chosen)
+        kept = max(traced.activation_bytes for traced in traces.values()) // 2 * window.share(shape[1:])
+        _check_memory(needed + int(settings.batch_size * kept), images.framing.size, chosen)
         draws = Projections(model, settings.projections, origin.seed)
         taps = [
-            _Tap(_provenance(origin, images, layer, traces[layer], settings, chosen), sink)
+            _Tap(
+                _provenance(origin, images, layer, traces[layer], units[layer], window, settings, chosen),
+                sink,
+                window.part,
+            )
             for layer, sink in zip(layers, sinks, strict=True)
         ]
         if settings.until and taps[0].provenance.shown_definition == "signed":
             raise InputError("until: definition 'signed' has negative values, which measures cannot weigh; use abs")
-        run = _Run(model, draws, taps, settings, chosen, scratch)
+        run = _Run(model, draws, taps, window, settings, chosen, scratch)
         rounds = _rounds(images.images) if settings.until else [images.images]
         cells = len(taps) * sum(len({run.subsets(image) for image in members}) for members in rounds)
         _check_scratch(cells, taps[0].provenance, scratch)
@@ -200,12 +211,14 @@ class _Tap:
 
     provenance: Provenance
     sink: Sink
+    part: tuple[int, int, int, int]
+    """Of the image, which the sums cover."""
     running: RunningMoments | None = None
     cells: list[tuple[tuple[str, ...], ShelvedMoments]] = field(default_factory=list)
 
     def begin_cell(self, device: torch.device) -> None:
         origin = self.provenance
-        self.running = RunningMoments(origin.definitions, origin.input_shape[1:], device, origin.projections)
+        self.running = RunningMoments(origin.definitions, origin.input_shape[1:], device, origin.projections, self.part)
 
     def end_cell(self, subsets: tuple[str, ...], scratch: Path | None) -> None:
         if self.running is not None and self.running.count:
@@ -221,7 +234,8 @@ class _Tap:
         """Merge the cells into subsets and hand them over."""
         for subset, definition in self.maps():
             members = (shelf.moments(definition) for cell, shelf in self.cells if subset in cell)
-            self.sink.add_statistics(subset, definition, _statistics(reduce(Moments.merge, members)))
+            moments = reduce(Moments.merge, members)
+            self.sink.add_statistics(subset, definition, _statistics(moments, self.provenance))
             progress()
 
     def maps(self) -> list[tuple[str, str]]:
@@ -237,6 +251,7 @@ class _Run:
     model: nn.Module
     draws: Projections
     taps: Sequence[_Tap]
+    window: Window
     settings: Settings
     device: torch.device
     scratch: Path | None
@@ -302,12 +317,11 @@ class _Run:
         pixels = samples[0].pixels[None] if len(samples) == 1 else np.stack([sample.pixels for sample in samples])
         parameter = next(self.model.parameters(), None)
         dtype = torch.float32 if parameter is None else parameter.dtype
-        inputs = torch.from_numpy(pixels).to(self.device, dtype)
-        units = {tap.provenance.layer: tap.provenance.unit for tap in self.taps}
+        inputs = self.window.cut(torch.from_numpy(pixels)).to(self.device, dtype).contiguous()
         found: list[list[list[Tensor]]] = [[[] for _ in self.taps] for _ in samples]
         with self.draws.each() as draws:
             for _ in draws:
-                for place, gradients in enumerate(unit_gradients(self.model, inputs, units)):
+                for place, gradients in enumerate(unit_gradients(self.model, inputs, self.window.units)):
                     for row, gradient in enumerate(gradients.to(_sums_device(self.device))):
                         found[row][place].append(gradient)
         return found
@@ -359,13 +373,18 @@ def _rounds(images: Sequence[Image]) -> list[list[Image]]:
     return [[images[row] for row in order[start:end]] for start, end in pairwise([0, *ends])]
 
 
-def _statistics(moments: Moments) -> Statistics:
+def _statistics(moments: Moments, origin: Provenance) -> Statistics:
+    """Maps of the whole image, which are zero outside the window."""
+    _, height, width = origin.input_shape
+    top, bottom, left, right = origin.window
+
+    margins = ((top, height - bottom), (left, width - right))
     return Statistics(
         moments.count,
-        moments.mean.astype(np.float32),
-        moments.variance.astype(np.float32),
-        moments.mean.sum(0),
-        moments.mean.sum(1),
+        np.pad(moments.mean.astype(np.float32), margins),
+        np.pad(moments.variance.astype(np.float32), margins),
+        np.pad(moments.mean.sum(0), margins[1]),
+        np.pad(moments.mean.sum(1), margins[0]),
         moments.draws,
     )
 
@@ -387,9 +406,15 @@ def _record(image: Image, subsets: tuple[str, ...], status: str, message: str, s
 
 
 def _provenance(
-    origin: Origin, images: ImageSet, layer: str, traced: Trace, settings: Settings, device: torch.device
+    origin: Origin,
+    images: ImageSet,
+    layer: str,
+    traced: Trace,
+    unit: Unit,
+    window: Window,
+    settings: Settings,
+    device: torch.device,
 ) -> Provenance:
-    unit = resolve_unit(settings.unit, layer, traced.feature_shape[1:])
     return Provenance(
         **vars(origin),
         layer=layer,
@@ -401,6 +426,7 @@ def _provenance(
         field_shift=traced.field.shift(unit),
         field_stride=traced.field.stride,
         depth=traced.depth,
+        window=window.part,
         field_kind=traced.field.kind,
         definitions=settings.definitions,
         normalisation=images.framing.normalisation,

@@ -47,6 +47,13 @@ def unit_gradients(model: nn.Module, inputs: Tensor, units: Mapping[str, Unit]) 
         yield gradient
 
 
+@torch.no_grad()
+def unit_values(model: nn.Module, inputs: Tensor, units: Mapping[str, Unit]) -> list[Tensor]:
+    """Values (N, C) of one unit of each of several layers."""
+    values = forward_to(model, list(units), inputs, lambda layer, output: output[:, :, *units[layer]].clone())
+    return list(values.values())
+
+
 @contextmanager
 def frozen(model: nn.Module, memory_format: torch.memory_format | None = None) -> Iterator[nn.Module]:
     """The model in eval mode, with parameters that need no gradient, as long as the context lasts.

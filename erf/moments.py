@@ -68,36 +68,48 @@ def small_block(shape: tuple[int, int]) -> int:
 
 
 class RunningMoments:
-    """Moments of all definitions over the images of one cell; a map is the mean over draws of random projections."""
+    """Moments of all definitions over the images of one cell; a map is the mean over draws of random projections.
+
+    Maps are those of a part of the image, (top, bottom, left, right), outside which all of them are zero.
+    """
 
     def __init__(
-        self, definitions: Sequence[str], shape: tuple[int, int], device: torch.device, draws: int = 1
+        self,
+        definitions: Sequence[str],
+        shape: tuple[int, int],
+        device: torch.device,
+        draws: int = 1,
+        part: tuple[int, int, int, int] | None = None,
     ) -> None:
         self.definitions = tuple(definitions)
         self.count = 0
-        self._mean = torch.zeros(len(self.definitions), *shape, dtype=torch.float64, device=device)
+        self._shape = shape
+        self._part = part or (0, shape[0], 0, shape[1])
+        top, bottom, left, right = self._part
+        self._mean = torch.zeros(len(self.definitions), bottom - top, right - left, dtype=torch.float64, device=device)
         self._deviations = torch.zeros_like(self._mean)
         several = draws if draws > 1 else 0
-        self._draws = [[_Marginals(shape, small_block(shape), device) for _ in range(several)] for _ in definitions]
-        self._block = small_block(shape)
-        self._band = self._block * max(1, _BAND_ELEMENTS // (shape[1] * self._block))
+        self._draws = [[self._marginals() for _ in range(several)] for _ in definitions]
+        self._band = max(1, _BAND_ELEMENTS // (right - left))
+
+    def _marginals(self) -> "_Marginals":
+        return _Marginals(self._shape, small_block(self._shape), self._part[2:], self._mean.device)
 
     def add(self, gradients: Sequence[Tensor]) -> dict[str, Footprint]:
-        """Take in the gradients (C, H, W) of one image, one per draw; returns what is kept of the image itself."""
+        """Take in the gradients (C, h, w) of one image, one per draw; returns what is kept of the image itself."""
         self.count += 1
         return {name: self._add_map(index, name, gradients) for index, name in enumerate(self.definitions)}
 
     def _add_map(self, index: int, definition: str, gradients: Sequence[Tensor]) -> Footprint:
-        shape, device = self._mean.shape[1:], self._mean.device
-        whole = _Marginals((shape[0], shape[1]), self._block, device)
-        for top in range(0, shape[0], self._band):
-            rows = slice(top, min(top + self._band, shape[0]))
+        whole, (top, bottom, _, _) = self._marginals(), self._part
+        for first in range(0, bottom - top, self._band):
+            rows = slice(first, min(first + self._band, bottom - top))
             maps = [DEFINITIONS[definition](gradient[:, rows]).to(torch.float64) for gradient in gradients]
             for draw, one in zip(self._draws[index], maps, strict=False):
-                draw.add(rows, one)
+                draw.add(top + first, one)
             band = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
             self._update(self._mean[index, rows], self._deviations[index, rows], band)
-            whole.add(rows, band)
+            whole.add(top + first, band)
         return whole.footprint()
 
     def _update(self, mean: Tensor, deviations: Tensor, band: Tensor) -> None:
@@ -106,7 +118,7 @@ class RunningMoments:
         deviations.addcmul_(delta, delta, value=(self.count - 1) / self.count)
 
     def moments(self, definition: str) -> Moments:
-        """Moments of one definition, as arrays (H, W)."""
+        """Moments of one definition, as arrays (h, w) of the part."""
         index = self.definitions.index(definition)
         draws = [draw.footprint(self.count) for draw in self._draws[index]]
         return Moments(
@@ -118,30 +130,33 @@ class RunningMoments:
 
 
 class _Marginals:
-    """Sums of a map over rows, over columns and over blocks, taken in band by band."""
+    """Sums of a map over rows, over columns and over blocks, taken in band by band, between two columns."""
 
-    def __init__(self, shape: tuple[int, int], block: int, device: torch.device) -> None:
-        self._block = block
+    def __init__(self, shape: tuple[int, int], block: int, columns: tuple[int, int], device: torch.device) -> None:
+        self._block, self._left, self._right = block, *columns
         self._rows = torch.zeros(shape[1], dtype=torch.float64, device=device)
         self._columns = torch.zeros(shape[0], dtype=torch.float64, device=device)
         self._small = torch.zeros(*(-(-length // block) for length in shape), dtype=torch.float64, device=device)
 
-    def add(self, rows: slice, band: Tensor) -> None:
-        """Take in some rows of a map, which begin with a block."""
-        self._rows += band.sum(0)
-        self._columns[rows] += band.sum(1)
-        blocks = _block_sums(band, self._block)
-        first = rows.start // self._block
-        self._small[first : first + len(blocks)] += blocks
+    def add(self, top: int, band: Tensor) -> None:
+        """Take in some rows of a map, from row `top` on."""
+        self._rows[self._left : self._right] += band.sum(0)
+        self._columns[top : top + len(band)] += band.sum(1)
+        blocks = _block_sums(band, self._block, (top % self._block, self._left % self._block))
+        y, x = top // self._block, self._left // self._block
+        self._small[y : y + blocks.shape[0], x : x + blocks.shape[1]] += blocks
 
     def footprint(self, count: int = 1) -> Footprint:
         """What was taken in, per map."""
         return Footprint(_numpy(self._rows / count), _numpy(self._columns / count), _numpy(self._small / count))
 
 
-def _block_sums(band: Tensor, block: int) -> Tensor:
-    rows, columns = -(-band.shape[0] // block), -(-band.shape[1] // block)
-    padding = (0, columns * block - band.shape[1], 0, rows * block - band.shape[0])
+def _block_sums(band: Tensor, block: int, before: tuple[int, int]) -> Tensor:
+    """Sums over blocks, of the first of which so many rows and columns are missing."""
+    rows, columns = (-(-(lack + length) // block) for lack, length in zip(before, band.shape, strict=True))
+    padding = (
+        before[1], columns * block - before[1] - band.shape[1], before[0], rows * block - before[0] - band.shape[0],
+    )  # fmt: skip
     padded = torch.nn.functional.pad(band, padding)
     return padded.unflatten(1, (columns, block)).sum(2).unflatten(0, (rows, block)).sum(1)
 

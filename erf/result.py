@@ -52,6 +52,9 @@ class Provenance(Origin):
     field_stride: tuple[float, float]
     depth: int = 0
     """How many operators the forward pass runs before the layer returns."""
+    window: tuple[int, ...] = ()
+    """(top, bottom, left, right), half open, of what the network was given, in pixels; empty, in older files, for the
+    whole image. Outside it the gradient is zero: it lies outside the theoretical receptive field."""
     field_kind: str = "finite"
     """'finite', 'infinite', or 'data-dependent' where moving taps leave no bound."""
     definitions: tuple[str, ...]

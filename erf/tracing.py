@@ -6,6 +6,7 @@ to be local (windows, pointwise, channel-wise) or is taken to reach everywhere: 
 too large, never too small.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -73,6 +74,8 @@ class Trace:
     """Bytes of all maps on the way, per image: what autograd keeps at most."""
     depth: int
     """How many operators ran on what comes from the input before the layer returned."""
+    alignment: tuple[int, int] = (1, 1)
+    """(y, x): moved by multiples of so many pixels, the input meets every operator on the way as before."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class _Follower(TorchDispatchMode):
         super().__init__()
         self.bytes = 0
         self.operators = 0
+        self.alignment = (1, 1)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -105,8 +109,14 @@ class _Follower(TorchDispatchMode):
                 if isinstance(output, Tensor):
                     if not output._is_view() and _seen(output) is None:
                         self.bytes += output.nbytes
-                    _note(output, _step(func, args, inputs, output))
+                    seen = _step(func, args, inputs, output)
+                    self._align(seen.field)
+                    _note(output, seen)
         return result
+
+    def _align(self, field: ReceptiveField) -> None:
+        y, x = self.alignment
+        self.alignment = math.lcm(y, field.y.shift), math.lcm(x, field.x.shift)
 
 
 def _note(tensor: Tensor, seen: _Seen) -> None:
@@ -214,7 +224,13 @@ def trace(model: nn.Module, layers: Sequence[str], input_shape: tuple[int, int, 
 
     def look(layer: str, output: Tensor) -> Trace:
         feature_shape = (output.shape[1], output.shape[2], output.shape[3])
-        return Trace(_field_of(output, layer, input_shape[1:]), feature_shape, follower.bytes, follower.operators)
+        return Trace(
+            _field_of(output, layer, input_shape[1:]),
+            feature_shape,
+            follower.bytes,
+            follower.operators,
+            follower.alignment,
+        )
 
     with torch.no_grad(), frozen(model), _moving_windows(model), _Follower() as follower:
         try:

@@ -315,7 +315,7 @@ def test_several_layers_share_the_forward_pass_and_equal_runs_of_their_own(array
     torch.manual_seed(3)
     model = Counted().double()
     images = from_arrays(arrays, SIDES)
-    together = compute_layers(model, images, ["first", "second"], Settings(device="cpu", batch_size=4))
+    together = compute_layers(model, images, ["first", "second"], Settings(device="cpu", batch_size=4, window=False))
     assert model.calls == 1 + 3  # the trace, and a batch for each side and for none
     for layer, several in zip(("first", "second"), together, strict=True):
         alone = compute(model, images, layer=layer, device="cpu", batch_size=4)

@@ -135,6 +135,13 @@ def compute(
             "--deterministic", help="Only algorithms that give the same bits each time.", rich_help_panel=_RUN
         ),
     ] = False,
+    window: Annotated[
+        bool,
+        typer.Option(
+            help="Give the network only the part of the image that holds a finite theoretical field.",
+            rich_help_panel=_RUN,
+        ),
+    ] = True,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first image that cannot be used.", rich_help_panel=_RUN)
     ] = False,
@@ -207,6 +214,7 @@ def compute(
                 deterministic=deterministic,
                 strict=strict,
                 until=precision,
+                window=window,
             )
             reuse_freed_memory()
             progress = stack.enter_context(ProgressReport(model))

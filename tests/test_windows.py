@@ -1,0 +1,125 @@
+"""Windows: the part of an image that holds a unit's field gives the same gradient as the whole image."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import erf
+from erf.engine import compute
+from erf.gradients import frozen, unit_gradient
+from erf.images import from_arrays
+from erf.models import create_model, model_card
+from erf.tracing import trace
+from erf.windows import Window, find_window
+from tests.conftest import SIDES
+
+
+def window_of(model: nn.Module, layer: str, unit: tuple[int, int], shape: tuple[int, int, int]) -> Window:
+    return find_window(model, trace(model, [layer], shape), {layer: unit}, shape)
+
+
+CASES = [
+    ("gmic", "stage2", (333, 250), (5, 7)),
+    ("gmic", "stage3", (700, 516), (20, 2)),
+    ("unet", "up1", (320, 256), (10, 8)),
+    ("unet", "up2", (400, 320), (21, 33)),
+    ("resnet50", "layer2", (416, 352), (30, 1)),
+    ("resnet18", "layer3", (512, 480), (31, 12)),
+]
+
+
+@pytest.mark.parametrize(("name", "layer", "size", "unit"), CASES)
+def test_the_gradient_is_that_of_the_whole_image(
+    name: str, layer: str, size: tuple[int, int], unit: tuple[int, int]
+) -> None:
+    model, shape = create_model(name, size=size).double(), (model_card(name).in_channels, *size)
+    window = window_of(model, layer, unit, shape)
+    assert window.share(size) < 0.9
+    inputs = torch.randn(1, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with frozen(model):
+        whole = unit_gradient(model, inputs, layer, unit)
+        part = unit_gradient(model, window.cut(inputs), layer, window.units[layer])
+    # In double precision only the order of sums differs.
+    scale = float(whole.abs().max())
+    torch.testing.assert_close(part, window.cut(whole), rtol=0, atol=1e-11 * scale)
+    outside = whole.clone()
+    window.cut(outside).zero_()
+    assert not outside.any()
+    assert whole.any()
+
+
+def test_a_run_in_a_window_is_that_without() -> None:
+    rng = np.random.default_rng(3)
+    arrays = [rng.standard_normal((1, 130, 97)) for _ in SIDES]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 5, stride=2, padding=2), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    options = {"layer": "3", "definitions": ("abs", "signed"), "device": "cpu", "unit": (9, 14)}
+    part, whole = (
+        compute(model.double(), from_arrays(arrays, SIDES), window=wanted, **options) for wanted in (True, False)
+    )
+    top, bottom, left, right = part.provenance.window
+    assert (bottom - top) * (right - left) < 130 * 97 / 4
+    assert whole.provenance.window == (0, 130, 0, 97)
+    for subset in whole.subsets:
+        for definition in ("abs", "signed"):
+            ours, other = part.statistics(subset, definition), whole.statistics(subset, definition)
+            for name in ("mean", "variance", "across_rows", "across_columns"):
+                # The images are float32 and the sums float64: maps agree to the rounding of what is stored.
+                np.testing.assert_allclose(getattr(ours, name), getattr(other, name), rtol=2e-7, atol=1e-12)
+    for name in ("small", "across_rows", "across_columns"):
+        np.testing.assert_allclose(
+            getattr(part.footprints["abs"], name), getattr(whole.footprints["abs"], name), rtol=2e-7, atol=1e-12
+        )
+
+
+class Placed(nn.Module):
+    """A convolution that is told where in the image it is: geometry sees a small field, values do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x * torch.linspace(1, 2, x.shape[-1], dtype=x.dtype))
+
+
+class Sized(nn.Module):
+    """Takes inputs of one size only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, 3, padding=1)
+        self.register_buffer("place", torch.ones(60, 50))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x + self.place)
+
+
+@pytest.mark.parametrize("network", [Placed, Sized])
+def test_networks_that_ask_where_they_are_get_the_whole_image(network: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    window = window_of(network(), "layer", (30, 25), (1, 60, 50))
+    assert window.part == (0, 60, 0, 50)
+
+
+def test_no_window_where_the_field_is_infinite_or_nearly_the_image() -> None:
+    shape = (1, 256, 192)
+    assert window_of(create_model("hct"), "final", (1, 1), shape).part == (0, 256, 0, 192)
+    assert window_of(create_model("gmic"), "final", (1, 1), shape).part == (0, 256, 0, 192)
+
+
+def test_the_command_can_do_without(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from typer.testing import CliRunner
+
+    from erf.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    words = ["compute", "-m", "gmic", "--layer", "stage2", "-n", "2", "--size", "256x192", "--no-picture"]
+    assert CliRunner().invoke(app, [*words, "-o", "part.h5"]).exit_code == 0
+    assert CliRunner().invoke(app, [*words, "-o", "whole.h5", "--no-window"]).exit_code == 0
+    part, whole = erf.load("part.h5"), erf.load("whole.h5")
+    assert whole.provenance.window == (0, 256, 0, 192) != part.provenance.window
+    # Single precision: what convolutions of another size may differ by, of the largest value.
+    ours, other = part.statistics().mean, whole.statistics().mean
+    np.testing.assert_allclose(ours, other, rtol=0, atol=1e-6 * other.max())
