@@ -1,7 +1,7 @@
 """The run: images in, statistics of unit gradients out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import reduce
@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
-from erf.devices import available_memory, deterministic_algorithms, memory_errors, pick_device
+from erf.devices import available_memory, deterministic_algorithms, is_memory_error, memory_errors, pick_device
 from erf.errors import ImageError, InputError, InsufficientMemoryError, OutputError
 from erf.gradients import Unit, frozen, unit_gradients
 from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
 from erf.layers import resolve_unit
 from erf.measures import interleaved, observe_images
 from erf.moments import Moments, RunningMoments, ShelvedMoments, small_block
+from erf.phases import phased_stems
 from erf.projections import Projections
 from erf.result import (
     ERF,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from erf.intervals import Precision
 
 _REMEDY = "use a smaller --size, fewer --definitions or a smaller --batch-size"
+_PIXELS_PER_PASS, _PIXELS_PER_GPU_PASS, _LARGEST_BATCH = 2**19, 2**24, 16
+"""Above these, larger batches gain little."""
 _FIRST_ROUND = 12
 """Images that are taken in before it is first asked whether they are enough."""
 
@@ -61,7 +64,7 @@ def compute(
     subset_by: Sequence[str] = (),
     projections: int = 1,
     device: str = "auto",
-    batch_size: int = 1,
+    batch_size: int | None = None,
     workers: int | None = None,
     deterministic: bool = False,
     strict: bool = False,
@@ -88,7 +91,8 @@ def compute(
         subset_by: columns of the manifest, each value of which makes a subset.
         projections: draws of the model's random projections over which each map is the mean; each takes a pass.
         device: 'cpu', 'cuda', 'mps' or 'auto'.
-        batch_size: images per pass.
+        batch_size: images per pass; None for as many small ones as make a pass efficient, and one that is large. Where
+            memory runs out, a batch is halved.
         workers: threads that decode ahead; None for one beside a CPU and four beside a GPU.
         deterministic: use only algorithms that give the same bits each time.
         strict: stop at the first image that cannot be used, instead of passing over it.
@@ -134,7 +138,7 @@ class Settings:
     subset_by: tuple[str, ...] = ()
     projections: int = 1
     device: str = "auto"
-    batch_size: int = 1
+    batch_size: int | None = None
     workers: int | None = None
     deterministic: bool = False
     strict: bool = False
@@ -146,7 +150,7 @@ class Settings:
         if unknown or not self.definitions:
             found = ", ".join(unknown) or "none"
             raise InputError(f"definitions: found {found}; expected some of {', '.join(DEFINITIONS)}")
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"batch size {self.batch_size}; expected at least 1")
 
 
@@ -173,14 +177,16 @@ def compute_layers(
     origin = origin or Origin(model=type(model).__name__)
     with memory_errors(_REMEDY):
         shape = images.framing.shape
-        needed = len(layers) * _sums_and_gradients(shape, settings) + _images(shape, settings)
+        least = settings.batch_size or 1
+        needed = len(layers) * _sums_and_gradients(shape, settings, least) + _images(shape, least)
         _check_memory(needed, images.framing.size, chosen)
         traces = trace(model.to(chosen), layers, shape)
         units = {name: resolve_unit(settings.unit, name, traced.feature_shape[1:]) for name, traced in traces.items()}
         window = find_window(model, traces, units, shape) if settings.window else whole(shape[1:], units)
         # Autograd keeps between half and all of the maps on the way.
         kept = max(traced.activation_bytes for traced in traces.values()) // 2 * window.share(shape[1:])
-        _check_memory(needed + int(settings.batch_size * kept), images.framing.size, chosen)
+        _check_memory(needed + int(least * kept), images.framing.size, chosen)
+        batch_size = settings.batch_size or _batch_size(window, chosen, (needed + int(kept)))
         draws = Projections(model, settings.projections, origin.seed)
         taps = [
             _Tap(
@@ -192,14 +198,15 @@ def compute_layers(
         ]
         if settings.until and taps[0].provenance.shown_definition == "signed":
             raise InputError("until: definition 'signed' has negative values, which measures cannot weigh; use abs")
-        run = _Run(model, draws, taps, window, settings, chosen, scratch)
+        run = _Run(model, draws, taps, window, batch_size, settings, chosen, scratch)
         rounds = _rounds(images.images) if settings.until else [images.images]
         cells = len(taps) * sum(len({run.subsets(image) for image in members}) for members in rounds)
         _check_scratch(cells, taps[0].provenance, scratch)
         for tap in taps:
             tap.sink.begin(tap.provenance)
         with closing(run):
-            with frozen(model, _layout(chosen)), deterministic_algorithms(settings.deterministic):
+            stems = phased_stems(model) if chosen.type == "cpu" else nullcontext()
+            with frozen(model, _layout(chosen)), stems, deterministic_algorithms(settings.deterministic):
                 run.visit(images, rounds, _workers(settings.workers, chosen), progress)
             run.finish(progress)
     return tuple(tap.sink.result() for tap in taps)
@@ -252,6 +259,7 @@ class _Run:
     draws: Projections
     taps: Sequence[_Tap]
     window: Window
+    batch_size: int
     settings: Settings
     device: torch.device
     scratch: Path | None
@@ -300,7 +308,7 @@ class _Run:
 
     def _outcomes(self, subsets: tuple[str, ...], cell: Iterator[Sample | Failure]) -> Iterator[None]:
         """Take in the images of a cell, batch by batch."""
-        while batch := list(islice(cell, self.settings.batch_size)):
+        while batch := list(islice(cell, self.batch_size)):
             gradients = self._gradients([item for item in batch if isinstance(item, Sample)])
             for item in batch:
                 if isinstance(item, Sample):
@@ -314,6 +322,15 @@ class _Run:
         """Gradients (C, H, W) by sample, tap and draw of projections, on the device where the sums are kept."""
         if not samples:
             return []
+        try:
+            return self._pass(samples)
+        except (MemoryError, RuntimeError) as error:
+            if len(samples) == 1 or not is_memory_error(error):
+                raise
+        self.batch_size = len(samples) // 2  # from now on
+        return self._gradients(samples[: self.batch_size]) + self._gradients(samples[self.batch_size :])
+
+    def _pass(self, samples: Sequence[Sample]) -> list[list[list[Tensor]]]:
         pixels = samples[0].pixels[None] if len(samples) == 1 else np.stack([sample.pixels for sample in samples])
         parameter = next(self.model.parameters(), None)
         dtype = torch.float32 if parameter is None else parameter.dtype
@@ -448,15 +465,23 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _sums_and_gradients(shape: tuple[int, int, int], settings: Settings) -> int:
+def _sums_and_gradients(shape: tuple[int, int, int], settings: Settings, batch_size: int) -> int:
     """Bytes of two float64 sums per definition and of the gradients in float32, of one layer."""
     pixels = shape[1] * shape[2]
-    return (2 * 8 * len(settings.definitions) + 4 * settings.projections * settings.batch_size * shape[0]) * pixels
+    return (2 * 8 * len(settings.definitions) + 4 * settings.projections * batch_size * shape[0]) * pixels
 
 
-def _images(shape: tuple[int, int, int], settings: Settings) -> int:
+def _images(shape: tuple[int, int, int], batch_size: int) -> int:
     """Bytes of a batch of images and of the one ahead, in float32."""
-    return 2 * 4 * settings.batch_size * shape[0] * shape[1] * shape[2]
+    return 2 * 4 * batch_size * shape[0] * shape[1] * shape[2]
+
+
+def _batch_size(window: Window, device: torch.device, needed: int) -> int:
+    """As many images as fill a pass, or a quarter of the memory; `needed` are the bytes that one takes."""
+    filling = (_PIXELS_PER_PASS if device.type == "cpu" else _PIXELS_PER_GPU_PASS) // (
+        window.shape[0] * window.shape[1]
+    )
+    return max(1, min(filling, _LARGEST_BATCH, available_memory(device) // (4 * needed)))
 
 
 def _check_memory(needed: int, size: tuple[int, int], device: torch.device) -> None:

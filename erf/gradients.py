@@ -68,7 +68,8 @@ def frozen(model: nn.Module, memory_format: torch.memory_format | None = None) -
         for parameter, _, data in flags:
             parameter.requires_grad_(False)
             if memory_format is not None and data.ndim == 4:
-                parameter.data = data.contiguous(memory_format=memory_format)
+                # Not `contiguous`, which leaves weights of a single channel as they are, and so all maps that follow.
+                parameter.data = torch.empty_like(data, memory_format=memory_format).copy_(data)
         yield model
     finally:
         for module, training in modes.items():

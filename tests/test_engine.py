@@ -2,7 +2,7 @@
 
 import inspect
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -13,11 +13,13 @@ from torch import nn
 import erf
 import erf.models
 from erf.definitions import DEFINITIONS
-from erf.engine import Settings, _rounds, compute, compute_layers
+from erf.engine import Settings, _batch_size, _rounds, compute, compute_layers
+from erf.gradients import unit_gradients
 from erf.images import Image, ImageSet, from_arrays
 from erf.intervals import Drawing, Precision
 from erf.measures import observe
 from erf.result import ERF
+from erf.windows import whole
 from tests.conftest import SIDES, small_network
 
 
@@ -336,3 +338,27 @@ def test_settings_are_the_arguments_of_compute() -> None:
     assert {item.name: item.default for item in fields(Settings)} == {
         item.name: arguments[item.name].default for item in fields(Settings)
     }
+
+
+def test_a_batch_that_is_too_large_is_halved(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, sizes = run(arrays, batch_size=1), []
+
+    def limited(model: nn.Module, inputs: torch.Tensor, units: dict[str, tuple[int, int]]) -> Iterator[torch.Tensor]:
+        sizes.append(len(inputs))
+        if len(inputs) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return unit_gradients(model, inputs, units)
+
+    monkeypatch.setattr("erf.engine.unit_gradients", limited)
+    found = run(arrays, batch_size=3)
+    # Three left images: 3 is too many, 1 fits, the other 2 are too many; from then on one by one.
+    assert sizes == [3, 1, 2, 1, 1, 1, 1, 1]
+    for subset in MEMBERS:
+        np.testing.assert_array_equal(found.statistics(subset).mean, expected.statistics(subset).mean)
+
+
+def test_small_images_are_batched_and_large_ones_are_not() -> None:
+    for size, expected in (((224, 224), 10), ((64, 48), 16), ((1024, 1024), 1)):
+        window = whole(size, {})
+        assert _batch_size(window, torch.device("cpu"), needed=1) == expected
+    assert _batch_size(whole((64, 48), {}), torch.device("cpu"), needed=10**15) == 1

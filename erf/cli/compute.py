@@ -122,7 +122,10 @@ def compute(
     device: Annotated[
         str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.", rich_help_panel=_RUN)
     ] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per pass.", rich_help_panel=_RUN)] = 1,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images per pass; default: several where they are small.", rich_help_panel=_RUN),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
