@@ -1,1 +1,1 @@
-"""Measurements that are run by hand: `python -m benchmarks.plain_loop`."""
+"""Measurements that are run by hand: `python -m benchmarks.compare`."""

@@ -1,7 +1,7 @@
 """The run: images in, statistics of unit gradients out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import reduce
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from erf.backward import input_gradients_only
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from erf.devices import available_memory, deterministic_algorithms, is_memory_error, memory_errors, pick_device
 from erf.errors import ImageError, InputError, InsufficientMemoryError, OutputError
@@ -25,7 +26,6 @@ from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
 from erf.layers import resolve_unit
 from erf.measures import interleaved, observe_images
 from erf.moments import Moments, RunningMoments, ShelvedMoments, small_block
-from erf.phases import phased_stems
 from erf.projections import Projections
 from erf.result import (
     ERF,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from erf.intervals import Precision
 
 _REMEDY = "use a smaller --size, fewer --definitions or a smaller --batch-size"
-_PIXELS_PER_PASS, _PIXELS_PER_GPU_PASS, _LARGEST_BATCH = 2**19, 2**24, 16
+_PIXELS_PER_PASS, _PIXELS_PER_GPU_PASS, _LARGEST_BATCH = 2**18, 2**24, 16
 """Above these, larger batches gain little."""
 _FIRST_ROUND = 12
 """Images that are taken in before it is first asked whether they are enough."""
@@ -205,8 +205,11 @@ def compute_layers(
         for tap in taps:
             tap.sink.begin(tap.provenance)
         with closing(run):
-            stems = phased_stems(model) if chosen.type == "cpu" else nullcontext()
-            with frozen(model, _layout(chosen)), stems, deterministic_algorithms(settings.deterministic):
+            with (
+                frozen(model, _layout(chosen)),
+                input_gradients_only(model, phases=chosen.type == "cpu"),
+                deterministic_algorithms(settings.deterministic),
+            ):
                 run.visit(images, rounds, _workers(settings.workers, chosen), progress)
             run.finish(progress)
     return tuple(tap.sink.result() for tap in taps)

@@ -1,12 +1,12 @@
-"""Input gradients by phases against those of the library."""
+"""Our backward passes against those of the library."""
 
 import pytest
 import torch
 from torch import nn
 
+from erf.backward import input_gradient, input_gradients_only
 from erf.gradients import frozen, unit_gradient
 from erf.models import create_model
-from erf.phases import input_gradient, phased_stems
 
 CASES = [
     (kernel, stride, padding, size)
@@ -36,7 +36,7 @@ def test_a_network_has_the_same_forward_pass_and_gradient() -> None:
     inputs = torch.randn(2, 1, 256, 192, dtype=torch.float64)
     with frozen(model):
         plain = unit_gradient(model, inputs, "final", (1, 0))
-        with phased_stems(model):
+        with input_gradients_only(model):
             assert "forward" in vars(next(module for module in model.modules() if isinstance(module, nn.Conv2d)))
             phased = unit_gradient(model, inputs, "final", (1, 0))
     assert not any("forward" in vars(module) for module in model.modules())
@@ -49,5 +49,26 @@ def test_a_network_has_the_same_forward_pass_and_gradient() -> None:
 )
 def test_other_convolutions_are_left_alone(options: dict[str, object]) -> None:
     model = nn.Sequential(nn.Conv2d(2, 4, 3, **({"stride": 2} | options)))  # type: ignore[arg-type]
-    with phased_stems(model):
+    with input_gradients_only(model):
         assert "forward" not in vars(model[0])
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_normalisation_keeps_nothing_and_gives_the_same(affine: bool) -> None:
+    norm = nn.BatchNorm2d(3, affine=affine).double()
+    for tensor in (norm.running_mean, norm.running_var, *norm.parameters()):
+        tensor.data.uniform_(0.5, 2)  # type: ignore[union-attr]
+    model = nn.Sequential(norm, nn.Conv2d(3, 2, 3).double()).eval()
+    inputs = torch.randn(2, 3, 9, 8, dtype=torch.float64)
+    with frozen(model):
+        output, gradient = model(inputs), unit_gradient(model, inputs, "1", (3, 3))
+        with input_gradients_only(model):
+            assert "forward" in vars(norm)
+            torch.testing.assert_close(model(inputs), output, rtol=0, atol=1e-12)
+            torch.testing.assert_close(unit_gradient(model, inputs, "1", (3, 3)), gradient, rtol=0, atol=1e-12)
+
+
+def test_normalisation_by_the_batch_is_left_alone() -> None:
+    for norm in (nn.BatchNorm2d(3), nn.BatchNorm2d(3, track_running_stats=False).eval()):
+        with input_gradients_only(nn.Sequential(norm)):
+            assert "forward" not in vars(norm)
