@@ -5,6 +5,7 @@ the first error and takes whatever comes after as written; the error is raised b
 """
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ def complete_file(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
         raise OutputError(

@@ -4,23 +4,32 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import reduce
+from functools import partial, reduce
+from hashlib import sha256
 from importlib import metadata
 from itertools import count, groupby, islice, pairwise, product
 from pathlib import Path
 from platform import python_version
 from shutil import disk_usage
 from tempfile import gettempdir
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from erf.backward import input_gradients_only
+from erf.checkpoint import Checkpoint, Row, Saved, Sums, differences
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from erf.devices import available_memory, deterministic_algorithms, is_memory_error, memory_errors, pick_device
-from erf.errors import ImageError, InputError, InsufficientMemoryError, OutputError
+from erf.errors import (
+    CheckpointError,
+    ImageError,
+    InputError,
+    InsufficientMemoryError,
+    InterruptedRunError,
+    OutputError,
+)
 from erf.gradients import Unit, frozen, unit_gradients
 from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
 from erf.layers import resolve_unit
@@ -164,10 +173,14 @@ def compute_layers(
     sinks: Sequence[Sink] | None = None,
     scratch: Path | None = None,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[ERF, ...]:
     """The ERFs of one unit of each of several layers, from one forward pass per image and a backward pass for each.
 
-    Arguments and errors are those of `compute`; `until` asks for the measure of the last layer.
+    Arguments and errors are those of `compute`; `until` asks for the measure of the last layer. With a `checkpoint`,
+    the run goes on from the progress that is there and saves its own; `stop` is asked after each batch whether to save
+    and raise `InterruptedRunError`. `CheckpointError` is raised for progress of another run.
     """
     settings = settings or Settings()
     if not layers or len(set(layers)) < len(layers):
@@ -198,19 +211,18 @@ def compute_layers(
         ]
         if settings.until and taps[0].provenance.shown_definition == "signed":
             raise InputError("until: definition 'signed' has negative values, which measures cannot weigh; use abs")
-        run = _Run(model, draws, taps, window, batch_size, settings, chosen, scratch)
+        run = _Run(model, draws, taps, window, batch_size, settings, chosen, scratch, images, checkpoint, stop)
         rounds = _rounds(images.images) if settings.until else [images.images]
         cells = len(taps) * sum(len({run.subsets(image) for image in members}) for members in rounds)
         _check_scratch(cells, taps[0].provenance, scratch)
-        for tap in taps:
-            tap.sink.begin(tap.provenance)
         with closing(run):
+            run.begin()
             with (
                 frozen(model, _layout(chosen)),
                 input_gradients_only(model, phases=chosen.type == "cpu"),
                 deterministic_algorithms(settings.deterministic),
             ):
-                run.visit(images, rounds, _workers(settings.workers, chosen), progress)
+                run.visit(rounds, _workers(settings.workers, chosen), progress)
             run.finish(progress)
     return tuple(tap.sink.result() for tap in taps)
 
@@ -224,15 +236,18 @@ class _Tap:
     part: tuple[int, int, int, int]
     """Of the image, which the sums cover."""
     running: RunningMoments | None = None
-    cells: list[tuple[tuple[str, ...], ShelvedMoments]] = field(default_factory=list)
+    cells: list[tuple[tuple[str, ...], ShelvedMoments | None]] = field(default_factory=list)
+    """Subsets and sums; None where no image could be used."""
 
-    def begin_cell(self, device: torch.device) -> None:
+    def begin_cell(self, device: torch.device, state: Sums | None = None) -> None:
         origin = self.provenance
         self.running = RunningMoments(origin.definitions, origin.input_shape[1:], device, origin.projections, self.part)
+        if state:
+            self.running.restore(state)
 
     def end_cell(self, subsets: tuple[str, ...], scratch: Path | None) -> None:
-        if self.running is not None and self.running.count:
-            self.cells.append((subsets, ShelvedMoments(self.running, scratch)))
+        shelf = ShelvedMoments(self.running, scratch) if self.running is not None and self.running.count else None
+        self.cells.append((subsets, shelf))
         self.running = None
 
     def add(self, gradients: Sequence[Tensor]) -> dict[str, Footprint]:
@@ -243,14 +258,14 @@ class _Tap:
     def finish(self, progress: Callable[[], None]) -> None:
         """Merge the cells into subsets and hand them over."""
         for subset, definition in self.maps():
-            members = (shelf.moments(definition) for cell, shelf in self.cells if subset in cell)
+            members = (shelf.moments(definition) for cell, shelf in self.cells if shelf and subset in cell)
             moments = reduce(Moments.merge, members)
             self.sink.add_statistics(subset, definition, _statistics(moments, self.provenance))
             progress()
 
     def maps(self) -> list[tuple[str, str]]:
         """Subsets and definitions, each of which has a map."""
-        subsets = dict.fromkeys(name for cell, _ in self.cells for name in cell)
+        subsets = dict.fromkeys(name for cell, shelf in self.cells if shelf for name in cell)
         return list(product(subsets, self.provenance.definitions))
 
 
@@ -266,17 +281,89 @@ class _Run:
     settings: Settings
     device: torch.device
     scratch: Path | None
-    failures: list[Failure] = field(default_factory=list)
+    images: ImageSet
+    checkpoint: Checkpoint | None
+    stop: Callable[[], bool]
+    done: int = 0
+    visited: int = 0
+    """Images of the cell at hand."""
+    failures: list[str] = field(default_factory=list)
     taken: list[tuple[ImageRecord, Footprint]] = field(default_factory=list)
     """What tells whether images are enough; empty where nobody asks."""
 
-    def visit(
-        self, images: ImageSet, rounds: Sequence[Sequence[Image]], workers: int, progress: Progress | None
-    ) -> None:
-        """Take in images, round by round, until there are enough of them."""
-        done = 0
+    def __post_init__(self) -> None:
+        self.first_batch_size = self.batch_size
+
+    def begin(self) -> None:
+        """Start, or go on from the progress that was saved."""
+        saved = self.checkpoint.load() if self.checkpoint and self.checkpoint.exists() else None
+        if saved:
+            if self.settings.batch_size is None:
+                self.batch_size = self.first_batch_size = int(saved.identity["batch size"])
+            self._check_same(saved)
+        for place, tap in enumerate(self.taps):
+            if saved:
+                tap.provenance = saved.provenance[place]
+            tap.sink.begin(tap.provenance)
+        if saved:
+            self._restore(saved)
+
+    def _identity(self) -> dict[str, Any]:
+        ids = "\n".join(f"{image.id}\t{image.path}" for image in self.images.images)
+        return {"images": sha256(ids.encode()).hexdigest(), "batch size": self.first_batch_size}
+
+    def _check_same(self, saved: Saved) -> None:
+        assert self.checkpoint is not None
+        unlike = differences(saved, [tap.provenance for tap in self.taps], self._identity())
+        known = {image.id: image for image in self.images.images}
+        for row, *_ in saved.rows:
+            image = known.get(row.record.id)
+            if image and _has_changed(image, row.record.sha256, self.checkpoint.saved_at()):
+                unlike.append(f"content of {image.file}")
+        if unlike:
+            raise CheckpointError(
+                f"the progress in {self.checkpoint.folder} is of another run: other {'; '.join(unlike)}; "
+                "put that back, or start again with --overwrite"
+            )
+
+    def _restore(self, saved: Saved) -> None:
+        for rows in saved.rows:
+            self._hand_over(rows)
+            self.done += 1
+        device = _sums_device(self.device)
+        for subsets, sums in saved.cells:
+            for place, tap in enumerate(self.taps):
+                tap.begin_cell(device, sums[place] if sums else None)
+                tap.end_cell(subsets, self.scratch)
+        for tap, state in zip(self.taps, saved.running, strict=False):
+            tap.begin_cell(device, state)
+        self.visited = saved.visited
+
+    def _save(self) -> None:
+        assert self.checkpoint is not None
+
+        def sums(cell: int) -> list[Sums]:
+            return [shelf.state() for tap in self.taps if (shelf := tap.cells[cell][1])]
+
+        self.checkpoint.save(
+            [tap.provenance for tap in self.taps],
+            self._identity(),
+            [(subsets, partial(sums, cell)) for cell, (subsets, _) in enumerate(self.taps[0].cells)],
+            [tap.running.state() for tap in self.taps if tap.running],
+            self.visited,
+        )
+
+    def visit(self, rounds: Sequence[Sequence[Image]], workers: int, progress: Progress | None) -> None:
+        """Take in images, round by round, until there are enough of them.
+
+        Within a round they go cell by cell, so that one cell's sums are in memory at a time.
+        """
+        finished, cell = len(self.taps[0].cells), 0
         for members in rounds:
-            done = self._visit(images, members, workers, progress, done)
+            for subsets, group in groupby(sorted(members, key=self.subsets), key=self.subsets):
+                if cell >= finished:
+                    self._visit_cell(subsets, list(group), workers, progress)
+                cell += 1
             if self.settings.until and self._are_enough(self.settings.until):
                 break
 
@@ -287,39 +374,46 @@ class _Run:
         observed = observe_images(self.taps[-1].provenance, records, stack_footprints(footprints))
         return precision.is_reached(precision.estimate(observed))
 
-    def _visit(
-        self, images: ImageSet, members: Sequence[Image], workers: int, progress: Progress | None, done: int
-    ) -> int:
-        """Take in some images, cell by cell, so that one cell's sums are in memory at a time."""
-        ordered = sorted(members, key=self.subsets)
-        with closing(images.stream(ordered, workers)) as stream:
-            for subsets, cell in groupby(stream, key=lambda item: self.subsets(item.image)):
-                for tap in self.taps:
-                    tap.begin_cell(_sums_device(self.device))
-                for _ in self._outcomes(subsets, cell):
-                    done += 1
+    def _visit_cell(
+        self, subsets: tuple[str, ...], members: Sequence[Image], workers: int, progress: Progress | None
+    ) -> None:
+        for tap in self.taps:
+            if tap.running is None:
+                tap.begin_cell(_sums_device(self.device))
+        with closing(self.images.stream(members[self.visited :], workers)) as stream:
+            while batch := list(islice(stream, self.batch_size)):
+                for _ in self._outcomes(batch, subsets):
+                    self.done += 1
                     if progress:
-                        progress("images", done, len(images))
-                for tap in self.taps:
-                    tap.end_cell(subsets, self.scratch)
-        return done
+                        progress("images", self.done, len(self.images))
+                self.visited += len(batch)
+                del batch  # else the images stay in memory while the next are waited for
+                self._pause()
+        for tap in self.taps:
+            tap.end_cell(subsets, self.scratch)
+        self.visited = 0
+
+    def _pause(self) -> None:
+        stopping = self.stop()
+        if self.checkpoint and (stopping or self.checkpoint.is_due()):
+            self._save()
+        if stopping:
+            raise InterruptedRunError(f"interrupted after {self.done} of {len(self.images)} images")
 
     def subsets(self, image: Image) -> tuple[str, ...]:
         """The subsets to which an image belongs."""
         values = [f"{column}={value}" for column in self.settings.subset_by if (value := image.value(column))]
         return ("all", *filter(None, [image.laterality]), *values)
 
-    def _outcomes(self, subsets: tuple[str, ...], cell: Iterator[Sample | Failure]) -> Iterator[None]:
-        """Take in the images of a cell, batch by batch."""
-        while batch := list(islice(cell, self.batch_size)):
-            gradients = self._gradients([item for item in batch if isinstance(item, Sample)])
-            for item in batch:
-                if isinstance(item, Sample):
-                    self._take_in(item, subsets, gradients.pop(0))
-                else:
-                    self._reject(item, subsets)
-                yield
-            del batch, item  # else the images stay in memory while the next are waited for
+    def _outcomes(self, batch: Sequence[Sample | Failure], subsets: tuple[str, ...]) -> Iterator[None]:
+        """Take in the images of a batch, one by one."""
+        gradients = self._gradients([item for item in batch if isinstance(item, Sample)])
+        for item in batch:
+            if isinstance(item, Sample):
+                self._take_in(item, subsets, gradients.pop(0))
+            else:
+                self._reject(item, subsets)
+            yield
 
     def _gradients(self, samples: Sequence[Sample]) -> list[list[list[Tensor]]]:
         """Gradients (C, H, W) by sample, tap and draw of projections, on the device where the sums are kept."""
@@ -352,27 +446,39 @@ class _Run:
             reason = f"{sample.image.path}: the gradient is NaN or infinite; look at the weights and the normalisation"
             self._reject(Failure(sample.image, reason), subsets)
             return
-        glance = Overview(*overview(sample.pixels, self.taps[0].provenance.small_block))
+        glance, rows = Overview(*overview(sample.pixels, self.taps[0].provenance.small_block)), []
         for tap, draws, found in zip(self.taps, gradients, edges, strict=True):
             notes = sample.notes + (("the gradient is zero everywhere",) if not any(found) else ())
             record = _record(sample.image, subsets, "ok", "; ".join(notes), sample.sha256)
-            footprints = tap.add(draws)
-            tap.sink.add_image(record, footprints, glance)
-        if self.settings.until:
-            self.taken.append((record, footprints[tap.provenance.shown_definition]))
+            rows.append(Row(record, tap.add(draws), glance))
+        self._note(rows)
 
     def _reject(self, failure: Failure, subsets: tuple[str, ...]) -> None:
         if self.settings.strict:
             raise ImageError(failure.reason)
-        self.failures.append(failure)
-        for tap in self.taps:
-            tap.sink.add_image(_record(failure.image, subsets, "failed", failure.reason), {}, None)
+        record = _record(failure.image, subsets, "failed", failure.reason)
+        self._note([Row(record, {}, None) for _ in self.taps])
+
+    def _note(self, rows: Sequence[Row]) -> None:
+        self._hand_over(rows)
+        if self.checkpoint:
+            self.checkpoint.add(rows)
+
+    def _hand_over(self, rows: Sequence[Row]) -> None:
+        """An image was visited; rows are by tap."""
+        for tap, row in zip(self.taps, rows, strict=True):
+            tap.sink.add_image(row.record, row.footprints, row.overview)
+        last = rows[-1]
+        if last.record.status != "ok":
+            self.failures.append(last.record.message)
+        elif self.settings.until:
+            self.taken.append((last.record, last.footprints[self.taps[-1].provenance.shown_definition]))
 
     def finish(self, progress: Progress | None) -> None:
         """Hand over the maps of every tap."""
         maps = sum(len(tap.maps()) for tap in self.taps)
         if not maps:
-            raise ImageError(f"none of {len(self.failures)} images could be used; the first: {self.failures[0].reason}")
+            raise ImageError(f"none of {len(self.failures)} images could be used; the first: {self.failures[0]}")
         done = count(1)
         for tap in self.taps:
             tap.finish(lambda: progress("maps", next(done), maps) if progress else None)
@@ -381,7 +487,18 @@ class _Run:
         """Let go of the sums that were set aside."""
         for tap in self.taps:
             for _, shelf in tap.cells:
-                shelf.close()
+                if shelf:
+                    shelf.close()
+
+
+def _has_changed(image: Image, sha256: str, since: float) -> bool:
+    """Whether a file that was used has other content by now; it is read only where it was touched."""
+    if not (sha256 and image.file and image.file.is_file() and image.file.stat().st_mtime > since):
+        return False
+    try:
+        return image.decode().sha256 != sha256
+    except ImageError:
+        return True
 
 
 def _rounds(images: Sequence[Image]) -> list[list[Image]]:

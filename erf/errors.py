@@ -25,5 +25,13 @@ class OutputError(ErfError, OSError):
     """A file that cannot be written."""
 
 
+class CheckpointError(ErfError, OSError):
+    """Progress of an interrupted run that is in use, damaged, or of another run."""
+
+
+class InterruptedRunError(ErfError):
+    """A run that was asked to stop; what was done is kept if there is a checkpoint."""
+
+
 class InsufficientMemoryError(ErfError, MemoryError):
     """A run that does not fit into memory."""

@@ -4,11 +4,11 @@ Welford's update for one image, Chan, Golub, LeVeque (Stanford report STAN-CS-79
 bands of rows that stay in the cache, so that no full-size temporary is made.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -128,6 +128,35 @@ class RunningMoments:
             stack_footprints(draws) if draws else None,
         )
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything that was taken in, as arrays."""
+        draws = [[draw.state() for draw in several] for several in self._draws]
+        return {
+            "count": np.array(self.count),
+            "mean": self._mean.cpu().numpy(),
+            "deviations": self._deviations.cpu().numpy(),
+        } | {
+            f"draws/{index}/{number}/{name}": array
+            for index, several in enumerate(draws)
+            for number, state in enumerate(several)
+            for name, array in state.items()
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` gave; raises `ValueError` for that of another shape."""
+        self.count = int(state["count"])
+        _refill(self._mean, state["mean"])
+        _refill(self._deviations, state["deviations"])
+        for index, several in enumerate(self._draws):
+            for number, draw in enumerate(several):
+                draw.restore({name: state[f"draws/{index}/{number}/{name}"] for name in FOOTPRINT})
+
+
+def _refill(tensor: Tensor, array: NDArray[Any]) -> None:
+    if tensor.shape != array.shape or array.dtype != np.float64:
+        raise ValueError(f"sums of shape {array.shape}, expected {tuple(tensor.shape)}")
+    tensor.copy_(torch.from_numpy(array))
+
 
 class _Marginals:
     """Sums of a map over rows, over columns and over blocks, taken in band by band, between two columns."""
@@ -145,6 +174,18 @@ class _Marginals:
         blocks = _block_sums(band, self._block, (top % self._block, self._left % self._block))
         y, x = top // self._block, self._left // self._block
         self._small[y : y + blocks.shape[0], x : x + blocks.shape[1]] += blocks
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The sums, by the names of a footprint."""
+        return {name: sums.cpu().numpy() for name, sums in self._sums().items()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` gave."""
+        for name, sums in self._sums().items():
+            _refill(sums, state[name])
+
+    def _sums(self) -> dict[str, Tensor]:
+        return dict(zip(FOOTPRINT, (self._rows, self._columns, self._small), strict=True))
 
     def footprint(self, count: int = 1) -> Footprint:
         """What was taken in, per map."""
@@ -188,6 +229,16 @@ class ShelvedMoments:
             moments.mean.tofile(self._file)
             moments.deviations.tofile(self._file)
         self._file.flush()
+        self._draw_sums = {name: sums for name, sums in running.state().items() if name.startswith("draws/")}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What `RunningMoments.restore` takes."""
+        found = [self.moments(definition) for definition in self._places]
+        return {
+            "count": np.array(self.count),
+            "mean": np.stack([moments.mean for moments in found]),
+            "deviations": np.stack([moments.deviations for moments in found]),
+        } | self._draw_sums
 
     def moments(self, definition: str) -> Moments:
         """Moments of one definition, read back."""

@@ -4,6 +4,7 @@ A file appears under its name only when it is complete. Maps are read when they 
 of hundreds of megabytes costs nothing.
 """
 
+import glob
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -176,6 +177,12 @@ class FileSink:
             _attach(group["across_rows"], self._file, "images/image", "x")
             _attach(group["across_columns"], self._file, "images/image", "y")
             _attach(group["small"], images, "image", "small_y", "small_x")
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what killed runs left of a file; only for who knows that no other run is writing it."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _append(dataset: h5py.Dataset, row: NDArray[Any]) -> None:

@@ -2,10 +2,8 @@
 
 import os
 import resource
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -375,21 +373,4 @@ def test_memory_that_runs_out_ends_with_one_line() -> None:
     assert line.startswith("erf: ")
     assert "memory" in line
     assert "--size" in line
-    assert os.listdir() == []
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_cleans_up(number: signal.Signals, code: int) -> None:
-    root = Path(__file__).parent.parent
-    words = ["-m", "erf", "compute", "-m", "gmic", "-n", "2000", *SMALL]
-    process = subprocess.Popen(
-        [sys.executable, *words], env=os.environ | {"PYTHONPATH": str(root)}, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    with process.stderr:
-        assert "images" in process.stderr.readline()  # the first line of progress
-        process.send_signal(number)
-        process.wait(30)
-    assert process.returncode == code
-    time.sleep(0.1)
     assert os.listdir() == []

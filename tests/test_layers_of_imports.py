@@ -25,6 +25,7 @@ LAYER = {
     "erf.projections": 1,
     "erf.backward": 1,
     "erf.storage": 2,
+    "erf.checkpoint": 2,
     "erf.plotting": 4,
     "erf.windows": 4,
     "erf.engine": 5,

@@ -3,7 +3,8 @@
 import hashlib
 import shlex
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ import typer
 from erf.cli.console import (
     SOME_SKIPPED,
     ProgressReport,
+    StopRequest,
     fail,
     parse_list,
     parse_options,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from erf.checkpoint import Checkpoint
     from erf.images import ImageSet
     from erf.intervals import Precision
     from erf.models import ModelCard
@@ -174,15 +177,20 @@ def compute(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=_OUTPUT)
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with an interrupted run of the same command.", rich_help_panel=_OUTPUT),
+    ] = False,
 ) -> None:
     """Compute the effective receptive field of a unit over images, for all, left and right breasts.
 
-    Exit code 0: done; 3: done, but images were skipped; 2: nothing written, one line says why.
+    Exit code 0: done; 3: done, but images were skipped; 2: nothing written, one line says why; 130, 143: interrupted,
+    and what was done is kept for --resume.
     """
     output = output or Path(f"{model}.h5")
     drawing = output.with_suffix(".png") if picture else None
     with reported_errors():
-        from erf.storage import FileSink
+        from erf.storage import FileSink, remove_parts
 
         if drawing is not None and drawing.exists() and not overwrite:
             fail(f"{drawing} exists; choose another --output, or ask for --overwrite or --no-picture")
@@ -190,6 +198,11 @@ def compute(
         layers = _layers(model, layer)
         files = [output] if len(layers) == 1 else [output.with_suffix(f".{name}{output.suffix}") for name in layers]
         with ExitStack() as stack:
+            stop = stack.enter_context(StopRequest())
+            stack.enter_context(_interruption(stop, output))
+            checkpoint = stack.enter_context(_checkpoint(output, resume, overwrite))
+            for file in files:
+                remove_parts(file)
             sinks = [stack.enter_context(FileSink(file, overwrite=overwrite)) for file in files]
             options = parse_options(model_arg or [])
             network, card, sha256 = _build(model, weights, seed, parse_size(size) if size else None, options)
@@ -231,10 +244,34 @@ def compute(
                 sinks=sinks,
                 scratch=output.parent,
                 progress=progress,
+                checkpoint=checkpoint,
+                stop=stop,
             )
         _report(erfs, files, drawing, precision)
     if erfs[0].failures:
         raise typer.Exit(SOME_SKIPPED)
+
+
+def _checkpoint(output: Path, resume: bool, overwrite: bool) -> "Checkpoint":
+    from erf import checkpoint
+
+    folder = output.with_name(f".{output.name}.progress")
+    return checkpoint.Checkpoint(folder, resume, fresh=overwrite, every=checkpoint.EVERY)
+
+
+@contextmanager
+def _interruption(stop: StopRequest, output: Path) -> Iterator[None]:
+    """Ends an interrupted run with one line and the signal's exit code."""
+    from erf.errors import InterruptedRunError
+
+    try:
+        yield
+    except InterruptedRunError as error:
+        typer.secho(f"erf: {error}; the same command with --resume goes on from there", fg="red", err=True)
+        raise typer.Exit(128 + stop.number) from None
+    except KeyboardInterrupt:
+        typer.secho("erf: interrupted; the same command with --resume goes on from what was saved", fg="red", err=True)
+        raise typer.Exit(128 + (stop.number or 2)) from None
 
 
 def _layers(model: str, text: str) -> tuple[str, ...]:

@@ -2,11 +2,13 @@
 
 import ast
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 import typer
@@ -21,6 +23,30 @@ _STAGES = {"sides": "images looked at for their side", "images": "images", "maps
 
 _QUIET_SECONDS = 5.0
 """Where there is no terminal, a line of progress is printed this often."""
+
+
+class StopRequest:
+    """Whether SIGINT or SIGTERM has asked a run to stop, in a `with` block; a second signal ends it at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self) -> bool:
+        return self.number > 0
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for number, handler in getattr(self, "_before", {}).items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.number:
+            raise KeyboardInterrupt
+        self.number = number
 
 
 @contextmanager
@@ -112,7 +138,7 @@ class ProgressReport:
             disable=not console.is_terminal,
         )
         self._task = None if self._bar.disable else self._bar.add_task(label, total=None, rate="")
-        self._stage = ""
+        self._stage, self._first = "", 0
         self._started = self._previous = self._last_line = time.monotonic()
 
     def __enter__(self) -> "ProgressReport":
@@ -125,9 +151,9 @@ class ProgressReport:
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
         if stage != self._stage:
-            self._started, self._stage = self._previous, stage
+            self._started, self._stage, self._first = self._previous, stage, done - 1
         self._previous = now
-        pace = (now - self._started) / done
+        pace = (now - self._started) / (done - self._first)
         words = f"{self._label}: {_STAGES[stage]}"
         rate = f"{pace:.2f} s each" if pace >= 0.1 else f"{1 / max(pace, 1e-9):.0f} per s"
         if self._task is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,8 @@ class Image:
     """Millimetres between neighbouring pixels, at the detector."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """All further columns of the manifest."""
+    file: Path | None = None
+    """Where it is read from; None for images that are made or in memory."""
 
     def value(self, column: str) -> str:
         """The value of a manifest column, '' where the image has none."""

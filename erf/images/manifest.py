@@ -100,6 +100,7 @@ def _from_file(file: Path, name: str, values: dict[str, str]) -> Image:
         id=values.get("id") or name,
         path=name,
         decode=partial(read_image, file),
+        file=file,
         laterality=next(filter(None, sides), "") or laterality_from_name(file.stem),
         view=next(filter(None, views), "") or view_from_name(file.stem),
         patient_id=values.get("patient_id") or (header.patient_id if header else ""),

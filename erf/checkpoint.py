@@ -1,0 +1,270 @@
+"""Progress of a run that may be interrupted at any moment: small files in a folder beside the result.
+
+Every file is complete or absent. `state.json` names the others and is written last, so that it always describes one
+moment: the sums of the cells that are finished, those of the cell at hand, and the images that went into them. What it
+no longer names is removed afterwards. The folder is locked, and goes when the result is there.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erf.disk import complete_file
+from erf.errors import CheckpointError, OutputError
+from erf.result import FOOTPRINT, OVERVIEW, Footprint, ImageRecord, Overview, Provenance
+
+EVERY = 30.0
+"""Seconds between two savings."""
+
+Sums = Mapping[str, NDArray[Any]]
+"""The state of one `RunningMoments`."""
+
+_FORMAT = 1
+_STATE = "state.json"
+_OWN = ("created", "command", "versions")
+"""What may differ between a run and its continuation."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image that was visited, for one tap."""
+
+    record: ImageRecord
+    footprints: Mapping[str, Footprint]
+    overview: Overview | None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One moment of a run."""
+
+    provenance: tuple[Provenance, ...]
+    """By tap."""
+    identity: Mapping[str, Any]
+    """What else must be the same to go on."""
+    cells: tuple[tuple[tuple[str, ...], tuple[Sums, ...]], ...]
+    """Subsets and sums, by tap, of the cells that are finished; without sums where no image could be used."""
+    running: tuple[Sums, ...]
+    """Sums, by tap, of the cell at hand; empty between cells."""
+    visited: int
+    """Images of the cell at hand."""
+    rows: tuple[tuple[Row, ...], ...]
+    """By image, then by tap."""
+
+
+@dataclass
+class Checkpoint:
+    """The folder of a run's progress; use it in a `with` block, which holds the lock.
+
+    Raises `CheckpointError` where another run holds it.
+    """
+
+    folder: Path
+    resume: bool = False
+    """Go on from the progress that is there; where there is none, the run begins anew."""
+    fresh: bool = False
+    """Forget the progress that is there. Without either, progress is an error, so that none is lost by mistake."""
+    every: float = EVERY
+    _files: dict[str, Any] = field(default_factory=dict)
+    _pending: list[tuple[Row, ...]] = field(default_factory=list)
+
+    def __enter__(self) -> "Checkpoint":
+        try:
+            self.folder.mkdir(exist_ok=True)
+            self._lock = (self.folder / "lock").open("w")
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder.parent} cannot be written ({error.strerror}); choose another folder"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise CheckpointError(
+                f"another run is writing the same output ({self.folder} is locked); wait, or choose another --output"
+            ) from error
+        self._last = time.monotonic()
+        if self.exists() and not self.resume:
+            if not self.fresh:
+                self._lock.close()
+                raise CheckpointError(
+                    f"an interrupted run left its progress in {self.folder}; go on with --resume, or start again "
+                    "with --overwrite"
+                )
+            self._clear()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None or not (self.folder / _STATE).exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+    def exists(self) -> bool:
+        """Whether there is progress of an earlier run."""
+        return (self.folder / _STATE).exists()
+
+    def _clear(self) -> None:
+        for path in self.folder.iterdir():
+            if path.name != "lock":
+                path.unlink()
+
+    def saved_at(self) -> float:
+        """When progress was saved last, as the time of a file."""
+        return (self.folder / _STATE).stat().st_mtime
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """An image was visited; rows are by tap."""
+        self._pending.append(tuple(rows))
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self._last >= self.every
+
+    def save(
+        self,
+        provenance: Sequence[Provenance],
+        identity: Mapping[str, Any],
+        cells: Sequence[tuple[tuple[str, ...], Callable[[], Sequence[Sums]]]],
+        running: Sequence[Sums],
+        visited: int,
+    ) -> None:
+        """Make the present moment the one from which the run can go on; sums of cells are asked for once."""
+        files = self._files or {"cells": [], "rows": [], "running": "", "images": 0}
+        for number, (subsets, sums) in enumerate(cells[len(files["cells"]) :], start=len(files["cells"])):
+            files["cells"].append({"subsets": subsets, "file": self._write(f"cell-{number:04d}.npz", _by_tap(sums()))})
+        if self._pending:
+            files["rows"].append(self._write(f"images-{files['images']:07d}.npz", _pack(self._pending)))
+        files["images"] += len(self._pending)
+        before, files["running"] = files["running"], ""
+        if running:
+            files["running"] = self._write(f"running-{files['images']:07d}.npz", _by_tap(running))
+        payload = {
+            "format": _FORMAT,
+            "provenance": [asdict(each) for each in provenance],
+            "identity": dict(identity),
+            "visited": visited,
+            "files": files,
+        }
+        with complete_file(self.folder / _STATE) as part:
+            part.write_text(_sealed(payload), encoding="utf-8")
+        if before and before != files["running"]:
+            (self.folder / before).unlink(missing_ok=True)
+        self._files, self._pending, self._last = files, [], time.monotonic()
+
+    def _write(self, name: str, arrays: Sums) -> str:
+        with complete_file(self.folder / name) as part, part.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        return name
+
+    def load(self) -> Saved:
+        """What an earlier run saved last; raises `CheckpointError` where it is damaged."""
+        try:
+            payload = _unsealed((self.folder / _STATE).read_text(encoding="utf-8"))
+            files = payload["files"]
+            provenance = tuple(_provenance(each) for each in payload["provenance"])
+            taps = len(provenance)
+            cells = tuple((tuple(cell["subsets"]), self._sums(cell["file"], taps)) for cell in files["cells"])
+            running = self._sums(files["running"], taps) if files["running"] else ()
+            rows = tuple(row for name in files["rows"] for row in _unpack(self._read(name), provenance))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise CheckpointError(
+                f"the progress in {self.folder} is damaged ({error}); start again with --overwrite"
+            ) from error
+        self._files = files
+        return Saved(provenance, payload["identity"], cells, running, int(payload["visited"]), rows)
+
+    def _read(self, name: str) -> dict[str, NDArray[Any]]:
+        if Path(name).name != name:
+            raise ValueError(f"file name {name}")
+        with np.load(io.BytesIO((self.folder / name).read_bytes()), allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    def _sums(self, name: str, taps: int) -> tuple[Sums, ...]:
+        arrays = self._read(name)
+        found: list[dict[str, NDArray[Any]]] = [{} for _ in range(taps)]
+        for key, array in arrays.items():
+            tap, _, rest = key.partition("/")
+            found[int(tap)][rest] = array
+        return tuple(found) if all(found) else ()
+
+
+def differences(saved: Saved, provenance: Sequence[Provenance], identity: Mapping[str, Any]) -> list[str]:
+    """What is not as it was when progress was saved, in words."""
+    if len(saved.provenance) != len(provenance):
+        return [f"{len(saved.provenance)} and {len(provenance)} layers"]
+    found = []
+    for before, now in zip(saved.provenance, provenance, strict=True):
+        was, here = (dict(each.described()) for each in (before, now))
+        found += [
+            f"{name} {was[name]} and {here[name]}" for name in was if name not in _OWN and was[name] != here[name]
+        ]
+    found += [name for name, value in identity.items() if saved.identity.get(name) != value]
+    return list(dict.fromkeys(found))
+
+
+def _by_tap(sums: Sequence[Sums]) -> dict[str, NDArray[Any]]:
+    return {f"{tap}/{name}": array for tap, each in enumerate(sums) for name, array in each.items()}
+
+
+def _pack(rows: Sequence[tuple[Row, ...]]) -> dict[str, NDArray[Any]]:
+    """Rows of several images as arrays; of images that failed, only the record."""
+    records = [[asdict(row.record) for row in taps] for taps in rows]
+    arrays: dict[str, NDArray[Any]] = {"records": np.frombuffer(json.dumps(records).encode(), np.uint8)}
+    for number, taps in enumerate(rows):
+        for tap, row in enumerate(taps):
+            for definition, footprint in row.footprints.items():
+                for name in FOOTPRINT:
+                    arrays[f"{number}/{tap}/{definition}/{name}"] = getattr(footprint, name)
+        overview = taps[0].overview
+        if overview is not None:
+            for name in OVERVIEW:
+                arrays[f"{number}/{name}"] = getattr(overview, name)
+    return arrays
+
+
+def _unpack(arrays: Mapping[str, NDArray[Any]], provenance: Sequence[Provenance]) -> Iterator[tuple[Row, ...]]:
+    for number, taps in enumerate(json.loads(arrays["records"].tobytes())):
+        overview = None
+        if f"{number}/{OVERVIEW[0]}" in arrays:
+            overview = Overview(*(arrays[f"{number}/{name}"] for name in OVERVIEW))
+        rows = []
+        for tap, record in enumerate(taps):
+            image = ImageRecord(**(record | {"subsets": tuple(record["subsets"])}))
+            kept = provenance[tap].definitions if image.status == "ok" else ()
+            footprints = {
+                definition: Footprint(*(arrays[f"{number}/{tap}/{definition}/{name}"] for name in FOOTPRINT))
+                for definition in kept
+            }
+            rows.append(Row(image, footprints, overview))
+        yield tuple(rows)
+
+
+def _provenance(values: Mapping[str, Any]) -> Provenance:
+    arguments: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in values.items()}
+    return Provenance(**arguments)
+
+
+def _sealed(payload: Mapping[str, Any]) -> str:
+    text = json.dumps(payload)
+    return json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "payload": text})
+
+
+def _unsealed(text: str) -> dict[str, Any]:
+    sealed = json.loads(text)
+    if hashlib.sha256(sealed["payload"].encode()).hexdigest() != sealed["sha256"]:
+        raise ValueError("its checksum does not fit")
+    payload: dict[str, Any] = json.loads(sealed["payload"])
+    if payload["format"] > _FORMAT:
+        raise ValueError(f"format {payload['format']} of a newer version")
+    return payload
