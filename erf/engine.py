@@ -211,6 +211,8 @@ def compute_layers(
         ]
         if settings.until and taps[0].provenance.shown_definition == "signed":
             raise InputError("until: definition 'signed' has negative values, which measures cannot weigh; use abs")
+        if settings.until and images.part != (1, 1):
+            raise InputError("until: a shard cannot tell when all shards are enough; leave one of them out")
         run = _Run(model, draws, taps, window, batch_size, settings, chosen, scratch, images, checkpoint, stop)
         rounds = _rounds(images.images) if settings.until else [images.images]
         cells = len(taps) * sum(len({run.subsets(image) for image in members}) for members in rounds)
@@ -516,10 +518,11 @@ def _statistics(moments: Moments, origin: Provenance) -> Statistics:
     top, bottom, left, right = origin.window
 
     margins = ((top, height - bottom), (left, width - right))
+    kept = np.float32 if origin.shard == (1, 1) else np.float64  # shards are merged
     return Statistics(
         moments.count,
-        np.pad(moments.mean.astype(np.float32), margins),
-        np.pad(moments.variance.astype(np.float32), margins),
+        np.pad(moments.mean.astype(kept), margins),
+        np.pad(moments.variance.astype(kept), margins),
         np.pad(moments.mean.sum(0), margins[1]),
         np.pad(moments.mean.sum(1), margins[0]),
         moments.draws,
@@ -539,6 +542,7 @@ def _record(image: Image, subsets: tuple[str, ...], status: str, message: str, s
         pixel_spacing=image.pixel_spacing,
         columns=image.columns,
         subsets=subsets,
+        number=image.number,
     )
 
 
@@ -570,6 +574,7 @@ def _provenance(
         resample=images.framing.resample,
         mirrored=images.framing.mirror,
         projections=settings.projections,
+        shard=images.part,
         small_block=small_block(images.framing.size),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         deterministic=settings.deterministic,

@@ -64,6 +64,8 @@ class Provenance(Origin):
     """Whether every image was turned left to right inside its frame; sides are those before."""
     projections: int = 1
     """Draws of the model's random projections over which each image's map is the mean; the first is the model's own."""
+    shard: tuple[int, int] = (1, 1)
+    """(i, n), counted from 1: which part of a run's images this is; its means and variances are in double precision."""
     small_block: int = 1
     """Side of the blocks over which the small per-image maps are summed, in pixels."""
     device: str = ""
@@ -218,6 +220,8 @@ class ImageRecord:
     """Millimetres."""
     columns: Mapping[str, str] = field(default_factory=dict)
     subsets: tuple[str, ...] = ()
+    number: int = 0
+    """Place in the draw."""
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,8 @@ class FileSink:
         texts["subsets"] = [json.dumps(record.subsets) for record in self._records]
         for name, values in texts.items():
             _attach(images.create_dataset(name, data=values, dtype=h5py.string_dtype()), images, "image")
+        numbers = images.create_dataset("number", data=[record.number for record in self._records])
+        _attach(numbers, images, "image")
         spacing = images.create_dataset("pixel_spacing", data=[record.pixel_spacing for record in self._records])
         spacing.attrs["units"] = "mm"
         _attach(spacing, images, "image")
@@ -325,12 +327,14 @@ def _from_attribute(file: h5py.File, name: str) -> Any:
 def _read_records(images: h5py.Group) -> tuple[ImageRecord, ...]:
     texts = {name: images[name].asstr()[:] for name in (*_RECORD_TEXTS, "columns", "subsets")}
     spacing = images["pixel_spacing"][:]
+    numbers = images["number"][:] if "number" in images else range(len(spacing))
     return tuple(
         ImageRecord(
             **{name: str(texts[name][index]) for name in _RECORD_TEXTS},
             pixel_spacing=float(spacing[index]),
             columns=json.loads(texts["columns"][index]),
             subsets=tuple(json.loads(texts["subsets"][index])),
+            number=int(numbers[index]),
         )
         for index in range(len(spacing))
     )

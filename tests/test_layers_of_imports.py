@@ -20,6 +20,7 @@ LAYER = {
     "erf.tracing": 3,
     "erf.comparison": 4,
     "erf.intervals": 3,
+    "erf.merging": 3,
     "erf.measures": 2,
     "erf.moments": 2,
     "erf.projections": 1,

@@ -8,6 +8,7 @@ import typer
 
 from erf.cli.compare import compare
 from erf.cli.compute import compute
+from erf.cli.merge import merge
 from erf.cli.models import models
 from erf.cli.plot import plot
 from erf.cli.report import report
@@ -21,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (compute, compare, plot, report, show, models):
+for command in (compute, merge, compare, plot, report, show, models):
     app.command()(command)
 
 

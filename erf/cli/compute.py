@@ -23,6 +23,7 @@ from erf.cli.console import (
     reported_errors,
     warn,
 )
+from erf.cli.processes import Processes, parse_shard
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 
 if TYPE_CHECKING:
@@ -177,6 +178,12 @@ def compute(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=_OUTPUT)
     ] = False,
+    shard: Annotated[
+        str,
+        typer.Option(
+            help="Only the I-th of N parts of the images, for `erf merge`.", rich_help_panel=_RUN, metavar="I/N"
+        ),
+    ] = "",
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with an interrupted run of the same command.", rich_help_panel=_OUTPUT),
@@ -190,6 +197,7 @@ def compute(
     output = output or Path(f"{model}.h5")
     drawing = output.with_suffix(".png") if picture else None
     with reported_errors():
+        from erf.disk import check_free
         from erf.storage import FileSink, remove_parts
 
         if drawing is not None and drawing.exists() and not overwrite:
@@ -197,59 +205,82 @@ def compute(
         precision = _precision(until, measure)
         layers = _layers(model, layer)
         files = [output] if len(layers) == 1 else [output.with_suffix(f".{name}{output.suffix}") for name in layers]
-        with ExitStack() as stack:
-            stop = stack.enter_context(StopRequest())
-            stack.enter_context(_interruption(stop, output))
-            checkpoint = stack.enter_context(_checkpoint(output, resume, overwrite))
-            for file in files:
-                remove_parts(file)
-            sinks = [stack.enter_context(FileSink(file, overwrite=overwrite)) for file in files]
-            options = parse_options(model_arg or [])
-            network, card, sha256 = _build(model, weights, seed, parse_size(size) if size else None, options)
-            from erf.devices import reuse_freed_memory
-            from erf.engine import Settings, compute_layers
-            from erf.result import Origin
+        processes = Processes.of_environment()
+        part = _part(shard, processes)
+        parts = [processes.part(file) for file in files]
+        for file in files:
+            check_free(file, overwrite)
 
-            origin = Origin(
-                model=model,
-                model_options=options,
-                weights=str(weights or ""),
-                weights_sha256=sha256,
-                seed=seed,
-                source=images,
-                command=shlex.join(["erf", *sys.argv[1:]]),
-            )
-            settings = Settings(
-                unit=parse_unit(unit),
-                definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
-                subset_by=parse_list(subset_by),
-                projections=projections,
-                device=device,
-                batch_size=batch_size,
-                workers=workers,
-                deterministic=deterministic,
-                strict=strict,
-                until=precision,
-                window=window,
-            )
-            reuse_freed_memory()
-            progress = stack.enter_context(ProgressReport(model))
-            image_set = _choose(card, images, n, seed, size, normalise, resample, mirror, lesions, progress)
-            erfs = compute_layers(
-                network,
-                image_set,
-                layers,
-                settings,
-                origin=origin,
-                sinks=sinks,
-                scratch=output.parent,
-                progress=progress,
-                checkpoint=checkpoint,
-                stop=stop,
-            )
-        _report(erfs, files, drawing, precision)
-    if erfs[0].failures:
+        def work() -> "tuple[ERF, ...]":
+            with ExitStack() as stack:
+                stop = stack.enter_context(StopRequest())
+                stack.enter_context(_interruption(stop))
+                checkpoint = stack.enter_context(_checkpoint(parts[-1], resume, overwrite))
+                for file in parts:
+                    remove_parts(file)
+                sinks = [
+                    stack.enter_context(FileSink(file, overwrite=overwrite or processes.count > 1)) for file in parts
+                ]
+                options = parse_options(model_arg or [])
+                network, card, sha256 = _build(model, weights, seed, parse_size(size) if size else None, options)
+                from erf.devices import reuse_freed_memory
+                from erf.engine import Settings, compute_layers
+                from erf.result import Origin
+
+                origin = Origin(
+                    model=model,
+                    model_options=options,
+                    weights=str(weights or ""),
+                    weights_sha256=sha256,
+                    seed=seed,
+                    source=images,
+                    command=shlex.join(["erf", *sys.argv[1:]]),
+                )
+                settings = Settings(
+                    unit=parse_unit(unit),
+                    definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
+                    subset_by=parse_list(subset_by),
+                    projections=projections,
+                    device=processes.device(device),
+                    batch_size=batch_size,
+                    workers=workers,
+                    deterministic=deterministic,
+                    strict=strict,
+                    until=precision,
+                    window=window,
+                )
+                reuse_freed_memory()
+                progress = stack.enter_context(ProgressReport(model, quiet=not processes.is_first))
+                image_set = _choose(card, images, n, seed, size, normalise, resample, mirror, lesions, progress)
+                return compute_layers(
+                    network,
+                    image_set if part == (1, 1) else image_set.shard(*part),
+                    layers,
+                    settings,
+                    origin=origin,
+                    sinks=sinks,
+                    scratch=output.parent,
+                    progress=progress,
+                    checkpoint=checkpoint,
+                    stop=stop,
+                )
+
+        # A process that was done before another one failed keeps its part.
+        is_done = resume and processes.count > 1 and all(file.exists() for file in parts)
+        erfs = () if is_done else work()
+        if processes.count > 1:
+            erfs = processes.gather(files, overwrite)
+        if processes.is_first:
+            _report(erfs, files, drawing, precision)
+    if processes.is_first and erfs[0].failures:
         raise typer.Exit(SOME_SKIPPED)
+
+
+def _part(shard: str, processes: Processes) -> tuple[int, int]:
+    """Which part of the run is this process's."""
+    if processes.count > 1 and shard:
+        fail("--shard and several processes at once; expected one of them")
+    return parse_shard(shard) if shard else (processes.rank + 1, processes.count)
 
 
 def _checkpoint(output: Path, resume: bool, overwrite: bool) -> "Checkpoint":
@@ -260,7 +291,7 @@ def _checkpoint(output: Path, resume: bool, overwrite: bool) -> "Checkpoint":
 
 
 @contextmanager
-def _interruption(stop: StopRequest, output: Path) -> Iterator[None]:
+def _interruption(stop: StopRequest) -> Iterator[None]:
     """Ends an interrupted run with one line and the signal's exit code."""
     from erf.errors import InterruptedRunError
 

@@ -121,13 +121,13 @@ def busy(words: str) -> Iterator[None]:
 class ProgressReport:
     """A bar with rate and time left on a terminal, a line now and then elsewhere; called by the engine."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, quiet: bool = False) -> None:
         # rich takes a tenth of a second, which `erf --help` should not pay for.
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
-        self._label = label
+        self._label, self._quiet = label, quiet
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -135,7 +135,7 @@ class ProgressReport:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=quiet or not console.is_terminal,
         )
         self._task = None if self._bar.disable else self._bar.add_task(label, total=None, rate="")
         self._stage, self._first = "", 0
@@ -158,6 +158,6 @@ class ProgressReport:
         rate = f"{pace:.2f} s each" if pace >= 0.1 else f"{1 / max(pace, 1e-9):.0f} per s"
         if self._task is not None:
             self._bar.update(self._task, description=words, completed=done, total=total, rate=rate)
-        elif now - self._last_line > _QUIET_SECONDS or done == total:
+        elif not self._quiet and (now - self._last_line > _QUIET_SECONDS or done == total):
             self._last_line = now
             print(f"{words} {done}/{total}, {rate}, {pace * (total - done):.0f} s left", file=sys.stderr, flush=True)

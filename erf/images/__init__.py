@@ -68,7 +68,7 @@ def load_images(
     images = (
         list_phantoms(n, seed, size, lesions) if source == PHANTOM else draw(list_images(source), n, seed, progress)
     )
-    return ImageSet(tuple(images), framing)
+    return ImageSet.of(images, framing)
 
 
 def from_arrays(
@@ -90,7 +90,7 @@ def from_arrays(
         for index, (array, side) in enumerate(zip(arrays, sides, strict=True))
     ]
     channels, height, width = arrays[0].shape
-    return ImageSet(tuple(images), Framing((height, width), channels, normalisation, mirror=mirror))
+    return ImageSet.of(images, Framing((height, width), channels, normalisation, mirror=mirror))
 
 
 def _from_array(index: int, array: NDArray[np.generic], laterality: str) -> Image:

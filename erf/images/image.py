@@ -35,6 +35,8 @@ class Image:
     """Millimetres between neighbouring pixels, at the detector."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """All further columns of the manifest."""
+    number: int = 0
+    """Place in the draw."""
     file: Path | None = None
     """Where it is read from; None for images that are made or in memory."""
 

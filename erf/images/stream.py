@@ -3,9 +3,9 @@
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from erf.errors import ImageError
+from erf.errors import ImageError, InputError
 from erf.images.frame import Framing
 from erf.images.image import Failure, Image, Sample
 
@@ -16,6 +16,21 @@ class ImageSet:
 
     images: tuple[Image, ...]
     framing: Framing
+    part: tuple[int, int] = (1, 1)
+    """(i, n), counted from 1: which part of a run this is."""
+
+    @classmethod
+    def of(cls, images: Sequence[Image], framing: Framing) -> "ImageSet":
+        """Images in the order of a draw."""
+        return cls(tuple(replace(image, number=number) for number, image in enumerate(images)), framing)
+
+    def shard(self, index: int, count: int) -> "ImageSet":
+        """The i-th of n parts, counted from 1, that take the images in turn."""
+        if not 1 <= index <= count:
+            raise InputError(f"shard {index}/{count}; expected a number from 1 to {count}")
+        if count > len(self):
+            raise InputError(f"{count} shards of {len(self)} images; expected at least one image for each")
+        return ImageSet(self.images[index - 1 :: count], self.framing, (index, count))
 
     def __len__(self) -> int:
         return len(self.images)

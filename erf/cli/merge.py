@@ -1,0 +1,31 @@
+"""`erf merge`: one file of the shards of a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from erf.cli.console import busy, fail, reported_errors
+
+
+def merge(
+    files: Annotated[list[Path], typer.Argument(help="ERF files of one run's shards, in any order.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HDF5 file of all of them.")],
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Merge what is there, though shards are missing.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+) -> None:
+    """Merge files of `erf compute --shard` to that of the whole run; images that overlap are refused."""
+    with reported_errors():
+        from erf.cli.tables import print_subsets
+        from erf.merging import merge as merge_erfs
+        from erf.storage import FileSink, load
+
+        if output.resolve() in {file.resolve() for file in files}:
+            fail(f"{output} is one of the files to merge; choose another --output")
+        erfs = [load(file) for file in files]
+        with FileSink(output, overwrite=overwrite) as sink, busy("merging"):
+            merged = merge_erfs(erfs, allow_missing=allow_missing, sink=sink)
+        print_subsets(merged, merged.provenance.shown_definition)
+        typer.echo(f"written: {output}")
