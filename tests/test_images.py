@@ -185,7 +185,9 @@ def test_a_manifest_is_read(mammograms: Path) -> None:
 
 def test_a_manifest_overrules_the_file_name(mammograms: Path, tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text(f"path,laterality,site\n{mammograms / 'p0_L_CC.png'},Right,A\n")
-    (image,) = list_images(tmp_path / "m.csv")
+    with pytest.raises(InputError, match="lies outside the manifest's folder; move it there, or ask for --allow-out"):
+        list_images(tmp_path / "m.csv")
+    (image,) = list_images(tmp_path / "m.csv", allow_outside=True)
     assert image.laterality == "right"
     assert image.columns == {"site": "A"}
 
@@ -201,6 +203,9 @@ def test_a_manifest_overrules_the_file_name(mammograms: Path, tmp_path: Path) ->
         ("path\na.png,L\n", "line 2: number of fields differs"),
         ("path,laterality\n,L\n", "line 2: empty path"),
         ("path\na.png\na.png\n", "line 3: image 'a.png' is listed twice"),
+        ("path\n../a.png\n", "line 2: '../a.png' lies outside"),
+        ("path\nb/../../a.png\n", "line 2: 'b/../../a.png' lies outside"),
+        ("path\n/etc/passwd\n", "line 2: '/etc/passwd' lies outside"),
     ],
 )
 def test_a_bad_manifest_gives_one_clear_line(tmp_path: Path, text: str, message: str) -> None:

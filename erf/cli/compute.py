@@ -102,6 +102,10 @@ def compute(
             rich_help_panel=_INPUT,
         ),
     ] = False,
+    allow_outside: Annotated[
+        bool,
+        typer.Option("--allow-outside", help="Paths of a manifest may lead out of its folder.", rich_help_panel=_INPUT),
+    ] = False,
     lesions: Annotated[int, typer.Option(min=0, help="Findings in each phantom.", rich_help_panel=_INPUT)] = 0,
     definitions: Annotated[
         str,
@@ -251,7 +255,9 @@ def compute(
                 )
                 reuse_freed_memory()
                 progress = stack.enter_context(ProgressReport(model, quiet=not processes.is_first))
-                image_set = _choose(card, images, n, seed, size, normalise, resample, mirror, lesions, progress)
+                image_set = _choose(
+                    card, images, n, seed, size, normalise, resample, mirror, lesions, allow_outside, progress
+                )
                 return compute_layers(
                     network,
                     image_set if part == (1, 1) else image_set.shard(*part),
@@ -342,6 +348,7 @@ def _choose(
     resample: bool,
     mirror: bool,
     lesions: int,
+    allow_outside: bool,
     progress: ProgressReport,
 ) -> "ImageSet":
     from erf.images import load_images
@@ -356,6 +363,7 @@ def _choose(
         resample=resample,
         mirror=mirror,
         lesions=lesions,
+        allow_outside=allow_outside,
         progress=progress,
     )
     if len(chosen) < n:

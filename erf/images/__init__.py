@@ -53,20 +53,23 @@ def load_images(
     resample: bool = False,
     mirror: bool = False,
     lesions: int = 0,
+    allow_outside: bool = False,
     progress: Progress | None = None,
 ) -> ImageSet:
     """Choose n images from a folder, a manifest CSV or the phantom generator, for a frame of (height, width) `size`.
 
     Nothing is decoded before it is needed. The draw is balanced over lateralities and depends on `seed` alone;
-    `mirror` turns every image left to right; `lesions` is the number of findings in each phantom; `progress` is called
-    where images have to be decoded to see on which side the breast is. Raises `InputError` for a source that cannot be
-    used.
+    `mirror` turns every image left to right; `lesions` is the number of findings in each phantom; paths of a manifest
+    stay below its folder unless `allow_outside`; `progress` is called where images have to be decoded to see on which
+    side the breast is. Raises `InputError` for a source that cannot be used.
     """
     if n < 1:
         raise InputError(f"n={n} images asked for; expected at least 1")
     framing = Framing(size, channels, normalisation, resample, mirror)
     images = (
-        list_phantoms(n, seed, size, lesions) if source == PHANTOM else draw(list_images(source), n, seed, progress)
+        list_phantoms(n, seed, size, lesions)
+        if source == PHANTOM
+        else draw(list_images(source, allow_outside), n, seed, progress)
     )
     return ImageSet.of(images, framing)
 

@@ -14,12 +14,17 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from erf.errors import ImageError
 from erf.images import codecs
+from erf.images.image import check_size
 from erf.images.laterality import parse_laterality
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
+
+_META = 2048
+"""Bytes within which a file names its transfer syntax."""
 
 _VIEW_CODES = {"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO"}
 """SNOMED codes of the two screening views, in both code systems that DICOM has used."""
@@ -52,6 +57,8 @@ def is_dicom(path: Path) -> bool:
 def read_header(path: Path) -> Header:
     """Header facts without decoding; an unreadable header says nothing (decoding will say why)."""
     try:
+        with path.open("rb") as file:
+            _refuse_deflated(path, file.read(_META))
         data = pydicom.dcmread(path, stop_before_pixels=True)
         return Header(_laterality(data), _view(data), str(data.get("PatientID", "") or ""), _spacing(data))
     except Exception:  # pydicom raises what a damaged header makes it raise
@@ -61,9 +68,14 @@ def read_header(path: Path) -> Header:
 def decode_dicom(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     """Pixels (C, H, W) after padding, modality, VOI and polarity, and notes about them."""
     try:
+        _refuse_deflated(path, content)
         data = pydicom.dcmread(io.BytesIO(content))
+        check_size(path, int(data.get("Rows", 0) or 0), int(data.get("Columns", 0) or 0))
+        codecs.check_frame_size(path, data)
         frames = int(data.get("NumberOfFrames", 1) or 1)
         stored = data.pixel_array if frames == 1 else None
+    except ImageError:
+        raise
     except Exception as error:  # decoders raise many types; all mean that this file cannot be used
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImageError(f"{path}: DICOM cannot be decoded ({reason}); the file may be truncated") from error
@@ -76,6 +88,12 @@ def decode_dicom(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple
     if data.get("PresentationIntentType", "") == "FOR PROCESSING":
         notes = ("unprocessed detector values (FOR PROCESSING): another intensity scale than images for viewing",)
     return (_for_viewing(data, pixels) if len(pixels) == 1 else pixels), notes
+
+
+def _refuse_deflated(path: Path, content: bytes) -> None:
+    """A deflated file is inflated whole before its header can be seen, to whatever size."""
+    if DeflatedExplicitVRLittleEndian.encode() in content[:_META]:
+        raise ImageError(f"{path}: deflated DICOM is not read; save it in another transfer syntax")
 
 
 def _for_viewing(data: Any, stored: NDArray[Any]) -> NDArray[np.float32]:

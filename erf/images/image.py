@@ -1,11 +1,17 @@
 """Images as the run knows them: a row of the manifest, its decoded pixels, a sample ready for a model."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from erf.errors import ImageError
+
+MAX_PIXELS = 2**28
+"""Values that an image may hold; more than any detector gives, and refused before anything is allocated."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +70,10 @@ class Failure:
 
     image: Image
     reason: str
+
+
+def check_size(path: Path, *shape: int) -> None:
+    """Raise `ImageError` for what a file claims to hold where it is out of all proportion."""
+    if math.prod(shape) > MAX_PIXELS:
+        found = "x".join(map(str, shape))
+        raise ImageError(f"{path}: the header claims {found} pixels, expected at most {MAX_PIXELS / 1e6:.0f} million")

@@ -1,6 +1,7 @@
 """Where images come from: a folder, a manifest CSV, or the phantom generator."""
 
 import csv
+import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,12 @@ def list_phantoms(n: int, seed: int, size: tuple[int, int], lesions: int = 0) ->
     return [_phantom(index, seed, size, lesions) for index in range(n)]
 
 
-def list_images(source: str | Path) -> list[Image]:
+def list_images(source: str | Path, allow_outside: bool = False) -> list[Image]:
     """All images of a folder (searched through) or a manifest CSV, not yet decoded.
 
     A manifest has a column `path`, relative to its own folder, and may have `laterality`, `view`, `patient_id` and any
-    further columns; each of them can define subsets. What it leaves open is filled in from DICOM tags and file names.
+    further columns; each of them can define subsets. Its paths stay below its folder unless `allow_outside`. What it
+    leaves open is filled in from DICOM tags and file names.
     """
     path = Path(source)
     if path.is_dir():
@@ -36,7 +38,7 @@ def list_images(source: str | Path) -> list[Image]:
             raise InputError(f"{path}: found no images; expected PNG, TIFF, JPEG, .npy or DICOM files in this folder")
         return images
     if path.is_file() and path.suffix.lower() == ".csv":
-        return _read_manifest(path)
+        return _read_manifest(path, allow_outside)
     there = "a file that is no CSV" if path.is_file() else "nothing"
     raise InputError(f"{path}: found {there}, expected a folder of images, a manifest CSV, or 'phantom'")
 
@@ -52,7 +54,7 @@ def _hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _read_manifest(path: Path) -> list[Image]:
+def _read_manifest(path: Path, allow_outside: bool) -> list[Image]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -66,7 +68,7 @@ def _read_manifest(path: Path) -> list[Image]:
     if not rows:
         raise InputError(f"{path}: the manifest has no rows; expected one per image")
     _refuse_repeats(path, (row["path"] for row in rows))
-    return [_from_row(path, number, row) for number, row in enumerate(rows, start=2)]
+    return [_from_row(path, number, row, allow_outside) for number, row in enumerate(rows, start=2)]
 
 
 def _refuse_repeats(path: Path, names: Iterable[str]) -> None:
@@ -77,17 +79,29 @@ def _refuse_repeats(path: Path, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _from_row(manifest: Path, number: int, row: dict[str | None, str]) -> Image:
+def _from_row(manifest: Path, number: int, row: dict[str | None, str], allow_outside: bool) -> Image:
     if None in row or None in row.values():
         raise InputError(f"{manifest}, line {number}: number of fields differs from the header's; mend the line")
     values = {str(key): value.strip() for key, value in row.items()}
     name = values.pop("path")
     if not name:
         raise InputError(f"{manifest}, line {number}: empty path; expected an image file")
+    if "\0" in name:
+        raise InputError(f"{manifest}, line {number}: a path with a zero byte; expected an image file")
+    if not allow_outside and _leaves(name):
+        raise InputError(
+            f"{manifest}, line {number}: '{name}' lies outside the manifest's folder; move it there, or ask for "
+            "--allow-outside"
+        )
     side = values.get("laterality", "")
     if side and not parse_laterality(side):
         raise InputError(f"{manifest}, line {number}: laterality '{side}' not understood; expected L, R or nothing")
     return _from_file(manifest.parent / name, name, values)
+
+
+def _leaves(name: str) -> bool:
+    """Whether a path leads out of the folder to which it is relative; what links do is up to who made them."""
+    return os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir
 
 
 def _from_file(file: Path, name: str, values: dict[str, str]) -> Image:

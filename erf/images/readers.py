@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image as Pillow
 
 from erf.errors import ImageError
 from erf.images.dicom import DICOM_SUFFIXES, decode_dicom, is_dicom
-from erf.images.image import Decoded
+from erf.images.image import Decoded, check_size
 
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 _MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I", "F", "RGB")
@@ -47,10 +48,13 @@ def _decode(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple[str,
 def _decode_picture(path: Path, content: bytes) -> NDArray[np.generic]:
     try:
         with Pillow.open(io.BytesIO(content)) as picture:
+            check_size(path, picture.height, picture.width)
             frames, mode = getattr(picture, "n_frames", 1), picture.mode
             narrowed = len(picture.getbands()) > 1 and any(";16" in str(tile.args) for tile in picture.tile)
             pixels = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise whatever a damaged file makes them raise
         raise ImageError(f"{path}: cannot be decoded ({error}); the file may be truncated or damaged") from error
     if frames != 1:
         raise ImageError(f"{path}: found {frames} pages, expected a single image; save the one to be used")
@@ -63,13 +67,27 @@ def _decode_picture(path: Path, content: bytes) -> NDArray[np.generic]:
 
 def _decode_array(path: Path, content: bytes) -> NDArray[np.generic]:
     try:
+        _check_array(path, content)
         pixels = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise whatever a damaged file makes them raise
         raise ImageError(f"{path}: cannot be read as a NumPy array ({error})") from error
     if not isinstance(pixels, np.ndarray) or pixels.ndim not in (2, 3) or pixels.dtype.kind not in "uif":
         found = f"{getattr(pixels, 'dtype', type(pixels).__name__)} of shape {getattr(pixels, 'shape', '?')}"
         raise ImageError(f"{path}: found {found}, expected numbers of shape (H, W) or (C, H, W)")
     return pixels[None] if pixels.ndim == 2 else pixels
+
+
+def _check_array(path: Path, content: bytes) -> None:
+    """What the header of a NumPy file claims, before NumPy believes it."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    check_size(path, *shape)
+    if math.prod(shape) * dtype.itemsize > len(content) - file.tell():
+        raise ImageError(f"{path}: found fewer numbers than shape {shape} needs; the file is truncated")
 
 
 def _check(path: Path, pixels: NDArray[np.generic]) -> None:
