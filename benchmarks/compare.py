@@ -63,7 +63,7 @@ def visit_arrays(side: str, subject: Subject) -> Callable[[], int]:
     """A call that visits a batch of images, which are the same for all sides, and says how many they are."""
     card = model_card(subject.model)
     network = create_model(subject.model, size=subject.size)
-    visit = LOOPS[side](network, card.default_layer)
+    visit = LOOPS[side](network, card.default_layer, torch.device("cpu"))
     rng = np.random.default_rng(0)
     shape = (card.in_channels, *subject.size)
     images = [rng.standard_normal(shape, dtype=np.float32) for _ in range(subject.batch)]

@@ -51,6 +51,19 @@ def reuse_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 512 * 10**6)
 
 
+def memory_layout(device: torch.device) -> torch.memory_format | None:
+    """Channels last halves the time of a pass on a CPU; MPS gains nothing."""
+    return None if device.type == "mps" else torch.channels_last
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 @contextmanager
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
     """Only algorithms that give the same bits each time, while the context lasts."""

@@ -245,6 +245,13 @@ def test_several_layers_give_a_file_each_and_a_picture_of_growth() -> None:
     assert "unknown layer 'final2'" in complaint("compute", "-m", "hct", "--layer", "stem,final2", *SMALL)
 
 
+def test_bench_prints_both_ways() -> None:
+    result = call("bench", "--model", "gmic", "--size", "256x192", "--rounds", 1, "--device", "cpu")
+    assert result.exit_code == 0
+    for words in ("usual loop", "erf", "times the usual loop", "gmic, layer final, 256x192"):
+        assert words in result.stdout
+
+
 def test_the_mirror_test() -> None:
     for words in (["-o", "as-is.h5"], ["-o", "turned.h5", "--mirror"]):
         assert call("compute", "--model", "hct", "-n", 4, "--no-picture", *words, *SMALL).exit_code == 0

@@ -30,6 +30,7 @@ LAYER = {
     "erf.plotting": 4,
     "erf.windows": 4,
     "erf.engine": 5,
+    "erf.benchmark": 5,
     "erf.report": 5,
     "erf": 6,
     "erf.cli": 7,
@@ -45,6 +46,8 @@ NEEDS_TORCH = {
     "erf.backward",
     "erf.devices",
     "erf.engine",
+    "erf.benchmark",
+    "erf.merging",
     "erf.models",
 }
 

@@ -6,6 +6,7 @@ from types import FrameType
 
 import typer
 
+from erf.cli.bench import bench
 from erf.cli.compare import compare
 from erf.cli.compute import compute
 from erf.cli.merge import merge
@@ -22,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (compute, merge, compare, plot, report, show, models):
+for command in (compute, merge, compare, plot, report, show, models, bench):
     app.command()(command)
 
 

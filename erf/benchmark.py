@@ -1,0 +1,93 @@
+"""How fast the engine is for a network, beside the loop that is usually copied."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from erf.backward import input_gradients_only
+from erf.devices import memory_layout, reuse_freed_memory, synchronise
+from erf.gradients import frozen, unit_gradient
+from erf.layers import center_unit
+from erf.moments import RunningMoments
+from erf.tracing import trace
+from erf.windows import Window, find_window
+
+Pixels = NDArray[np.float32]
+Visit = Callable[[Sequence[Pixels]], None]
+"""Takes in a batch of images (C, H, W)."""
+
+
+class RunningMean:
+    """Of absolute gradients, in NumPy, as it is usually done."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: NDArray[np.floating] | float = 0.0
+
+    def add(self, gradient: Tensor) -> None:
+        """Take in the gradient (1, C, H, W) of one image."""
+        self.count += 1
+        self.mean += (gradient[0].abs().sum(0).cpu().numpy() - self.mean) / self.count
+
+
+def plain_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
+    """The usual loop: batch 1, parameters that require gradients, full forward pass, unit gradient, backward pass."""
+    kept: list[Tensor] = []
+    model.to(device).get_submodule(layer).register_forward_hook(lambda *call: kept.append(call[2]))
+    mean = RunningMean()
+
+    def visit(images: Sequence[Pixels]) -> None:
+        for pixels in images:
+            image = torch.from_numpy(pixels)[None].to(device).requires_grad_()
+            kept.clear()
+            model.zero_grad()
+            model(image)
+            unit = torch.zeros_like(kept[0])
+            y, x = center_unit((unit.shape[2], unit.shape[3]))
+            unit[:, :, y, x] = 1
+            kept[0].backward(unit)
+            assert image.grad is not None
+            mean.add(image.grad)
+
+    return visit
+
+
+def engine_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
+    """What the engine does with decoded images; variance, curves and each image's footprint come with it."""
+    reuse_freed_memory()
+    model.to(device)
+    state: list[tuple[Window, RunningMoments]] = []
+
+    def visit(images: Sequence[Pixels]) -> None:
+        channels, height, width = images[0].shape
+        if not state:
+            shape = channels, height, width
+            traces = trace(model, [layer], shape)
+            window = find_window(model, traces, {layer: center_unit(traces[layer].feature_shape[1:])}, shape)
+            state.append((window, RunningMoments(("abs",), (height, width), device, part=window.part)))
+        window, running = state[0]
+        inputs = window.cut(torch.from_numpy(np.stack(images))).to(device).contiguous()
+        with frozen(model, memory_layout(device)), input_gradients_only(model, phases=device.type == "cpu"):
+            for gradient in unit_gradient(model, inputs, layer, window.units[layer]):
+                running.add([gradient])
+
+    return visit
+
+
+def take_turns(
+    visits: Mapping[str, Visit], images: Sequence[Pixels], rounds: int, device: torch.device
+) -> dict[str, float]:
+    """Median seconds per image of each way; they take turns, and the first round is not counted."""
+    found: dict[str, list[float]] = {name: [] for name in visits}
+    for _ in range(rounds + 1):
+        for name, visit in visits.items():
+            start = time.perf_counter()
+            visit(images)
+            synchronise(device)
+            found[name].append((time.perf_counter() - start) / len(images))
+    return {name: median(seconds[1:]) for name, seconds in found.items()}

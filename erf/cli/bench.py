@@ -1,0 +1,64 @@
+"""`erf bench`: how fast a network is visited on this machine."""
+
+import copy
+from typing import Annotated
+
+import typer
+
+from erf.cli.console import busy, fail, parse_options, parse_size, reported_errors
+
+
+def bench(
+    model: Annotated[str, typer.Option("--model", "-m", help="Name of a network; `erf models` lists them.")],
+    layer: Annotated[str, typer.Option(help="Tap point; default: what global pooling receives.")] = "",
+    model_arg: Annotated[
+        list[str] | None, typer.Option(help="Option of the network as NAME=VALUE.", metavar="NAME=VALUE")
+    ] = None,
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH in pixels; default: the model's own.")] = "",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per pass of the engine.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Of which the median is taken.")] = 5,
+    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.")] = "auto",
+) -> None:
+    """Time the engine and the loop that is usually copied, side by side on noise, and estimate a run of 100 images.
+
+    Decoding is not counted; it goes on beside the network.
+    """
+    with reported_errors():
+        import numpy as np
+        import torch
+
+        from erf.benchmark import engine_loop, plain_loop, take_turns
+        from erf.cli.tables import print_table
+        from erf.devices import memory_errors, pick_device
+        from erf.models import ModelError, create_model, model_card
+
+        chosen = pick_device(device)
+        try:
+            card = model_card(model)
+            frame = parse_size(size) if size else card.input_size
+            options = parse_options(model_arg or [])
+            network = create_model(model, **{"size": frame} | options)
+        except ModelError as error:
+            fail(str(error))
+        channels = options.get("in_channels", card.in_channels)
+        images = [
+            np.random.default_rng(seed).standard_normal((channels, *frame), dtype=np.float32)
+            for seed in range(batch_size)
+        ]
+        tapped = layer or card.default_layer
+        visits = {
+            "usual loop": plain_loop(copy.deepcopy(network), tapped, chosen),
+            "erf": engine_loop(network, tapped, chosen),
+        }
+        with busy("timing"), memory_errors("use a smaller --size or --batch-size"):
+            found = take_turns(visits, images, rounds, chosen)
+        slow = found["usual loop"]
+        rows = [
+            [name, f"{seconds:.3f}", f"{slow / seconds:.2f}", f"{100 * seconds:.0f}"] for name, seconds in found.items()
+        ]
+        threads = f"{torch.get_num_threads()} threads" if chosen.type == "cpu" else str(chosen)
+        print_table(
+            f"{model}, layer {tapped}, {frame[0]}x{frame[1]}, {threads}, median of {rounds} rounds",
+            ["", "s per image", "times the usual loop", "s per 100 images"],
+            rows,
+        )
