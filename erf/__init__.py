@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from erf.comparison import tabulate as tabulate
     from erf.definitions import DEFINITIONS as DEFINITIONS
+    from erf.engine import Settings as Settings
     from erf.engine import compute as compute
+    from erf.engine import compute_layers as compute_layers
+    from erf.errors import CheckpointError as CheckpointError
     from erf.errors import ErfError as ErfError
     from erf.errors import FormatError as FormatError
     from erf.errors import ImageError as ImageError
     from erf.errors import InputError as InputError
     from erf.errors import InsufficientMemoryError as InsufficientMemoryError
+    from erf.errors import InterruptedRunError as InterruptedRunError
     from erf.errors import LayerError as LayerError
     from erf.errors import OutputError as OutputError
     from erf.geometry import ReceptiveField as ReceptiveField
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from erf.intervals import Precision as Precision
     from erf.measures import MEASURES as MEASURES
     from erf.measures import pick_measures as pick_measures
+    from erf.merging import merge as merge
     from erf.plotting import plot as plot
     from erf.result import ERF as ERF
     from erf.result import Origin as Origin
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from erf.tracing import theoretical_receptive_field as theoretical_receptive_field
 
 _HOME = {
+    "CheckpointError": "errors",
     "DEFINITIONS": "definitions",
     "Drawing": "intervals",
     "ERF": "result",
@@ -46,6 +52,7 @@ _HOME = {
     "ImageError": "errors",
     "InputError": "errors",
     "InsufficientMemoryError": "errors",
+    "InterruptedRunError": "errors",
     "LayerError": "errors",
     "MEASURES": "measures",
     "Origin": "result",
@@ -53,12 +60,15 @@ _HOME = {
     "Precision": "intervals",
     "Provenance": "result",
     "ReceptiveField": "geometry",
+    "Settings": "engine",
     "Statistics": "result",
     "compute": "engine",
+    "compute_layers": "engine",
     "draw_phantom": "images",
     "from_arrays": "images",
     "load": "storage",
     "load_images": "images",
+    "merge": "merging",
     "pick_measures": "measures",
     "plot": "plotting",
     "save": "storage",

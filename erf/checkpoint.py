@@ -5,7 +5,6 @@ moment: the sums of the cells that are finished, those of the cell at hand, and 
 no longer names is removed afterwards. The folder is locked, and goes when the result is there.
 """
 
-import fcntl
 import hashlib
 import io
 import json
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from erf.disk import complete_file
+from erf.disk import complete_file, lock
 from erf.errors import CheckpointError, OutputError
 from erf.result import FOOTPRINT, OVERVIEW, Footprint, ImageRecord, Overview, Provenance
 
@@ -89,7 +88,7 @@ class Checkpoint:
                 f"{self.folder.parent} cannot be written ({error.strerror}); choose another folder"
             ) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._lock)
         except OSError as error:
             self._lock.close()
             raise CheckpointError(

@@ -5,6 +5,7 @@ bands of rows that stay in the cache, so that no full-size temporary is made.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
@@ -217,7 +218,12 @@ class ShelvedMoments:
         place = folder or Path(gettempdir())
         try:
             self._file: IO[bytes] = TemporaryFile(dir=place)  # noqa: SIM115 (closed by close)
-            self._set_down(running)
+            try:
+                self._set_down(running)
+            except OSError:
+                with suppress(OSError):  # what is still to be written cannot be
+                    self._file.close()
+                raise
         except OSError as error:
             raise OutputError(f"sums cannot be set aside in {place} ({error}); free some space there") from error
 

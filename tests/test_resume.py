@@ -20,7 +20,7 @@ import erf
 from erf.checkpoint import Checkpoint
 from erf.cli import app
 from erf.engine import Settings, compute_layers
-from erf.errors import CheckpointError, InterruptedRunError
+from erf.errors import CheckpointError, InterruptedRunError, OutputError
 from erf.images import from_arrays
 from erf.intervals import Drawing, Precision
 from erf.storage import FileSink
@@ -38,7 +38,9 @@ def arrays(count: int = 12) -> list[np.ndarray]:
     return found
 
 
-def run(folder: Path, stop_after: int | None = None, resume: bool = False, **settings: Any) -> None:
+def run(
+    folder: Path, stop_after: int | None = None, resume: bool = False, in_memory: bool = False, **settings: Any
+) -> None:
     """Two layers into two files; asked to stop after some batches."""
     calls = iter(range(1, 10**6))
     options = Settings(device="cpu", **({"batch_size": 2, "definitions": ("abs", "signed")} | settings))
@@ -52,7 +54,7 @@ def run(folder: Path, stop_after: int | None = None, resume: bool = False, **set
             from_arrays(arrays(), SIDES),
             TAPS,
             options,
-            sinks=[first, second],
+            sinks=None if in_memory else [first, second],
             checkpoint=checkpoint,
             stop=lambda: next(calls) == stop_after,
         )
@@ -361,3 +363,33 @@ def test_other_weights_do_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     refused = call("--resume")
     assert refused.exit_code == 2
     assert "weights sha256" in refused.stderr
+
+
+def test_a_full_disk_keeps_the_progress_before(whole: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    with pytest.raises(InterruptedRunError):
+        run(tmp_path, 3)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "progress").iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sums = len(next(content for name, content in before.items() if name.startswith("running")))
+    for limit, in_memory in ((0, False), (1000, False), (1000, True), (sums // 2, True), (sums - 1, True)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+        try:
+            with pytest.raises(OutputError, match=r"cannot be (written|set aside)"):
+                run(tmp_path, resume=True, in_memory=in_memory)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert os.listdir(tmp_path) == ["progress"]
+        after = {path.name: path.read_bytes() for path in (tmp_path / "progress").iterdir()}
+        assert after | before == after  # beside files that nobody names yet, all is as it was
+    run(tmp_path, resume=True)
+    for name in TAPS:
+        assert contents(tmp_path / f"{name}.h5") == whole[name]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    for folder in ("/proc/self", str(tmp_path / "nowhere")):
+        result = CliRunner().invoke(app, [*WORDS, "-o", f"{folder}/a.h5"])
+        assert result.exit_code == 2
+        (line,) = result.stderr.strip().splitlines()
+        assert "cannot be written" in line
