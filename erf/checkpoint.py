@@ -10,9 +10,10 @@ import io
 import json
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -53,14 +54,14 @@ class Saved:
     """By tap."""
     identity: Mapping[str, Any]
     """What else must be the same to go on."""
-    cells: tuple[tuple[tuple[str, ...], tuple[Sums, ...]], ...]
-    """Subsets and sums, by tap, of the cells that are finished; without sums where no image could be used."""
+    cells: tuple[tuple[tuple[str, ...], Callable[[], tuple[Sums, ...]]], ...]
+    """Subsets of the cells that are finished, and what reads their sums, by tap; none where no image could be used."""
     running: tuple[Sums, ...]
     """Sums, by tap, of the cell at hand; empty between cells."""
     visited: int
     """Images of the cell at hand."""
-    rows: tuple[tuple[Row, ...], ...]
-    """By image, then by tap."""
+    rows: Callable[[], Iterator[tuple[Row, ...]]]
+    """Reads the images, each with a row by tap."""
 
 
 @dataclass
@@ -168,20 +169,33 @@ class Checkpoint:
 
     def load(self) -> Saved:
         """What an earlier run saved last; raises `CheckpointError` where it is damaged."""
-        try:
+        with self._reading():
             payload = _unsealed((self.folder / _STATE).read_text(encoding="utf-8"))
             files = payload["files"]
             provenance = tuple(_provenance(each) for each in payload["provenance"])
             taps = len(provenance)
-            cells = tuple((tuple(cell["subsets"]), self._sums(cell["file"], taps)) for cell in files["cells"])
+            cells = tuple((tuple(cell["subsets"]), partial(self._sums, cell["file"], taps)) for cell in files["cells"])
             running = self._sums(files["running"], taps) if files["running"] else ()
-            rows = tuple(row for name in files["rows"] for row in _unpack(self._read(name), provenance))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            rows = partial(self._rows, tuple(files["rows"]), provenance)
+        self._files = files
+        return Saved(provenance, payload["identity"], cells, running, int(payload["visited"]), rows)
+
+    def _rows(self, names: Sequence[str], provenance: Sequence[Provenance]) -> Iterator[tuple[Row, ...]]:
+        for name in names:
+            with self._reading():
+                rows = list(_unpack(self._read(name), provenance))
+            yield from rows
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except Exception as error:  # a damaged file may hold anything
             raise CheckpointError(
                 f"the progress in {self.folder} is damaged ({error}); start again with --overwrite"
             ) from error
-        self._files = files
-        return Saved(provenance, payload["identity"], cells, running, int(payload["visited"]), rows)
 
     def _read(self, name: str) -> dict[str, NDArray[Any]]:
         if Path(name).name != name:
@@ -190,11 +204,11 @@ class Checkpoint:
             return {key: arrays[key] for key in arrays.files}
 
     def _sums(self, name: str, taps: int) -> tuple[Sums, ...]:
-        arrays = self._read(name)
         found: list[dict[str, NDArray[Any]]] = [{} for _ in range(taps)]
-        for key, array in arrays.items():
-            tap, _, rest = key.partition("/")
-            found[int(tap)][rest] = array
+        with self._reading():
+            for key, array in self._read(name).items():
+                tap, _, rest = key.partition("/")
+                found[int(tap)][rest] = array
         return tuple(found) if all(found) else ()
 
 

@@ -325,7 +325,7 @@ class _Run:
         assert self.checkpoint is not None
         unlike = differences(saved, [tap.provenance for tap in self.taps], self._identity())
         known = {image.id: image for image in self.images.images}
-        for row, *_ in saved.rows:
+        for row, *_ in saved.rows():
             image = known.get(row.record.id)
             if image and _has_changed(image, row.record.sha256, self.checkpoint.saved_at()):
                 unlike.append(f"content of {image.file}")
@@ -336,11 +336,12 @@ class _Run:
             )
 
     def _restore(self, saved: Saved) -> None:
-        for rows in saved.rows:
+        for rows in saved.rows():
             self._hand_over(rows)
             self.done += 1
         device = _sums_device(self.device)
-        for subsets, sums in saved.cells:
+        for subsets, read in saved.cells:
+            sums = read()
             for place, tap in enumerate(self.taps):
                 tap.begin_cell(device, sums[place] if sums else None)
                 tap.end_cell(subsets, self.scratch)
