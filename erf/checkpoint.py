@@ -86,7 +86,7 @@ class Checkpoint:
             self._lock = (self.folder / "lock").open("w")
         except OSError as error:
             raise OutputError(
-                f"{self.folder.parent} cannot be written ({error.strerror}); choose another folder"
+                f"{self.folder} cannot be written ({error.strerror}); choose a folder that exists"
             ) from error
         try:
             lock(self._lock)
