@@ -218,25 +218,25 @@ def limited_memory() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("name", "make"),
+    ("name", "make", "message"),
     [
-        ("a.png", lambda _: png(SIDE, SIDE)),
-        ("bomb.png", lambda _: bomb()),
-        ("a.npy", lambda _: npy((SIDE, SIDE))),
-        ("b.npy", lambda _: npy((SIDE, 1000))),
-        ("c.npy", lambda _: npy((-1, 1000))),
-        ("a.dcm", lambda folder: dicom(folder, "JPEGLSLossless")),
-        ("b.dcm", lambda folder: dicom(folder, "JPEGLossless")),
-        ("c.dcm", lambda folder: dicom(folder, "JPEG2000Lossless")),
+        ("a.png", lambda _: png(SIDE, SIDE), "exceeds limit"),
+        ("bomb.png", lambda _: bomb(), "exceeds limit"),
+        ("a.npy", lambda _: npy((SIDE, SIDE)), "the header claims"),
+        ("b.npy", lambda _: npy((SIDE, 1000)), "fewer numbers"),
+        ("c.npy", lambda _: npy((-1, 1000)), "cannot be read|fewer numbers"),
+        ("a.dcm", lambda folder: dicom(folder, "JPEGLSLossless"), "the header claims"),
+        ("b.dcm", lambda folder: dicom(folder, "JPEGLossless"), "the header claims"),
+        ("c.dcm", lambda folder: dicom(folder, "JPEG2000Lossless"), "the header claims"),
     ],
 )
 def test_claims_are_refused_before_anything_is_allocated(
-    name: str, make: Callable[[Path], bytes], tmp_path: Path
+    name: str, make: Callable[[Path], bytes], message: str, tmp_path: Path
 ) -> None:
     content = make(tmp_path)
     (tmp_path / name).write_bytes(content)
     assert len(content) < 1_000_000
-    with limited_memory(), pytest.raises(ImageError, match=r"claims .* pixels|fewer numbers|cannot be") as caught:
+    with limited_memory(), pytest.raises(ImageError, match=message) as caught:
         read_image(tmp_path / name)
     assert "memory" not in str(caught.value).lower()
 

@@ -1,7 +1,9 @@
 """Runs that end at any moment and go on: no image is lost or counted twice, and no bit differs."""
 
+import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -142,6 +144,16 @@ def test_projections_and_until_go_on_too(tmp_path: Path) -> None:
     assert contents(tmp_path / "parts" / "a.h5") == contents(tmp_path / "whole" / "a.h5")
 
 
+def test_a_run_that_goes_on_says_when_it_began(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRunError):
+        run(tmp_path, 3)
+    state = json.loads((tmp_path / "progress" / "state.json").read_text())
+    began = json.loads(state["payload"])["provenance"][0]["created"]
+    time.sleep(1.1)  # times are in whole seconds
+    run(tmp_path, resume=True)
+    assert erf.load(tmp_path / "2.h5").provenance.created == began
+
+
 def test_progress_is_not_forgotten_by_mistake(tmp_path: Path) -> None:
     with pytest.raises(InterruptedRunError):
         run(tmp_path, 3)
@@ -196,6 +208,14 @@ def test_damaged_progress_is_told(tmp_path: Path) -> None:
                 assert damage == "flip"
                 pytest.fail(f"a flipped bit in {path.name} went unnoticed")
             path.write_bytes(good)
+    state = tmp_path / "progress" / "state.json"
+    good = state.read_bytes()
+    changed = re.sub(rb'(visited\\": )(\d)', rb"\g<1>9", good)  # well-formed, but not what was written
+    assert changed != good
+    state.write_bytes(changed)
+    with pytest.raises(CheckpointError, match="its checksum does not fit"):
+        run(tmp_path, resume=True)
+    state.write_bytes(good)
     run(tmp_path, resume=True)
 
 

@@ -48,7 +48,6 @@ def _decode(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple[str,
 def _decode_picture(path: Path, content: bytes) -> NDArray[np.generic]:
     try:
         with Pillow.open(io.BytesIO(content)) as picture:
-            check_size(path, picture.height, picture.width)
             frames, mode = getattr(picture, "n_frames", 1), picture.mode
             narrowed = len(picture.getbands()) > 1 and any(";16" in str(tile.args) for tile in picture.tile)
             pixels = np.asarray(picture)
