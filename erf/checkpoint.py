@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from erf.disk import complete_file, lock
 from erf.errors import CheckpointError, OutputError
-from erf.result import FOOTPRINT, OVERVIEW, Footprint, ImageRecord, Overview, Provenance
+from erf.result import FOOTPRINT, OVERVIEW, PROVENANCE, Footprint, ImageRecord, Overview, Provenance, Row, unlike
 
 EVERY = 30.0
 """Seconds between two savings."""
@@ -35,15 +35,6 @@ _FORMAT = 1
 _STATE = "state.json"
 _OWN = ("created", "command", "versions")
 """What may differ between a run and its continuation."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One image that was visited, for one tap."""
-
-    record: ImageRecord
-    footprints: Mapping[str, Footprint]
-    overview: Overview | None
 
 
 @dataclass(frozen=True)
@@ -216,12 +207,9 @@ def differences(saved: Saved, provenance: Sequence[Provenance], identity: Mappin
     """What is not as it was when progress was saved, in words."""
     if len(saved.provenance) != len(provenance):
         return [f"{len(saved.provenance)} and {len(provenance)} layers"]
-    found = []
-    for before, now in zip(saved.provenance, provenance, strict=True):
-        was, here = (dict(each.described()) for each in (before, now))
-        found += [
-            f"{name} {was[name]} and {here[name]}" for name in was if name not in _OWN and was[name] != here[name]
-        ]
+    names = [name for name in PROVENANCE if name not in _OWN]
+    pairs = zip(saved.provenance, provenance, strict=True)
+    found = [words for before, now in pairs for words in unlike(before, now, names)]
     found += [name for name, value in identity.items() if saved.identity.get(name) != value]
     return list(dict.fromkeys(found))
 

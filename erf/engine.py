@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from erf.backward import input_gradients_only
-from erf.checkpoint import Checkpoint, Row, Saved, Sums, differences
+from erf.checkpoint import Checkpoint, Saved, Sums, differences
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from erf.devices import (
     available_memory,
@@ -51,6 +51,7 @@ from erf.result import (
     Origin,
     Overview,
     Provenance,
+    Row,
     Sink,
     Statistics,
     stack_footprints,
@@ -524,17 +525,8 @@ def _statistics(moments: Moments, origin: Provenance) -> Statistics:
     """Maps of the whole image, which are zero outside the window."""
     _, height, width = origin.input_shape
     top, bottom, left, right = origin.window
-
-    margins = ((top, height - bottom), (left, width - right))
     kept = np.float32 if origin.shard == (1, 1) else np.float64  # shards are merged
-    return Statistics(
-        moments.count,
-        np.pad(moments.mean.astype(kept), margins),
-        np.pad(moments.variance.astype(kept), margins),
-        np.pad(moments.mean.sum(0), margins[1]),
-        np.pad(moments.mean.sum(1), margins[0]),
-        moments.draws,
-    )
+    return moments.statistics(kept, ((top, height - bottom), (left, width - right)))
 
 
 def _record(image: Image, subsets: tuple[str, ...], status: str, message: str, sha256: str = "") -> ImageRecord:

@@ -1,6 +1,6 @@
 """One ERF of several, measured alike on different images: what shards of a run become."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -8,17 +8,7 @@ import numpy as np
 
 from erf.errors import InputError
 from erf.moments import Moments
-from erf.result import (
-    ERF,
-    FOOTPRINT,
-    OVERVIEW,
-    Footprint,
-    ImageRecord,
-    MemorySink,
-    Overview,
-    Sink,
-    Statistics,
-)
+from erf.result import ERF, PROVENANCE, ImageRecord, MemorySink, Sink, Statistics, unlike
 
 _MAY_DIFFER = ("shard", "created", "command", "device", "versions", "source")
 
@@ -39,23 +29,12 @@ def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None
     sink = MemorySink() if sink is None else sink
     provenance = replace(erfs[0].provenance, shard=(1, 1))
     sink.begin(provenance)
-    overviews = [erf.overview() for erf in erfs]
-    footprints = [{name: erf.footprints[name] for name in provenance.definitions} for erf in erfs]
-    for owner, row in sorted(
-        ((owner, row) for owner, erf in enumerate(erfs) for row in range(len(erf.images))),
-        key=lambda place: _place(erfs[place[0]].images[place[1]]),
-    ):
-        record, overview = erfs[owner].images[row], overviews[owner]
-        kept = footprints[owner].items() if record.status == "ok" else ()
-        sink.add_image(
-            record,
-            {name: Footprint(*(getattr(stacked, part)[row] for part in FOOTPRINT)) for name, stacked in kept},
-            Overview(*(getattr(overview, part)[row] for part in OVERVIEW)) if overview else None,
-        )
+    for row in sorted((row for erf in erfs for row in erf.rows()), key=lambda row: _place(row.record)):
+        sink.add_image(row.record, row.footprints, row.overview)
     for subset in _subsets(erfs):
         for definition in provenance.definitions:
             members = [erf.statistics(subset, definition) for erf in erfs if subset in erf.subsets]
-            sink.add_statistics(subset, definition, _merged(members))
+            sink.add_statistics(subset, definition, reduce(Moments.merge, map(_moments, members)).statistics())
     return sink.result()
 
 
@@ -69,18 +48,6 @@ def _subsets(erfs: Sequence[ERF]) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record.subsets))
 
 
-def _merged(members: Sequence[Statistics]) -> Statistics:
-    moments = reduce(Moments.merge, map(_moments, members))
-    return Statistics(
-        moments.count,
-        moments.mean.astype(np.float32),
-        moments.variance.astype(np.float32),
-        moments.mean.sum(0),
-        moments.mean.sum(1),
-        moments.draws,
-    )
-
-
 def _moments(statistics: Statistics) -> Moments:
     mean = statistics.mean.astype(np.float64)
     if statistics.count < 2:
@@ -90,13 +57,11 @@ def _moments(statistics: Statistics) -> Moments:
 
 
 def _check_alike(erfs: Sequence[ERF]) -> None:
-    described: list[Mapping[str, str]] = [dict(erf.provenance.described()) for erf in erfs]
-    names = {name.replace("_", " ") for name in _MAY_DIFFER}
-    for other in described[1:]:
-        unlike = [name for name, value in other.items() if name not in names and value != described[0][name]]
-        if unlike:
-            found = "; ".join(f"{name} {described[0][name]} and {other[name]}" for name in unlike)
-            raise InputError(f"the files differ in {found}; expected shards of one run")
+    names = [name for name in PROVENANCE if name not in _MAY_DIFFER]
+    for other in erfs[1:]:
+        found = unlike(erfs[0].provenance, other.provenance, names)
+        if found:
+            raise InputError(f"the files differ in {'; '.join(found)}; expected shards of one run")
 
 
 def _check_shards(shards: Sequence[tuple[int, int]], allow_missing: bool) -> None:

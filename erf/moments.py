@@ -18,12 +18,13 @@ from torch import Tensor
 
 from erf.definitions import DEFINITIONS
 from erf.errors import OutputError
-from erf.result import FOOTPRINT, Footprint, stack_footprints
+from erf.result import FOOTPRINT, Footprint, Statistics, stack_footprints
 
 SMALL_SIDE = 128
 """Longest side of the small block-summed maps that are kept per image."""
 
 _BAND_ELEMENTS = 1 << 18
+_NO_MARGINS = ((0, 0), (0, 0))
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,19 @@ class Moments:
         if self.count < 2:
             return np.full_like(self.deviations, np.nan)
         return self.deviations / (self.count - 1)
+
+    def statistics(
+        self, dtype: type[np.floating] = np.float32, margins: tuple[tuple[int, int], tuple[int, int]] = _NO_MARGINS
+    ) -> Statistics:
+        """For the record, with maps in `dtype` and so many zeros (before, after) along y and x."""
+        return Statistics(
+            self.count,
+            np.pad(self.mean.astype(dtype), margins),
+            np.pad(self.variance.astype(dtype), margins),
+            np.pad(self.mean.sum(0), margins[1]),
+            np.pad(self.mean.sum(1), margins[0]),
+            self.draws,
+        )
 
 
 def _merge_draws(one: Moments, two: Moments) -> Footprint | None:

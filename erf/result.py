@@ -1,7 +1,7 @@
 """The result of a run: an ERF per subset and definition, its images, and how it came about. No files, no PyTorch."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,6 +101,13 @@ class Provenance(Origin):
         return y - height / 2, y + height / 2, x - width / 2, x + width / 2
 
 
+def unlike(one: Provenance, other: Provenance, names: Iterable[str]) -> list[str]:
+    """Which of some attributes differ, with both values in words."""
+    here, there = (dict(each.described()) for each in (one, other))
+    words = [name.replace("_", " ") for name in names]
+    return [f"{name} {here[name]} and {there[name]}" for name in words if here[name] != there[name]]
+
+
 def _words(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {item}" for key, item in value.items()) or "–"
@@ -139,6 +146,9 @@ class Overview:
 
 
 FOOTPRINT = tuple(item.name for item in fields(Footprint))
+
+
+PROVENANCE = tuple(item.name for item in fields(Provenance))
 
 
 OVERVIEW = tuple(item.name for item in fields(Overview))
@@ -253,6 +263,20 @@ class ERF:
         """Thumbnails and tissue of all images, stacked, in the order of `images`; None in files that have none."""
         return self.read_overview()
 
+    def rows(self) -> Iterator["Row"]:
+        """What is kept of each image, in the order of `images`."""
+        overview, footprints = self.overview(), dict(self.footprints)
+        for index, record in enumerate(self.images):
+            kept = footprints.items() if record.status == "ok" else ()
+            yield Row(
+                record,
+                {
+                    definition: Footprint(*(getattr(stacked, name)[index] for name in FOOTPRINT))
+                    for definition, stacked in kept
+                },
+                Overview(*(getattr(overview, name)[index] for name in OVERVIEW)) if overview else None,
+            )
+
     def count(self, subset: str = "all") -> int:
         """Number of images that went into a subset."""
         return sum(image.status == "ok" and subset in image.subsets for image in self.images)
@@ -261,6 +285,16 @@ class ERF:
     def failures(self) -> tuple[ImageRecord, ...]:
         """Images that could not be used."""
         return tuple(image for image in self.images if image.status != "ok")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is kept of one image; neither footprints nor an overview of one that failed."""
+
+    record: ImageRecord
+    footprints: Mapping[str, Footprint]
+    """By definition."""
+    overview: Overview | None
 
 
 class Sink(Protocol):

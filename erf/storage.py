@@ -225,19 +225,12 @@ def save(erf: ERF, path: str | Path, *, overwrite: bool = False) -> None:
     """Write an ERF to a file."""
     with FileSink(path, overwrite=overwrite) as sink:
         sink.begin(erf.provenance)
-        overview = erf.overview()
-        for index, record in enumerate(erf.images):
-            kept = erf.footprints.items() if record.status == "ok" else ()
-            glance = Overview(*(getattr(overview, name)[index] for name in OVERVIEW)) if overview else None
-            sink.add_image(record, {definition: _row(stacked, index) for definition, stacked in kept}, glance)
+        for row in erf.rows():
+            sink.add_image(row.record, row.footprints, row.overview)
         for subset, definitions in erf.subsets.items():
             for definition, statistics in definitions.items():
                 sink.add_statistics(subset, definition, statistics)
         sink.result()
-
-
-def _row(stacked: Footprint, index: int) -> Footprint:
-    return Footprint(*(getattr(stacked, name)[index] for name in FOOTPRINT))
 
 
 def load(path: str | Path) -> ERF:

@@ -36,6 +36,9 @@ def arrays() -> list[np.ndarray]:
     return [rng.standard_normal((1, 40, 32)) for _ in range(6)]
 
 
+SMALL_RUN = ["compute", "-m", "gmic", "--layer", "stage1", "--size", "96x80", "--device", "cpu"]
+"""A command that visits an image in some milliseconds."""
+
 SIDES = ["left", "right", "left", "right", "left", ""]
 
 

@@ -26,7 +26,7 @@ from erf.errors import CheckpointError, InterruptedRunError, OutputError
 from erf.images import from_arrays
 from erf.intervals import Drawing, Precision
 from erf.storage import FileSink
-from tests.conftest import small_network
+from tests.conftest import SMALL_RUN, small_network
 
 ROOT = Path(__file__).parent.parent
 SIDES = ["left", "right", "left", "", "right", "left", "right", "right", "left", "left", "", "right"]
@@ -221,20 +221,7 @@ def test_damaged_progress_is_told(tmp_path: Path) -> None:
 
 # The command line, in processes of its own.
 
-WORDS = [
-    "compute",
-    "-m",
-    "gmic",
-    "--layer",
-    "stage1",
-    "--size",
-    "96x80",
-    "-n",
-    "150",
-    "--device",
-    "cpu",
-    "--no-picture",
-]
+WORDS = [*SMALL_RUN, "-n", "150", "--no-picture"]
 
 
 def command(folder: Path, *words: str, every: float = 0.0) -> subprocess.Popen[str]:

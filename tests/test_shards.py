@@ -20,7 +20,7 @@ from erf.images import from_arrays
 from erf.measures import observe
 from erf.merging import merge
 from erf.result import ERF
-from tests.conftest import small_network
+from tests.conftest import SMALL_RUN, small_network
 
 ROOT = Path(__file__).parent.parent
 SIDES = ["left", "right", "left", "", "right", "left", "right", "right", "left", "left", "", "right"]
@@ -96,21 +96,7 @@ def test_shards_take_every_image_once() -> None:
             images.shard(index, count)
 
 
-WORDS = [
-    "compute",
-    "-m",
-    "gmic",
-    "--layer",
-    "stage1",
-    "--size",
-    "96x80",
-    "-n",
-    "11",
-    "--device",
-    "cpu",
-    "--batch-size",
-    "1",
-]
+WORDS = [*SMALL_RUN, "-n", "11", "--batch-size", "1"]
 
 
 def call(*words: str) -> Result:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import busy, fail, reported_errors, warn
+from erf.cli.options import AllowDifferent, ByImage, Labels, Resamples, SeedOfDraws
 from erf.definitions import DEFAULT_DEFINITION
 
 if TYPE_CHECKING:
@@ -22,18 +23,14 @@ def compare(
     measures: Annotated[str, typer.Option(help="Names with commas, or `all`; `--list` explains each.")] = "",
     subset: Annotated[str, typer.Option(help="Such as `left`.")] = "all",
     definition: Annotated[str, typer.Option(help="One that all files have; not `signed`.")] = DEFAULT_DEFINITION,
-    labels: Annotated[str, typer.Option(help="One per file, with commas; default: the models' names.")] = "",
+    labels: Labels = "",
     level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
-    resamples: Annotated[int, typer.Option(help="Draws of the bootstrap and of permutations.")] = 2000,
+    resamples: Resamples = 2000,
     interval: Annotated[str, typer.Option(help="`bca` or `percentile`.")] = "bca",
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    seed: SeedOfDraws = 0,
     mm: Annotated[bool, typer.Option("--mm", help="Lengths in millimetres where the images tell the spacing.")] = False,
-    by_image: Annotated[
-        bool, typer.Option("--by-image", help="Draw images one by one, even where patients are known.")
-    ] = False,
-    allow_different: Annotated[
-        bool, typer.Option("--allow-different", help="Compare files that were measured differently.")
-    ] = False,
+    by_image: ByImage = False,
+    allow_different: AllowDifferent = False,
     mirror: Annotated[
         bool,
         typer.Option(

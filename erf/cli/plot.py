@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from erf.cli.console import busy, parse_list, reported_errors
+from erf.cli.options import Labels
 from erf.definitions import DEFAULT_DEFINITION
 
 
@@ -18,7 +19,7 @@ def plot(
         str, typer.Option(help="How the gradient became a map: signed, abs, relu or square.")
     ] = DEFAULT_DEFINITION,
     subsets: Annotated[str, typer.Option(help="Such as `left,right`; default: all that the files share.")] = "",
-    labels: Annotated[str, typer.Option(help="One per file, with commas; default: the models' names.")] = "",
+    labels: Labels = "",
     scale: Annotated[str, typer.Option(help="Of the maps' colours: log, sqrt or linear.")] = "log",
     layout: Annotated[
         str,

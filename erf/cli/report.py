@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from erf.cli.console import busy, reported_errors, warn
+from erf.cli.options import AllowDifferent, ByImage, Labels, Resamples, SeedOfDraws
 from erf.definitions import DEFAULT_DEFINITION
 
 
@@ -15,15 +16,11 @@ def report(
     measures: Annotated[str, typer.Option(help="As for `erf compare`.")] = "",
     subset: Annotated[str, typer.Option(help="Of the table of numbers.")] = "all",
     definition: Annotated[str, typer.Option(help="Of the table of numbers.")] = DEFAULT_DEFINITION,
-    labels: Annotated[str, typer.Option(help="One per file, with commas; default: the models' names.")] = "",
-    resamples: Annotated[int, typer.Option(help="Draws of the bootstrap and of permutations.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    by_image: Annotated[
-        bool, typer.Option("--by-image", help="Draw images one by one, even where patients are known.")
-    ] = False,
-    allow_different: Annotated[
-        bool, typer.Option("--allow-different", help="Compare files that were measured differently.")
-    ] = False,
+    labels: Labels = "",
+    resamples: Resamples = 2000,
+    seed: SeedOfDraws = 0,
+    by_image: ByImage = False,
+    allow_different: AllowDifferent = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that exists.")] = False,
 ) -> None:
     """Write an interactive page: numbers, maps, curves, images, provenance; it needs no network."""

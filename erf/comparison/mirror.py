@@ -14,7 +14,9 @@ from erf.intervals import Drawing, Interval, same_order, vary
 from erf.measures import observe
 from erf.measures.dynamics import total_variation
 from erf.measures.grid import Array
-from erf.result import ERF
+from erf.result import ERF, unlike
+
+_ALIKE = ("model", "model_options", "weights_sha256", "seed", "layer", "unit", "input_shape", "normalisation")
 
 MIRROR_MEASURES = {
     "turned": (
@@ -84,14 +86,9 @@ def mirror_test(
 def _check_counterparts(erf: ERF, mirrored: ERF) -> None:
     if (erf.provenance.mirrored, mirrored.provenance.mirrored) != (False, True):
         raise InputError("mirror test: expected a file and one of the same run with --mirror, in this order")
-    names = ("model", "model_options", "weights_sha256", "seed", "layer", "unit", "input_shape", "normalisation")
-    unlike = [
-        f"{name.replace('_', ' ')} {found[0]} and {found[1]}"
-        for name in names
-        if len(set(map(str, found := [getattr(each.provenance, name) for each in (erf, mirrored)]))) > 1
-    ]
-    if unlike:
-        raise InputError(f"mirror test: the files differ in {'; '.join(unlike)}; expected the same run with --mirror")
+    found = unlike(erf.provenance, mirrored.provenance, _ALIKE)
+    if found:
+        raise InputError(f"mirror test: the files differ in {'; '.join(found)}; expected the same run with --mirror")
 
 
 def _variation(one: Array, two: Array) -> Array:
