@@ -7,7 +7,7 @@ from captum.attr import NeuronGradient
 from torch import Tensor, nn
 
 from erf.benchmark import Pixels, RunningMean, Visit, engine_loop, plain_loop
-from erf.layers import center_unit
+from erf.units import center_unit
 
 
 def captum_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:

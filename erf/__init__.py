@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from erf.comparison import tabulate as tabulate
     from erf.definitions import DEFINITIONS as DEFINITIONS
-    from erf.engine import Settings as Settings
     from erf.engine import compute as compute
     from erf.engine import compute_layers as compute_layers
     from erf.errors import CheckpointError as CheckpointError
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from erf.result import Origin as Origin
     from erf.result import Provenance as Provenance
     from erf.result import Statistics as Statistics
+    from erf.settings import Settings as Settings
     from erf.storage import FileSink as FileSink
     from erf.storage import load as load
     from erf.storage import save as save
@@ -60,7 +60,7 @@ _HOME = {
     "Precision": "intervals",
     "Provenance": "result",
     "ReceptiveField": "geometry",
-    "Settings": "engine",
+    "Settings": "settings",
     "Statistics": "result",
     "compute": "engine",
     "compute_layers": "engine",

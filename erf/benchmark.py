@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from erf.backward import input_gradients_only
 from erf.devices import memory_layout, reuse_freed_memory, synchronise
-from erf.gradients import frozen, unit_gradient
-from erf.layers import center_unit
+from erf.gradients import frozen, unit_gradients
 from erf.moments import RunningMoments
 from erf.tracing import trace
+from erf.units import center_unit
 from erf.windows import Window, find_window
 
 Pixels = NDArray[np.float32]
@@ -68,13 +68,14 @@ def engine_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
         if not state:
             shape = channels, height, width
             traces = trace(model, [layer], shape)
-            window = find_window(model, traces, {layer: center_unit(traces[layer].feature_shape[1:])}, shape)
+            window = find_window(model, traces, [(layer, center_unit(traces[layer].feature_shape[1:]))], shape)
             state.append((window, RunningMoments(("abs",), (height, width), device, part=window.part)))
         window, running = state[0]
         inputs = window.cut(torch.from_numpy(np.stack(images))).to(device).contiguous()
         with frozen(model, memory_layout(device)), input_gradients_only(model, phases=device.type == "cpu"):
-            for gradient in unit_gradient(model, inputs, layer, window.units[layer]):
-                running.add([gradient])
+            for gradients in unit_gradients(model, inputs, window.targets):
+                for gradient in gradients:
+                    running.add([gradient])
 
     return visit
 

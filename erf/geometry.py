@@ -24,6 +24,9 @@ class AxisField:
     starts: tuple[int, ...] = (0,)
     stops: tuple[int, ...] = (0,)
     infinite: bool = False
+    offset: float = 0.0
+    """Pixel coordinate on which unit 0 is centred; of several phases the mean. Where branches meet, that of the one
+    that sees least: a unit lies where its shortest way leads, as that of the shortcut of a U-Net."""
 
     @property
     def stride(self) -> float:
@@ -34,12 +37,6 @@ class AxisField:
     def size(self) -> float:
         """Number of pixels that a unit sees (of several phases the most), or infinity."""
         return math.inf if self.infinite else max(self.extent(unit) for unit in range(len(self.starts)))
-
-    @property
-    def offset(self) -> float:
-        """Pixel coordinate on which unit 0 is centred; of several phases the mean."""
-        phases = range(len(self.starts))
-        return sum(self.middle(unit) - unit * self.stride for unit in phases) / len(phases)
 
     def center(self, index: int) -> float:
         """Pixel coordinate on which a unit is centred."""
@@ -57,6 +54,9 @@ class AxisField:
     def _span(self, index: int) -> tuple[int, int]:
         periods, phase = divmod(index, len(self.starts))
         return self.starts[phase] + periods * self.shift, self.stops[phase] + periods * self.shift
+
+    def _spans(self) -> list[tuple[int, int]]:
+        return [self._span(unit) for unit in range(len(self.starts))]
 
     def box(self, index: int, length: int) -> tuple[int, int]:
         """Half-open range of pixels that a unit sees on an axis of the given length."""
@@ -86,12 +86,39 @@ class AxisField:
             sources.append(found or [(unit + padding) // stride])
         return self._seen_through(self.shift, sources)
 
+    def resized(self, before: int, after: int, reach: int, aligned: bool = False) -> "AxisField":
+        """The field after interpolation from `before` units to `after`.
+
+        Each unit is made of so many (`reach`) units about the place from which it comes: 1 for the nearest, 2 for
+        linear, 4 for cubic interpolation. `aligned` puts the first and last units of both on each other.
+        """
+        if aligned and after > 1:
+            units = math.lcm(before, len(self.starts))
+            places = [Fraction(unit * (before - 1), after - 1) for unit in range(after)]
+        else:
+            common = math.gcd(before, after)
+            # As many units as make whole periods of what they come from.
+            repeats = math.lcm(before // common, len(self.starts)) // (before // common)
+            units, period = before // common * repeats, after // common * repeats
+            middle = Fraction(1, 2) if reach > 1 else Fraction(0)
+            places = [(unit + middle) * Fraction(before, after) - middle for unit in range(period)]
+        below = max(reach // 2 - 1, 0)
+        taps = range(-below, reach - below)
+        sources = [
+            [math.floor(place) + tap for tap in taps] if place.denominator > 1 else [int(place)] for place in places
+        ]
+        # Aligned units are not periodic: they are given one by one, and the next period lies beyond the map.
+        return self._seen_through(self.shift * units // len(self.starts), sources)
+
     def _seen_through(self, shift: int, sources: Sequence[Sequence[int]]) -> "AxisField":
         """The field of units, one period of them, each of which sees what its source units see."""
         spans = [[self._span(source) for source in found] for found in sources]
         starts = tuple(min(start for start, _ in found) for found in spans)
         stops = tuple(max(stop for _, stop in found) for found in spans)
-        return AxisField(shift, starts, stops, self.infinite)
+        centers = [(self.center(min(found)) + self.center(max(found))) / 2 for found in sources]
+        stride = shift / len(sources)
+        offset = sum(center - unit * stride for unit, center in enumerate(centers)) / len(sources)
+        return AxisField(shift, starts, stops, self.infinite, offset)
 
     def union(self, other: "AxisField") -> "AxisField":
         """The field of a unit that sees through both branches, which have the same stride."""
@@ -102,6 +129,7 @@ class AxisField:
             tuple(min(one[0], two[0]) for one, two in spans),
             tuple(max(one[1], two[1]) for one, two in spans),
             self.infinite or other.infinite,
+            min(self, other, key=lambda field: max(stop - start for start, stop in field._spans())).offset,
         )
 
     @classmethod
@@ -111,15 +139,15 @@ class AxisField:
         edges = [Fraction(unit * length, units) for unit in range(units // common + 1)]
         starts = tuple(math.floor(edge) for edge in edges[:-1])
         stops = tuple(math.ceil(edge) - 1 for edge in edges[1:])
-        return cls(length // common, starts, stops, infinite=True)
+        # Middles of equal parts.
+        return cls(length // common, starts, stops, True, (length / units - 1) / 2)
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Theoretical receptive field of the units of a two-dimensional layer."""
+    """Theoretical receptive field of the units of a layer, axis by axis; of an image first y, then x."""
 
-    y: AxisField = AxisField()
-    x: AxisField = AxisField()
+    axes: tuple[AxisField, ...] = (AxisField(), AxisField())
     unbounded_by: tuple[str, ...] = ()
     """Operators because of which the field is infinite; each is global, or not known to be local."""
     data_dependent: bool = False
@@ -133,46 +161,64 @@ class ReceptiveField:
         return "data-dependent" if self.data_dependent else "finite"
 
     @property
+    def y(self) -> AxisField:
+        return self.axes[-2]
+
+    @property
+    def x(self) -> AxisField:
+        return self.axes[-1]
+
+    @property
     def infinite(self) -> bool:
-        return self.y.infinite or self.x.infinite
+        return any(axis.infinite for axis in self.axes)
 
     @property
-    def size(self) -> tuple[float, float]:
+    def size(self) -> tuple[float, ...]:
         """(height, width) in pixels."""
-        return (math.inf, math.inf) if self.data_dependent else (self.y.size, self.x.size)
+        return tuple(math.inf if self.data_dependent else axis.size for axis in self.axes)
 
     @property
-    def stride(self) -> tuple[float, float]:
-        return self.y.stride, self.x.stride
+    def stride(self) -> tuple[float, ...]:
+        return tuple(axis.stride for axis in self.axes)
 
     @property
-    def offset(self) -> tuple[float, float]:
-        return self.y.offset, self.x.offset
+    def offset(self) -> tuple[float, ...]:
+        return tuple(axis.offset for axis in self.axes)
 
-    def center(self, unit: tuple[int, int]) -> tuple[float, float]:
+    def center(self, unit: Sequence[int]) -> tuple[float, ...]:
         """(y, x) of a unit's centre in pixels."""
-        return self.y.center(unit[0]), self.x.center(unit[1])
+        return tuple(axis.center(index) for axis, index in zip(self.axes, unit, strict=True))
 
-    def extent(self, unit: tuple[int, int]) -> tuple[float, float]:
+    def nearest(self, point: Sequence[float]) -> tuple[int, ...]:
+        """The unit whose centre lies nearest to a point (y, x) in pixels; it may lie outside the map."""
+        pairs = zip(self.axes, point, strict=True)
+        return tuple(round((place - axis.offset) / axis.stride) for axis, place in pairs)
+
+    def extent(self, unit: Sequence[int]) -> tuple[float, ...]:
         """(height, width) in pixels of what one unit sees, not clipped to the image."""
         if self.kind != "finite":
             return self.size
-        return self.y.extent(unit[0]), self.x.extent(unit[1])
+        return tuple(axis.extent(index) for axis, index in zip(self.axes, unit, strict=True))
 
-    def shift(self, unit: tuple[int, int]) -> tuple[float, float]:
+    def shift(self, unit: Sequence[int]) -> tuple[float, ...]:
         """(y, x) in pixels from a unit's centre to the middle of what it sees; 0 where that has no bound."""
         if self.kind != "finite":
-            return 0.0, 0.0
-        return self.y.middle(unit[0]) - self.y.center(unit[0]), self.x.middle(unit[1]) - self.x.center(unit[1])
+            return (0.0,) * len(self.axes)
+        pairs = zip(self.axes, unit, strict=True)
+        return tuple(axis.middle(index) - axis.center(index) for axis, index in pairs)
+
+    def on(self, axis: int, field: AxisField) -> "ReceptiveField":
+        """The same with another field along one axis."""
+        return replace(self, axes=(*self.axes[:axis], field, *self.axes[axis + 1 :]))
 
     def union(self, other: "ReceptiveField") -> "ReceptiveField":
         names = dict.fromkeys(self.unbounded_by + other.unbounded_by)
         moving = self.data_dependent or other.data_dependent
-        return ReceptiveField(self.y.union(other.y), self.x.union(other.x), tuple(names), moving)
+        axes = tuple(ours.union(theirs) for ours, theirs in zip(self.axes, other.axes, strict=True))
+        return ReceptiveField(axes, tuple(names), moving)
 
-    def unbounded(self, operator: str) -> "ReceptiveField":
-        """The same field after an operator that may see everything."""
-        names = dict.fromkeys((*self.unbounded_by, operator))
-        return replace(
-            self, y=replace(self.y, infinite=True), x=replace(self.x, infinite=True), unbounded_by=tuple(names)
-        )
+    def unbounded(self, *operators: str) -> "ReceptiveField":
+        """The same field after operators that may see everything."""
+        names = tuple(dict.fromkeys((*self.unbounded_by, *operators)))
+        axes = tuple(replace(axis, infinite=True) for axis in self.axes)
+        return replace(self, axes=axes, unbounded_by=names)

@@ -4,54 +4,147 @@ A unit gradient is put on all channels of the unit, zero on every other position
 Urtasun, Zemel. Understanding the effective receptive field in deep convolutional neural networks. NIPS 2016).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from erf.errors import LayerError
-from erf.layers import forward_to
+from erf.layers import Layout, Unit, forward_to
 
-Unit = tuple[int, int]
-"""(y, x) in a layer's map."""
+Arrange = Callable[[Tensor], tuple[Tensor, ...]]
+"""Makes the arguments of a network from inputs (N, C, H, W)."""
 
 
-def unit_gradient(model: nn.Module, inputs: Tensor, layer: str, unit: Unit) -> Tensor:
+def alone(inputs: Tensor) -> tuple[Tensor, ...]:
+    """Inputs as the one argument of a network."""
+    return (inputs,)
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A unit of a layer, of which the gradient is asked."""
+
+    layer: str
+    units: tuple[Unit, ...]
+    """One for all images of a batch, or one for each."""
+    layout: Layout | None = None
+    """How the layer's output is read as a map; None for (N, C, *axes)."""
+    weights: Tensor | None = None
+    """(1 or N, C): the gradient that is put on each channel, where it is not 1."""
+
+    def map(self, output: Tensor) -> Tensor:
+        """The layer's map (N, C, *axes)."""
+        if self.layout is None and output.ndim != len(self.units[0]) + 2:
+            raise LayerError(
+                f"layer '{self.layer}' returns shape {tuple(output.shape)}, expected a map (N, C, H, W); give a layout"
+            )
+        return self.layout.as_map(output) if self.layout else output
+
+    def values(self, output: Tensor) -> Tensor:
+        """Values (N, C) of the unit."""
+        maps = self.map(output)
+        if len(self.units) == 1:
+            return _at(maps, self.units[0])
+        return torch.stack([_at(one, unit) for one, unit in zip(maps, self.units, strict=True)])
+
+    def totals(self, output: Tensor) -> Tensor:
+        """(N,), the sums over channels whose gradients are asked for."""
+        values = self.values(output)
+        return (values if self.weights is None else values * self.weights).sum(1)
+
+
+def _at(maps: Tensor, unit: Unit) -> Tensor:
+    """Values of one unit of maps (…, *axes)."""
+    index: tuple[Any, ...] = (..., *unit)
+    return maps[index]
+
+
+def unit_gradient(model: nn.Module, inputs: Tensor, layer: str, unit: Unit, layout: Layout | None = None) -> Tensor:
     """Gradient (N, C, H, W) of the sum over channels of one unit with respect to inputs (N, C, H, W).
 
+    Inputs and maps can have any number of axes. `layout` is needed where the layer's output is not (N, C, *axes).
     The model is used as it is: put it into eval mode first, or within `frozen`. In eval mode the images of a batch do
     not see each other, so row n is the gradient of image n alone.
     """
-    (gradient,) = unit_gradients(model, inputs, {layer: unit})
+    (gradient,) = unit_gradients(model, inputs, [Target(layer, (unit,), layout)])
     return gradient
 
 
-def unit_gradients(model: nn.Module, inputs: Tensor, units: Mapping[str, Unit]) -> Iterator[Tensor]:
-    """The same for one unit of each of several layers: one forward pass, and one backward pass for each."""
+def unit_gradients(
+    model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange = alone
+) -> Iterator[Tensor]:
+    """The same for several units of one or more layers: one forward pass, and one backward pass for each."""
+    places = _by_layer(targets)
 
-    def value(layer: str, output: Tensor) -> Tensor:
+    def values(layer: str, output: Tensor) -> dict[int, Tensor]:
         if not output.requires_grad:
             raise LayerError(
                 f"layer '{layer}' passes no gradient to the input; expected a differentiable path "
                 "(look for detach(), no_grad or rounding on the way)"
             )
-        y, x = units[layer]
-        return output[:, :, y, x].sum()
+        return {place: targets[place].totals(output).sum() for place in places[layer]}
 
     with torch.enable_grad():
         source = inputs.detach().requires_grad_()
-        values = list(forward_to(model, list(units), source, value).values())
-    while values:
-        (gradient,) = torch.autograd.grad(values.pop(0), source, retain_graph=bool(values))
+        found = forward_to(model, list(places), arrange(source), values)
+    totals = {place: total for each in found.values() for place, total in each.items()}
+    del found
+    for place in range(len(targets)):
+        total = totals.pop(place)
+        (gradient,) = torch.autograd.grad(total, source, retain_graph=bool(totals), materialize_grads=True)
+        del total
         yield gradient
 
 
 @torch.no_grad()
-def unit_values(model: nn.Module, inputs: Tensor, units: Mapping[str, Unit]) -> list[Tensor]:
-    """Values (N, C) of one unit of each of several layers."""
-    values = forward_to(model, list(units), inputs, lambda layer, output: output[:, :, *units[layer]].clone())
-    return list(values.values())
+def unit_values(model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange = alone) -> list[Tensor]:
+    """Values (N, C) of several units of one or more layers."""
+    places = _by_layer(targets)
+
+    def values(layer: str, output: Tensor) -> dict[int, Tensor]:
+        return {place: targets[place].values(output).clone() for place in places[layer]}
+
+    found = forward_to(model, list(places), arrange(inputs), values)
+    by_place = {place: value for each in found.values() for place, value in each.items()}
+    return [by_place[place] for place in range(len(targets))]
+
+
+@torch.no_grad()
+def strongest_units(
+    model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange = alone
+) -> list[list[Unit]]:
+    """By target, the unit of each image whose weighted sum over channels is largest; targets' own units are ignored."""
+    places = _by_layer(targets)
+
+    def largest(layer: str, output: Tensor) -> dict[int, list[Unit]]:
+        return {place: [_largest(one) for one in _sums(targets[place], output)] for place in places[layer]}
+
+    found = forward_to(model, list(places), arrange(inputs), largest)
+    by_place = {place: units for each in found.values() for place, units in each.items()}
+    return [by_place[place] for place in range(len(targets))]
+
+
+def _by_layer(targets: Sequence[Target]) -> Mapping[str, list[int]]:
+    places: dict[str, list[int]] = {}
+    for place, target in enumerate(targets):
+        places.setdefault(target.layer, []).append(place)
+    return places
+
+
+def _sums(target: Target, output: Tensor) -> Tensor:
+    """Weighted sums over channels (N, *axes)."""
+    maps = target.map(output)
+    if target.weights is not None:
+        maps = maps * target.weights.reshape(*target.weights.shape, *(1,) * (maps.ndim - 2))
+    return maps.sum(1)
+
+
+def _largest(sums: Tensor) -> Unit:
+    return tuple(int(index) for index in torch.unravel_index(sums.argmax(), sums.shape))
 
 
 @contextmanager

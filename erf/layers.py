@@ -1,8 +1,14 @@
-"""Tap points: a layer is a module of the network, named by its path, whose output is a map."""
+"""Tap points: a layer is a module of the network, named by its path, whose output is a map.
+
+`output` is what the network itself returns. Where a module returns several tensors, keys lead to one of them, each
+behind a colon: `output:aux`, `encoder:0`.
+"""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -11,33 +17,99 @@ from erf.errors import LayerError
 
 T = TypeVar("T")
 
+OUTPUT = "output"
+"""Name of the network's own output, where no module has it."""
+
+Unit = tuple[int, ...]
+"""Indices along the axes of a layer's map, of an image (y, x)."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the output (N, …) of a layer is read as a map."""
+
+    places: tuple[int, ...]
+    """Dimensions of the axes; a single one where the map is flattened to tokens."""
+    grid: tuple[int, ...]
+    """Size of the map."""
+    before: int = 0
+    """Tokens ahead of those of the map, such as a class token."""
+
+    @property
+    def is_tokens(self) -> bool:
+        return len(self.places) < len(self.grid) or self.before > 0
+
+    def as_map(self, output: Tensor) -> Tensor:
+        """A view (N, C, *grid) of an output; all dimensions that are not axes are channels."""
+        rest = [place for place in range(1, output.ndim) if place not in self.places]
+        moved = output.permute(0, *rest, *self.places)
+        moved = moved.flatten(1, len(rest)) if rest else moved.unsqueeze(1)
+        if self.is_tokens:
+            moved = moved[:, :, self.before : self.before + prod(self.grid)].unflatten(2, self.grid)
+        return moved
+
+    @property
+    def words(self) -> str:
+        """Such as `channels first`, or `14x14 tokens after 1 other`."""
+        if self.is_tokens:
+            ahead = f" after {self.before} other{'s' if self.before > 1 else ''}" if self.before else ""
+            return f"{'x'.join(map(str, self.grid))} tokens{ahead}"
+        axes = ", ".join(str(place) for place in self.places)
+        known = {2: "channels first", 1: "channels last"}
+        in_order = self.places == tuple(range(self.places[0], self.places[0] + len(self.places)))
+        return known.get(self.places[0], f"axes {axes}") if in_order else f"axes {axes}"
+
 
 class _AllReached(Exception):  # noqa: N818 (a way out, not an error)
     """Ends a forward pass when all tapped layers were reached."""
 
 
+def split_name(model: nn.Module, name: str) -> tuple[str, tuple[str, ...]]:
+    """The module's path and the keys into what it returns."""
+    path, *keys = name.split(":")
+    own = path == OUTPUT and not hasattr(model, OUTPUT)
+    return "" if own else path, tuple(keys)
+
+
 def find_layer(model: nn.Module, name: str) -> nn.Module:
-    """The module with this path; `LayerError` offers the nearest names."""
-    modules = {path: module for path, module in model.named_modules() if path}
-    if name not in modules:
-        near = difflib.get_close_matches(name, modules, n=3, cutoff=0.5) or list(dict(model.named_children()))
+    """The module of a layer; `LayerError` offers the nearest names."""
+    path, _ = split_name(model, name)
+    modules = dict(model.named_modules())
+    if path not in modules or name == "":
+        known = [known for known in modules if known]
+        near = difflib.get_close_matches(path, known, n=3, cutoff=0.5) or [*dict(model.named_children()), OUTPUT]
         raise LayerError(f"unknown layer '{name}' in {type(model).__name__}; the nearest are {', '.join(near)}")
-    return modules[name]
+    return modules[path]
 
 
 def forward_to(
-    model: nn.Module, names: Sequence[str], inputs: Tensor, take: Callable[[str, Tensor], T]
+    model: nn.Module,
+    names: Sequence[str],
+    inputs: Tensor | Sequence[Tensor],
+    take: Callable[[str, Tensor], T],
+    *,
+    once: bool = False,
 ) -> dict[str, T]:
-    """Run the model as far as the last of some layers; what `take` makes of the map (N, C, H, W) of each, by name.
+    """Run the model as far as the last of some layers; what `take` makes of the output of each, by name.
 
-    It is called as soon as a layer returns, before the network can change the map in place.
+    It is called as soon as a layer returns, before the network can change the output in place. With `once` the model
+    runs to its end, and a layer that is called again is an error.
     """
     taken: dict[str, T] = {}
 
     def tap(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        _, keys = split_name(model, name)
+
         def note(module: nn.Module, args: Any, output: Any) -> None:
-            taken[name] = take(name, _as_map(name, output))
-            if len(taken) == len(names):
+            if name in taken:
+                if once:
+                    raise LayerError(
+                        f"layer '{name}' is called more than once in a forward pass; choose a module around it, or "
+                        "the layer before or after"
+                    )
+                return
+            taken[name] = take(name, _pick(name, output, keys))
+            if len(taken) == len(names) and not once:
                 raise _AllReached
 
         return note
@@ -45,7 +117,7 @@ def forward_to(
     handles = [find_layer(model, name).register_forward_hook(tap(name)) for name in names]
     with suppress(_AllReached):
         try:
-            model(inputs)
+            model(*([inputs] if isinstance(inputs, Tensor) else inputs))
         finally:
             for handle in handles:
                 handle.remove()
@@ -57,29 +129,34 @@ def forward_to(
     return {name: taken[name] for name in names}
 
 
-def _as_map(name: str, output: Any) -> Tensor:
-    if not isinstance(output, Tensor):
+def outputs(output: Any, prefix: str = "") -> dict[str, Tensor]:
+    """All tensors of what a module returns, by their keys."""
+    if isinstance(output, Tensor):
+        return {prefix: output}
+    found: dict[str, Tensor] = {}
+    for key, value in _items(output):
+        found |= outputs(value, f"{prefix}:{key}")
+    return found
+
+
+def _items(output: Any) -> list[tuple[str, Any]]:
+    if isinstance(output, Mapping):
+        return [(str(key), value) for key, value in output.items()]
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return list(zip(output._fields, output, strict=True))
+    return [(str(index), value) for index, value in enumerate(output)] if isinstance(output, Sequence) else []
+
+
+def _pick(name: str, output: Any, keys: Sequence[str]) -> Tensor:
+    """The tensor to which keys lead."""
+    found = outputs(output)
+    wanted = "".join(f":{key}" for key in keys)
+    if wanted in found:
+        return found[wanted]
+    if not found:
         raise LayerError(f"layer '{name}' returns {type(output).__name__}, expected a tensor (N, C, H, W)")
-    if output.ndim != 4:
-        raise LayerError(f"layer '{name}' returns shape {tuple(output.shape)}, expected a map (N, C, H, W)")
-    return output
-
-
-def center_unit(feature_shape: tuple[int, int]) -> tuple[int, int]:
-    """(H // 2, W // 2): of an even number of units the one below and to the right of the middle."""
-    return feature_shape[0] // 2, feature_shape[1] // 2
-
-
-def resolve_unit(unit: str | tuple[int, int], layer: str, feature_shape: tuple[int, int]) -> tuple[int, int]:
-    """A unit as (y, x), from 'center' or indices that must lie in the map."""
-    if unit == "center":
-        return center_unit(feature_shape)
-    if isinstance(unit, str):
-        raise LayerError(f"unit '{unit}' not understood; expected 'center' or a position y,x in the layer")
-    height, width = feature_shape
-    if not (0 <= unit[0] < height and 0 <= unit[1] < width):
-        raise LayerError(
-            f"unit {unit[0]},{unit[1]} lies outside layer '{layer}', whose map is {height}x{width}; "
-            f"expected y below {height} and x below {width}"
-        )
-    return unit
+    if isinstance(output, Tensor):
+        raise LayerError(f"layer '{name}' returns one tensor; leave ':{':'.join(keys)}' out")
+    base = name.split(":", maxsplit=1)[0]
+    known = ", ".join(f"{base}{key}" for key in found)
+    raise LayerError(f"layer '{name}' returns several tensors; choose one of {known}")

@@ -20,12 +20,13 @@ _REDRAW = "redraw_projection_matrix"
 class Projections:
     """`count` draws of all random projections of a model: its own, then others from a seed.
 
-    Raises `InputError` where several are asked for and the model has none.
+    A model that `is_random` draws numbers in every pass, which are seeded there; it needs no projections. Raises
+    `InputError` where several draws are asked for and nothing in the model is random.
     """
 
-    def __init__(self, model: nn.Module, count: int, seed: int) -> None:
+    def __init__(self, model: nn.Module, count: int, seed: int, is_random: bool = False) -> None:
         drawn = [module for module in model.modules() if hasattr(module, _REDRAW)] if count > 1 else []
-        if count < 1 or (count > 1 and not drawn):
+        if count < 1 or (count > 1 and not drawn and not is_random):
             found = f"{type(model).__name__} has no random projection" if count > 1 else "at least one draw is needed"
             raise InputError(f"{count} projections: {found}; leave --projections out")
         self._buffers = [buffer for module in drawn for buffer in module.buffers(recurse=False)]

@@ -37,13 +37,30 @@ class Provenance(Origin):
     """What was measured, on what, with what; enough to do it again and to read the maps without the model."""
 
     layer: str
-    unit: tuple[int, int]
-    """(y, x) in the layer's map."""
+    unit: tuple[int, ...]
+    """(y, x) in the layer's map; where maps are aligned, the unit on which they are."""
+    units: str = ""
+    """How units were chosen, such as 'max' or 'grid:3x3', where it was not the centre or one position."""
+    aligned: bool = False
+    """Whether maps were moved so that their units lie on each other."""
+    channel: str = "all"
+    """Which of the unit's channels carry the gradient: 'all', a number, or 'signs' for random signs on all."""
+    method: str = "gradient"
+    """How the unit's value is attributed to pixels."""
+    method_options: Mapping[str, Any] = field(default_factory=dict)
+    layout: str = ""
+    """How the layer's output is read as a map."""
+    inputs: tuple[str, ...] = ()
+    """Names of the network's inputs, where there are several: the subset `input=NAME` has the ERF of each."""
+    slices: int = 0
+    """Of a volume, over which a map is the sum; 0 for images."""
+    random: bool = False
+    """Whether network or method draw random numbers, here seeded image by image."""
     unit_center: tuple[float, float]
     """(y, x) of the unit projected to the input, in pixels."""
     input_shape: tuple[int, int, int]
     """(C, H, W)."""
-    feature_shape: tuple[int, int, int]
+    feature_shape: tuple[int, ...]
     """(C, H, W) of the layer's map."""
     field_size: tuple[float, float]
     """(height, width) of the unit's theoretical receptive field, in pixels; infinite where an operator is global."""
@@ -83,6 +100,23 @@ class Provenance(Origin):
     def title(self) -> str:
         """The model and the options with which it was built."""
         return ", ".join([self.model, *(f"{name} {value}" for name, value in self.model_options.items())])
+
+    @property
+    def target(self) -> str:
+        """Which unit was measured, and how where that is not by the plain gradient of all its channels."""
+        if self.aligned:
+            units = f"units {self.units or 'of several positions'}, aligned on one"
+        else:
+            units = f"unit {','.join(map(str, self.unit))}"
+        words = [f"layer {self.layer}", units]
+        if self.channel != "all":
+            words.append("random signs on all channels" if self.channel == "signs" else f"channel {self.channel}")
+        if self.method != "gradient":
+            given = "".join(f" {name}={value}" for name, value in self.method_options.items())
+            words.append(f"by {self.method}{given} instead of the gradient")
+        if self.slices:
+            words.append(f"summed over {self.slices} slices")
+        return ", ".join(words)
 
     def described(self) -> list[tuple[str, str]]:
         """Every attribute and its value in words."""

@@ -7,7 +7,7 @@ of hundreds of megabytes costs nothing.
 import glob
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, fields
 from functools import partial
@@ -40,7 +40,7 @@ FORMAT_VERSION = 1
 _CHUNK = 256
 _COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 _RECORD_TEXTS = ("id", "path", "laterality", "view", "patient_id", "status", "message", "sha256")
-_JSON_ATTRIBUTES = ("versions", "model_options")
+_JSON_ATTRIBUTES = ("versions", "model_options", "method_options")
 
 T = TypeVar("T")
 
@@ -76,10 +76,10 @@ class FileSink:
         self._provenance = provenance
         self._blank = blank_footprint(provenance)
         self._blank_overview = blank_overview(provenance)
-        self._file.attrs["format"] = FORMAT
+        _set_text(self._file.attrs, "format", FORMAT)
         self._file.attrs["format_version"] = FORMAT_VERSION
         for item in fields(provenance):
-            self._file.attrs[item.name] = _to_attribute(getattr(provenance, item.name))
+            _set_attribute(self._file.attrs, item.name, getattr(provenance, item.name))
         self._write_scales(self._file, {"y": provenance.input_shape[1], "x": provenance.input_shape[2]}, 1)
         images = self._file.create_group("images")
         small = dict(zip(("small_y", "small_x"), self._blank.small.shape, strict=True))
@@ -121,7 +121,7 @@ class FileSink:
 
     def _write_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
         group = self._file.require_group(f"subsets/{_to_name(subset)}/{definition}")
-        group.parent.attrs["subset"] = subset
+        _set_text(group.parent.attrs, "subset", subset)
         for counted in (group, group.parent):
             counted.attrs["count"] = statistics.count
         for name in ("mean", "variance"):
@@ -166,7 +166,9 @@ class FileSink:
         texts["columns"] = [json.dumps(dict(record.columns)) for record in self._records]
         texts["subsets"] = [json.dumps(record.subsets) for record in self._records]
         for name, values in texts.items():
-            _attach(images.create_dataset(name, data=values, dtype=h5py.string_dtype()), images, "image")
+            encoded = [value.encode() for value in values]
+            dtype = _text_dtype(encoded)
+            _attach(images.create_dataset(name, data=np.array(encoded, dtype)), images, "image")
         numbers = images.create_dataset("number", data=[record.number for record in self._records])
         _attach(numbers, images, "image")
         spacing = images.create_dataset("pixel_spacing", data=[record.pixel_spacing for record in self._records])
@@ -208,12 +210,36 @@ def _rename(part: Path, path: Path) -> None:
             os.close(folder)
 
 
-def _to_attribute(value: Any) -> Any:
+def _text_dtype(encoded: Iterable[bytes]) -> np.dtype[Any]:
+    """Of fixed length: texts of variable length lie in a heap without checksums, where damage can make HDF5 loop."""
+    return np.dtype(h5py.string_dtype("utf-8", max([1, *map(len, encoded)])))
+
+
+def _set_text(attributes: h5py.AttributeManager, name: str, text: str) -> None:
+    encoded = text.encode()
+    dtype = _text_dtype([encoded])
+    attributes.create(name, np.array(encoded, dtype))
+
+
+def _set_attribute(attributes: h5py.AttributeManager, name: str, value: Any) -> None:
     if isinstance(value, Mapping):
-        return json.dumps(dict(value))
-    if isinstance(value, tuple) and value and isinstance(value[0], str):
-        return np.array(value, dtype=h5py.string_dtype())
-    return value
+        _set_text(attributes, name, json.dumps(dict(value)))
+    elif isinstance(value, str):
+        _set_text(attributes, name, value)
+    elif isinstance(value, tuple) and value and isinstance(value[0], str):
+        encoded = [text.encode() for text in value]
+        dtype = _text_dtype(encoded)
+        attributes.create(name, np.array(encoded, dtype))
+    else:
+        attributes[name] = value
+
+
+def _plain(value: Any) -> Any:
+    """A value of an attribute without NumPy's and HDF5's types."""
+    if isinstance(value, np.ndarray):
+        return tuple(_plain(one) for one in value)
+    value = value.item() if isinstance(value, np.generic) else value
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _to_name(subset: str) -> str:
@@ -243,7 +269,7 @@ def load(path: str | Path) -> ERF:
         _check_format(path, file)
         provenance = _read_provenance(file)
         records = _read_records(file["images"])
-        subsets = {str(group.attrs["subset"]): name for name, group in file["subsets"].items()}
+        subsets = {str(_plain(group.attrs["subset"])): name for name, group in file["subsets"].items()}
     statistics = {
         subset: _OnDemand(provenance.definitions, partial(_read_statistics, path, name))
         for subset, name in subsets.items()
@@ -288,7 +314,7 @@ def _reading(path: Path) -> Iterator[h5py.File]:
 
 
 def _check_format(path: Path, file: h5py.File) -> None:
-    found = file.attrs.get("format", "none")
+    found = _plain(file.attrs.get("format", "none"))
     if found != FORMAT:
         raise FormatError(f"{path}: found HDF5 of format '{found}', expected '{FORMAT}' as written by `erf compute`")
     version = int(file.attrs["format_version"])
@@ -309,12 +335,10 @@ def _read_provenance(file: h5py.File) -> Provenance:
 
 
 def _from_attribute(file: h5py.File, name: str) -> Any:
-    value = file.attrs[name]
-    if name in _JSON_ATTRIBUTES:
-        return json.loads(value)
-    if isinstance(value, np.ndarray):
-        return tuple(value.tolist())
-    return value.item() if isinstance(value, np.generic) else value
+    if name not in file.attrs:
+        raise KeyError(f"attribute {name} is missing")
+    value = _plain(file.attrs[name])
+    return json.loads(value) if name in _JSON_ATTRIBUTES else value
 
 
 def _read_records(images: h5py.Group) -> tuple[ImageRecord, ...]:

@@ -6,7 +6,7 @@ nothing in the network asks where in the image it is. The first follows from geo
 must have the same value in the cut-out as in the image.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,14 +14,18 @@ from torch import Tensor, nn
 
 from erf.errors import ErfError
 from erf.geometry import AxisField
-from erf.gradients import Unit, frozen, unit_values
-from erf.tracing import Trace, trace
+from erf.gradients import Target, frozen, unit_values
+from erf.layers import Unit
+from erf.tracing import Trace, blank, trace
 
 _WORTHWHILE = 0.9
 """Share of the image's pixels from which on a window gains nothing."""
 
 _ROUNDING = 1e-3
 """Of the largest value: what single precision may differ by when convolutions take another way."""
+
+Spot = tuple[str, Unit]
+"""A unit of a layer."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class Window:
     bottom: int
     left: int
     right: int
-    units: Mapping[str, Unit]
-    """By layer."""
+    targets: tuple[Target, ...]
+    """In the order of the units that were asked for."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -45,7 +49,7 @@ class Window:
         """(top, bottom, left, right)."""
         return self.top, self.bottom, self.left, self.right
 
-    def share(self, size: tuple[int, int]) -> float:
+    def share(self, size: Sequence[int]) -> float:
         """Of the pixels of an image of (height, width)."""
         return self.shape[0] * self.shape[1] / (size[0] * size[1])
 
@@ -54,38 +58,47 @@ class Window:
         return inputs[..., self.top : self.bottom, self.left : self.right]
 
 
-def whole(size: tuple[int, int], units: Mapping[str, Unit]) -> Window:
+def whole(size: Sequence[int], traces: Mapping[str, Trace], spots: Sequence[Spot]) -> Window:
     """The window that is the image of (height, width)."""
-    return Window(0, size[0], 0, size[1], units)
+    targets = tuple(Target(layer, (unit,), traces[layer].layout) for layer, unit in spots)
+    return Window(0, size[0], 0, size[1], targets)
 
 
 def find_window(
-    model: nn.Module, traces: Mapping[str, Trace], units: Mapping[str, Unit], input_shape: tuple[int, int, int]
+    model: nn.Module, traces: Mapping[str, Trace], spots: Sequence[Spot], input_shape: Sequence[int]
 ) -> Window:
     """The smallest window with the fields of all units that keeps the strides in step; the image where there is none.
 
     `traces` are those of an input of `input_shape`, (C, H, W).
     """
     size = input_shape[1:]
-    everything = whole(size, units)
-    if any(traced.field.kind != "finite" for traced in traces.values()):
+    everything = whole(size, traces, spots)
+    if any(traces[layer].field.kind != "finite" for layer, _ in spots):
         return everything
     along = [
         _stretch(
-            [getattr(traces[layer].field, axis).box(unit[place], size[place]) for layer, unit in units.items()],
+            [traces[layer].field.axes[place].box(unit[place], size[place]) for layer, unit in spots],
             max(traced.alignment[place] for traced in traces.values()),
             size[place],
         )
-        for place, axis in enumerate("yx")
+        for place in range(2)
     ]
     (top, bottom), (left, right) = along
-    moved = {layer: _moved(traces[layer], unit, (top, left)) for layer, unit in units.items()}
-    window = Window(top, bottom, left, right, moved)
-    if window.share(size) > _WORTHWHILE:
+    shape = (input_shape[0], bottom - top, right - left)
+    if shape[1] * shape[2] > _WORTHWHILE * size[0] * size[1]:
         return everything
-    if not _keeps_fields(model, window, traces, units, input_shape):
+    try:
+        inside = trace(model, list(dict.fromkeys(layer for layer, _ in spots)), shape)
+    except ErfError:
         return everything
-    return window if _keeps_values(model, window, units, input_shape) else everything
+    moved = [(layer, _moved(traces[layer], unit, (top, left))) for layer, unit in spots]
+    targets = tuple(Target(layer, (unit,), inside[layer].layout) for layer, unit in moved)
+    window = Window(top, bottom, left, right, targets)
+    kept = all(
+        _keeps_field(inside[layer], unit, traces[layer], before, (top, left))
+        for (layer, unit), (_, before) in zip(moved, spots, strict=True)
+    )
+    return window if kept and _keeps_values(model, window, everything, input_shape) else everything
 
 
 def _stretch(boxes: list[tuple[int, int]], alignment: int, length: int) -> tuple[int, int]:
@@ -95,33 +108,17 @@ def _stretch(boxes: list[tuple[int, int]], alignment: int, length: int) -> tuple
 
 
 def _moved(traced: Trace, unit: Unit, by: tuple[int, int]) -> Unit:
-    def units(field: AxisField, pixels: int) -> int:
-        return pixels * len(field.starts) // field.shift
-
-    return unit[0] - units(traced.field.y, by[0]), unit[1] - units(traced.field.x, by[1])
+    pairs = zip(unit, traced.field.axes, by, strict=True)
+    return tuple(index - pixels * len(axis.starts) // axis.shift for index, axis, pixels in pairs)
 
 
-def _keeps_fields(
-    model: nn.Module,
-    window: Window,
-    traces: Mapping[str, Trace],
-    units: Mapping[str, Unit],
-    input_shape: tuple[int, int, int],
-) -> bool:
-    """Whether every unit sees the same pixels in the window as in the image."""
-    try:
-        inside = trace(model, list(units), (input_shape[0], *window.shape))
-    except ErfError:
-        return False
-    return all(
-        inside[layer].field.kind == "finite"
-        and all(
-            0 <= window.units[layer][place] < inside[layer].feature_shape[1 + place]
-            and _span(getattr(inside[layer].field, axis), window.units[layer][place], start)
-            == _span(getattr(traces[layer].field, axis), units[layer][place], 0)
-            for place, (axis, start) in enumerate((("y", window.top), ("x", window.left)))
-        )
-        for layer in units
+def _keeps_field(inside: Trace, unit: Unit, outside: Trace, before: Unit, start: tuple[int, int]) -> bool:
+    """Whether a unit sees the same pixels in the window as in the image."""
+    return inside.field.kind == "finite" and all(
+        0 <= unit[place] < inside.feature_shape[1 + place]
+        and _span(inside.field.axes[place], unit[place], start[place])
+        == _span(outside.field.axes[place], before[place], 0)
+        for place in range(2)
     )
 
 
@@ -129,15 +126,13 @@ def _span(field: AxisField, unit: int, start: int) -> tuple[float, float]:
     return field.middle(unit) + start, field.extent(unit)
 
 
-def _keeps_values(
-    model: nn.Module, window: Window, units: Mapping[str, Unit], input_shape: tuple[int, int, int]
-) -> bool:
+def _keeps_values(model: nn.Module, window: Window, everything: Window, input_shape: Sequence[int]) -> bool:
     """Whether the units have the same values in the window as in the image, tried on noise."""
-    parameter = next(model.parameters(), torch.empty(0))
     noise = torch.randn((1, *input_shape), generator=torch.Generator().manual_seed(0))
-    inputs = noise.to(parameter.device, parameter.dtype)
+    inputs = noise.to(blank(model, ()))
     with frozen(model):
-        there, here = unit_values(model, inputs, units), unit_values(model, window.cut(inputs), window.units)
+        there = unit_values(model, inputs, everything.targets)
+        here = unit_values(model, window.cut(inputs), window.targets)
     return all(
         bool((found - value).abs().max() <= _ROUNDING * value.abs().max())
         for found, value in zip(here, there, strict=True)

@@ -17,8 +17,9 @@ from . import (  # noqa: F401 (each registers its networks)
     unet,
     wavemix,
 )
+from .creation import create_model, model_card
 from .layers.spectral import reorthogonalise
-from .registry import ModelCard, ModelError, create_model, list_models, model_card
+from .registry import ModelCard, ModelError, list_models
 from .weights import WeightsError, load_weights
 
 __all__ = [

@@ -1,20 +1,12 @@
 """The registry of networks: one card per name."""
 
-import difflib
 import fnmatch
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
-from .weights import load_weights
-
 MAMMOGRAM_SIZE = (3328, 2560)
-
-TIMM_TAG = "timm:"
 
 
 class ModelError(ValueError):
@@ -61,43 +53,6 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(_CARDS, pattern))
 
 
-def model_card(name: str) -> ModelCard:
-    """The card of a network; `ModelError` offers the nearest names for an unknown one."""
-    if name not in _CARDS:
-        near = difflib.get_close_matches(name, _CARDS, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known models: {', '.join(list_models())}"
-        raise ModelError(f"unknown model '{name}'; {hint}")
-    return _CARDS[name]
-
-
-def create_model(
-    name: str,
-    weights: str | Path | None = None,
-    *,
-    seed: int = 0,
-    size: tuple[int, int] | None = None,
-    **options: Any,
-) -> nn.Module:
-    """Build a network in eval mode.
-
-    Initial weights and random projections are drawn from `seed` without touching the global random state; a weights
-    file (safetensors, or a `torch.save` state dict in our naming or that of the public repository) replaces them, or
-    `timm:TAG`, which timm downloads. `size` is the (height, width) of the input, for networks whose parameters belong
-    to one size; others take any.
-    """
-    card = model_card(name)
-    if card.sized:
-        options["size"] = size or card.input_size
-    if str(weights).startswith(TIMM_TAG):
-        if not card.tagged:
-            raise ModelError(f"model '{name}' has no weights '{weights}'; expected a weights file")
-        options["tag"], weights = str(weights).removeprefix(TIMM_TAG), None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            model = card.build(**options)
-        except TypeError as error:
-            raise ModelError(f"model '{name}' does not take these options: {error}") from error
-    if weights is not None:
-        load_weights(model, weights)
-    return model.eval()
+def registered(name: str) -> ModelCard | None:
+    """The card of this name, if there is one."""
+    return _CARDS.get(name)

@@ -4,6 +4,7 @@ import inspect
 from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from torch import nn
 import erf
 import erf.models
 from erf.definitions import DEFINITIONS
-from erf.engine import Settings, _batch_size, _rounds, compute, compute_layers
+from erf.engine import _batch_size, compute, compute_layers
 from erf.gradients import unit_gradients
 from erf.images import Image, ImageSet, from_arrays
 from erf.intervals import Drawing, Precision
 from erf.measures import observe
 from erf.result import ERF
+from erf.run import rounds
+from erf.settings import Settings
 from erf.windows import whole
 from tests.conftest import SIDES, small_network
 
@@ -226,7 +229,7 @@ def test_memory_that_runs_out_on_the_way_is_told(arrays: list[np.ndarray], monke
     def exhaust(*args: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
-    monkeypatch.setattr("erf.engine.unit_gradients", exhaust)
+    monkeypatch.setattr("erf.methods.unit_gradients", exhaust)
     with pytest.raises(erf.InsufficientMemoryError, match=r"out of memory .* use a smaller --size"):
         run(arrays)
 
@@ -274,11 +277,11 @@ def test_until_stops_when_the_interval_is_narrow() -> None:
 def test_rounds_grow_by_half_and_are_balanced() -> None:
     arrays = [np.ones((1, 4, 4))] * 60
     images = from_arrays(arrays, ["left"] * 40 + ["right"] * 20).images
-    rounds = _rounds(images)
-    assert [len(members) for members in rounds] == [12, 6, 9, 13, 20]
-    assert [image.laterality for image in rounds[0]] == ["left", "right"] * 6
-    assert sorted(image.id for members in rounds for image in members) == sorted(image.id for image in images)
-    assert [len(members) for members in _rounds(images[:5])] == [5]
+    found = rounds(images)
+    assert [len(members) for members in found] == [12, 6, 9, 13, 20]
+    assert [image.laterality for image in found[0]] == ["left", "right"] * 6
+    assert sorted(image.id for members in found for image in members) == sorted(image.id for image in images)
+    assert [len(members) for members in rounds(images[:5])] == [5]
 
 
 def test_until_takes_all_images_where_they_do_not_suffice() -> None:
@@ -343,13 +346,13 @@ def test_settings_are_the_arguments_of_compute() -> None:
 def test_a_batch_that_is_too_large_is_halved(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     expected, sizes = run(arrays, batch_size=1), []
 
-    def limited(model: nn.Module, inputs: torch.Tensor, units: dict[str, tuple[int, int]]) -> Iterator[torch.Tensor]:
+    def limited(model: nn.Module, inputs: torch.Tensor, *rest: Any) -> Iterator[torch.Tensor]:
         sizes.append(len(inputs))
         if len(inputs) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return unit_gradients(model, inputs, units)
+        return unit_gradients(model, inputs, *rest)
 
-    monkeypatch.setattr("erf.engine.unit_gradients", limited)
+    monkeypatch.setattr("erf.methods.unit_gradients", limited)
     found = run(arrays, batch_size=3)
     # One without a side; of three left ones, 3 is too many, 1 fits, the other 2 are too many; from then on one by one.
     assert sizes == [1, 3, 1, 2, 1, 1, 1, 1]
@@ -359,6 +362,6 @@ def test_a_batch_that_is_too_large_is_halved(arrays: list[np.ndarray], monkeypat
 
 def test_small_images_are_batched_and_large_ones_are_not() -> None:
     for size, expected in (((224, 224), 5), ((64, 48), 16), ((1024, 1024), 1)):
-        window = whole(size, {})
+        window = whole(size, {}, [])
         assert _batch_size(window, torch.device("cpu"), needed=1) == expected
-    assert _batch_size(whole((64, 48), {}), torch.device("cpu"), needed=10**15) == 1
+    assert _batch_size(whole((64, 48), {}, []), torch.device("cpu"), needed=10**15) == 1

@@ -68,7 +68,7 @@ def test_layout_as_documented(small_erf: ERF, tmp_path: Path) -> None:
     erf.save(small_erf, tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5") as file:
         assert set(file.attrs) >= EXPECTED_ATTRIBUTES
-        assert file.attrs["format"] == "erf-toolkit"
+        assert file.attrs["format"].decode() == "erf-toolkit"
         group = file["subsets/left/abs"]
         assert group.attrs["count"] == 3
         assert {name: (d.shape, d.dtype.name) for name, d in group.items()} == {

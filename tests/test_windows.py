@@ -16,7 +16,7 @@ from tests.conftest import SIDES
 
 
 def window_of(model: nn.Module, layer: str, unit: tuple[int, int], shape: tuple[int, int, int]) -> Window:
-    return find_window(model, trace(model, [layer], shape), {layer: unit}, shape)
+    return find_window(model, trace(model, [layer], shape), [(layer, unit)], shape)
 
 
 CASES = [
@@ -39,7 +39,7 @@ def test_the_gradient_is_that_of_the_whole_image(
     inputs = torch.randn(1, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with frozen(model):
         whole = unit_gradient(model, inputs, layer, unit)
-        part = unit_gradient(model, window.cut(inputs), layer, window.units[layer])
+        part = unit_gradient(model, window.cut(inputs), layer, window.targets[0].units[0])
     # In double precision only the order of sums differs.
     scale = float(whole.abs().max())
     torch.testing.assert_close(part, window.cut(whole), rtol=0, atol=1e-11 * scale)

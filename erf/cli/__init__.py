@@ -9,11 +9,13 @@ import typer
 from erf.cli.bench import bench
 from erf.cli.compare import compare
 from erf.cli.compute import compute
+from erf.cli.layers import layers
 from erf.cli.merge import merge
 from erf.cli.models import models
 from erf.cli.plot import plot
 from erf.cli.report import report
 from erf.cli.show import show
+from erf.cli.theory import theory
 
 app = typer.Typer(
     help="Effective receptive fields: how much each input pixel moves one unit of a model's map.",
@@ -23,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (compute, merge, compare, plot, report, show, models, bench):
+for command in (compute, merge, compare, plot, report, show, models, layers, theory, bench):
     app.command()(command)
 
 

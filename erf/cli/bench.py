@@ -5,16 +5,15 @@ from typing import Annotated
 
 import typer
 
-from erf.cli.console import busy, fail, parse_options, parse_size, reported_errors
+from erf.cli.console import busy, fail, reported_errors
+from erf.cli.network import ModelArguments, ModelName, Size, build_network
 
 
 def bench(
-    model: Annotated[str, typer.Option("--model", "-m", help="Name of a network; `erf models` lists them.")],
+    model: ModelName,
     layer: Annotated[str, typer.Option(help="Tap point; default: what global pooling receives.")] = "",
-    model_arg: Annotated[
-        list[str] | None, typer.Option(help="Option of the network as NAME=VALUE.", metavar="NAME=VALUE")
-    ] = None,
-    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH in pixels; default: the model's own.")] = "",
+    model_arg: ModelArguments = None,
+    size: Size = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per pass of the engine.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Of which the median is taken.")] = 5,
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.")] = "auto",
@@ -30,22 +29,18 @@ def bench(
         from erf.benchmark import engine_loop, plain_loop, take_turns
         from erf.cli.tables import print_table
         from erf.devices import memory_errors, pick_device
-        from erf.models import ModelError, create_model, model_card
 
         chosen = pick_device(device)
-        try:
-            card = model_card(model)
-            frame = parse_size(size) if size else card.input_size
-            options = parse_options(model_arg or [])
-            network = create_model(model, **{"size": frame} | options)
-        except ModelError as error:
-            fail(str(error))
-        channels = options.get("in_channels", card.in_channels)
+        found_net = build_network(model, size=size, model_args=model_arg)
+        network, frame = found_net.model, found_net.size
+        if found_net.arguments.names or found_net.arguments.depth or found_net.arguments.signal:
+            fail(f"{model} does not take single images; `erf bench` times networks that do")
+        (tapped,) = found_net.layers(layer)
+        channels = found_net.channels
         images = [
             np.random.default_rng(seed).standard_normal((channels, *frame), dtype=np.float32)
             for seed in range(batch_size)
         ]
-        tapped = layer or card.default_layer
         visits = {
             "usual loop": plain_loop(copy.deepcopy(network), tapped, chosen),
             "erf": engine_loop(network, tapped, chosen),

@@ -1,13 +1,11 @@
 """`erf compute`: the ERF of one unit over a set of images."""
 
-import hashlib
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,32 +16,27 @@ from erf.cli.console import (
     fail,
     parse_list,
     parse_options,
-    parse_size,
-    parse_unit,
     reported_errors,
     warn,
 )
+from erf.cli.network import Depth, ModelArguments, ModelName, Network, Size, Weights, build_network, file_name
 from erf.cli.processes import Processes, parse_shard
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import nn
-
     from erf.checkpoint import Checkpoint
     from erf.images import ImageSet
     from erf.intervals import Precision
-    from erf.models import ModelCard
     from erf.result import ERF
+    from erf.settings import Settings
 
 _INPUT, _RUN, _OUTPUT = "What is measured", "How it is run", "What is written"
 
 
 def compute(
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="Name of a network; `erf models` lists them.", rich_help_panel=_INPUT)
-    ],
+    model: ModelName,
     images: Annotated[
         str,
         typer.Option(
@@ -58,32 +51,48 @@ def compute(
     layer: Annotated[
         str,
         typer.Option(
-            help="Tap point; default: what global pooling receives. Several with commas, or `all`, share the forward "
-            "pass and give a file each.",
+            help="Tap point, as `erf layers` lists them; default: what global pooling receives. Several with commas, "
+            "`*` or `all` share the forward pass and give a file each; `output:KEY` is one of several outputs.",
             rich_help_panel=_INPUT,
         ),
     ] = "",
     unit: Annotated[
-        str, typer.Option(help="`center`, or a position `y,x` in the layer's map.", rich_help_panel=_INPUT)
+        str,
+        typer.Option(
+            help="`center`, `y,x` in the layer's map, `pixel:y,x`, `grid:3x3`, several with `;`. Image by image: "
+            "`max`, or `column:NAME` of the manifest, and maps are aligned on the unit.",
+            rich_help_panel=_INPUT,
+        ),
     ] = "center",
-    weights: Annotated[
-        Path | None,
+    aligned: Annotated[
+        bool,
         typer.Option(
-            help="Weights file (safetensors or a saved state dict), or `timm:TAG`, which timm downloads.",
+            "--align", help="Average several units, moved onto each other, into one file.", rich_help_panel=_INPUT
+        ),
+    ] = False,
+    channel: Annotated[
+        str,
+        typer.Option(
+            help="`all`, the number of one (of logits, a class), or `signs`: random ones, with --definitions square.",
             rich_help_panel=_INPUT,
         ),
-    ] = None,
-    model_arg: Annotated[
+    ] = "all",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="`gradient`, `input-x-gradient`, `integrated-gradients`, `guided-backprop`, `deeplift`, "
+            "`gradient-shap` or `occlusion`.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = "gradient",
+    method_arg: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Option of the network as NAME=VALUE, such as `alpha=1`; can be given several times.",
-            rich_help_panel=_INPUT,
-            metavar="NAME=VALUE",
-        ),
+        typer.Option(help="Option of the method, such as n_steps=50.", rich_help_panel=_INPUT, metavar="NAME=VALUE"),
     ] = None,
-    size: Annotated[
-        str, typer.Option(help="Frame HEIGHTxWIDTH in pixels; default: the model's own.", rich_help_panel=_INPUT)
-    ] = "",
+    weights: Weights = None,
+    model_arg: ModelArguments = None,
+    size: Size = "",
+    depth: Depth = 0,
     normalise: Annotated[
         str,
         typer.Option(help="`standardise`, `unit` or `none`; default: the model's own.", rich_help_panel=_INPUT),
@@ -121,7 +130,9 @@ def compute(
     projections: Annotated[
         int,
         typer.Option(
-            min=1, help="Average over this many draws of random projections (hct, hct-softmax).", rich_help_panel=_INPUT
+            min=1,
+            help="Average over this many draws of random projections (hct), or of a network that is random.",
+            rich_help_panel=_INPUT,
         ),
     ] = 1,
     seed: Annotated[
@@ -198,7 +209,7 @@ def compute(
     Exit code 0: done; 3: done, but images were skipped; 2: nothing written, one line says why; 130, 143: interrupted,
     and what was done is kept for --resume.
     """
-    output = output or Path(f"{model}.h5")
+    output = output or Path(f"{file_name(model)}.h5")
     drawing = output.with_suffix(".png") if picture else None
     with reported_errors():
         from erf.disk import check_free
@@ -207,10 +218,31 @@ def compute(
         if drawing is not None and drawing.exists() and not overwrite:
             fail(f"{drawing} exists; choose another --output, or ask for --overwrite or --no-picture")
         precision = _precision(until, measure)
-        layers = _layers(model, layer)
-        files = [output] if len(layers) == 1 else [output.with_suffix(f".{name}{output.suffix}") for name in layers]
         processes = Processes.of_environment()
         part = _part(shard, processes)
+        network = build_network(model, weights, seed, size, model_arg, depth)
+        from erf.settings import Settings
+
+        settings = Settings(
+            unit=unit,
+            channel=int(channel) if channel.isdecimal() else channel,
+            aligned=aligned,
+            method=method,
+            method_options=parse_options(method_arg or [], "--method-arg") or None,
+            arguments=network.arguments,
+            definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
+            subset_by=parse_list(subset_by),
+            projections=projections,
+            device=processes.device(device),
+            batch_size=batch_size,
+            workers=workers,
+            deterministic=deterministic,
+            strict=strict,
+            until=precision,
+            window=window,
+        )
+        layers = network.layers(layer)
+        files = _files(output, network, layers, settings)
         parts = [processes.part(file) for file in files]
         for file in files:
             check_free(file, overwrite)
@@ -225,41 +257,26 @@ def compute(
                 sinks = [
                     stack.enter_context(FileSink(file, overwrite=overwrite or processes.count > 1)) for file in parts
                 ]
-                options = parse_options(model_arg or [])
-                network, card, sha256 = _build(model, weights, seed, parse_size(size) if size else None, options)
                 from erf.devices import reuse_freed_memory
-                from erf.engine import Settings, compute_layers
+                from erf.engine import compute_layers
                 from erf.result import Origin
 
                 origin = Origin(
                     model=model,
-                    model_options=options,
+                    model_options=network.options,
                     weights=str(weights or ""),
-                    weights_sha256=sha256,
+                    weights_sha256=network.weights_sha256,
                     seed=seed,
                     source=images,
                     command=shlex.join(["erf", *sys.argv[1:]]),
                 )
-                settings = Settings(
-                    unit=parse_unit(unit),
-                    definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
-                    subset_by=parse_list(subset_by),
-                    projections=projections,
-                    device=processes.device(device),
-                    batch_size=batch_size,
-                    workers=workers,
-                    deterministic=deterministic,
-                    strict=strict,
-                    until=precision,
-                    window=window,
-                )
                 reuse_freed_memory()
                 progress = stack.enter_context(ProgressReport(model, quiet=not processes.is_first))
                 image_set = _choose(
-                    card, images, n, seed, size, normalise, resample, mirror, lesions, allow_outside, progress
+                    network, images, n, seed, normalise, resample, mirror, lesions, allow_outside, progress
                 )
                 return compute_layers(
-                    network,
+                    network.model,
                     image_set if part == (1, 1) else image_set.shard(*part),
                     layers,
                     settings,
@@ -311,39 +328,29 @@ def _interruption(stop: StopRequest) -> Iterator[None]:
         raise typer.Exit(128 + (stop.number or 2)) from None
 
 
-def _layers(model: str, text: str) -> tuple[str, ...]:
-    from erf.models import ModelError, model_card
+def _files(output: Path, network: Network, layers: "Sequence[str]", settings: "Settings") -> list[Path]:
+    """A file for each unit of each layer; units are known beforehand only where there is one of each."""
+    from erf.engine import find_spots
 
-    try:
-        card = model_card(model)
-    except ModelError as error:
-        fail(str(error))
-    return card.layers if text == "all" else parse_list(text) or (card.default_layer,)
-
-
-def _build(
-    name: str, weights: Path | None, seed: int, size: tuple[int, int] | None, options: dict[str, Any]
-) -> "tuple[nn.Module, ModelCard, str]":
-    from erf.models import ModelError, WeightsError, create_model, model_card
-
-    try:
-        card = model_card(name)
-        network = create_model(name, weights, **{"seed": seed, "size": size} | options)
-    except (ModelError, WeightsError) as error:
-        fail(str(error))
-    card = replace(card, in_channels=options.get("in_channels", card.in_channels))
-    if weights is None or not weights.is_file():
-        return network, card, ""
-    with weights.open("rb") as file:
-        return network, card, hashlib.file_digest(file, "sha256").hexdigest()
+    single = settings.moves or not any(mark in str(settings.unit) for mark in (";", "grid:"))
+    spots = (
+        [(layer, ()) for layer in layers]
+        if single
+        else find_spots(network.model, network.input_shape, layers, settings)
+    )
+    names = []
+    for layer, unit in spots:
+        of_layer = f".{layer.replace(':', '-')}" if len(layers) > 1 else ""
+        of_unit = f".{'-'.join(map(str, unit))}" if len(spots) > len(layers) else ""
+        names.append(output.with_suffix(f"{of_layer}{of_unit}{output.suffix}"))
+    return names
 
 
 def _choose(
-    card: "ModelCard",
+    network: Network,
     source: str,
     n: int,
     seed: int,
-    size: str,
     normalise: str,
     resample: bool,
     mirror: bool,
@@ -357,9 +364,10 @@ def _choose(
         source,
         n=n,
         seed=seed,
-        size=parse_size(size) if size else card.input_size,
-        channels=card.in_channels,
-        normalisation=normalise or card.normalisation,
+        size=network.size,
+        channels=network.channels,
+        inputs=network.arguments.names,
+        normalisation=normalise or network.card.normalisation,
         resample=resample,
         mirror=mirror,
         lesions=lesions,

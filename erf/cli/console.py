@@ -79,25 +79,19 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def parse_unit(text: str) -> str | tuple[int, int]:
-    """'center', or (y, x) from a text such as 13,10."""
-    match = re.fullmatch(r"(\d+),(\d+)", text.replace(" ", ""))
-    return (int(match[1]), int(match[2])) if match else text
-
-
 def parse_list(text: str) -> tuple[str, ...]:
     """The parts of a text with commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def parse_options(texts: list[str]) -> dict[str, Any]:
-    """Options of a network from texts NAME=VALUE; a value is a Python literal, or else a text."""
+def parse_options(texts: list[str], option: str = "--model-arg") -> dict[str, Any]:
+    """Options of a network or method from texts NAME=VALUE; a value is a Python literal, or else a text."""
     options = {}
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not (equals and name.isidentifier()) or name == "seed":
             hint = "use --seed" if name == "seed" else "expected NAME=VALUE, such as alpha=1"
-            raise InputError(f"--model-arg '{text}' not understood; {hint}")
+            raise InputError(f"{option} '{text}' not understood; {hint}")
         try:
             options[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

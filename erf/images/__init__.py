@@ -49,6 +49,7 @@ def load_images(
     seed: int = 0,
     size: tuple[int, int] = (3328, 2560),
     channels: int = 1,
+    inputs: Sequence[str] = (),
     normalisation: str = "standardise",
     resample: bool = False,
     mirror: bool = False,
@@ -59,17 +60,18 @@ def load_images(
     """Choose n images from a folder, a manifest CSV or the phantom generator, for a frame of (height, width) `size`.
 
     Nothing is decoded before it is needed. The draw is balanced over lateralities and depends on `seed` alone;
-    `mirror` turns every image left to right; `lesions` is the number of findings in each phantom; paths of a manifest
-    stay below its folder unless `allow_outside`; `progress` is called where images have to be decoded to see on which
-    side the breast is. Raises `InputError` for a source that cannot be used.
+    `inputs` are those of a network that takes several: a manifest has a column `path:NAME` for each, a phantom is drawn
+    for each, and n counts cases. `mirror` turns every image left to right; `lesions` is the number of findings in each
+    phantom; paths of a manifest stay below its folder unless `allow_outside`; `progress` is called where images have to
+    be decoded to see on which side the breast is. Raises `InputError` for a source that cannot be used.
     """
     if n < 1:
         raise InputError(f"n={n} images asked for; expected at least 1")
     framing = Framing(size, channels, normalisation, resample, mirror)
     images = (
-        list_phantoms(n, seed, size, lesions)
+        list_phantoms(n, seed, size, lesions, inputs)
         if source == PHANTOM
-        else draw(list_images(source, allow_outside), n, seed, progress)
+        else draw(list_images(source, allow_outside, inputs), n, seed, progress)
     )
     return ImageSet.of(images, framing)
 

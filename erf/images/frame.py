@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from erf.errors import ImageError, InputError
-from erf.images.image import Decoded, Image, Sample
+from erf.images.image import Decoded, Image, Placement, Sample
 from erf.images.laterality import laterality_from_tissue
 
 NORMALISATIONS = {
@@ -51,15 +51,19 @@ class Framing:
         """Frame and normalise one image; `ImageError` where it cannot be done."""
         seen = laterality_from_tissue(decoded.pixels)
         pixels = _with_channels(image, decoded.pixels, self.channels)
+        before = pixels.shape[1]
         if self.resample:
             pixels = _fit(pixels, self.size)
-        framed = _place(pixels, self.size, _anchor(image.view), seen or image.laterality)
+        scale = pixels.shape[1] / before
+        framed, top, left = _place(pixels, self.size, _anchor(image.view), seen or image.laterality)
+        placement = Placement(scale, top, left, self.size[1] if self.mirror else 0)
         if self.mirror:
             framed = np.ascontiguousarray(framed[..., ::-1])
         notes = decoded.notes
         if image.laterality and seen and seen != image.laterality:
             notes += (f"labelled {image.laterality}, but the tissue lies at the {seen} edge: mirrored or mislabelled",)
-        return Sample(image, _normalise(image, framed, self.normalisation, decoded.pixels.dtype), decoded.sha256, notes)
+        pixels = _normalise(image, framed, self.normalisation, decoded.pixels.dtype)
+        return Sample(image, pixels, decoded.sha256, notes, placement)
 
 
 def _with_channels(image: Image, pixels: NDArray[Any], channels: int) -> NDArray[np.float32]:
@@ -84,15 +88,18 @@ def _anchor(view: str) -> str:
     return "start" if view.upper() == "MLO" else "middle"
 
 
-def _place(pixels: NDArray[np.float32], size: tuple[int, int], vertical: str, side: str) -> NDArray[np.float32]:
+def _place(
+    pixels: NDArray[np.float32], size: tuple[int, int], vertical: str, side: str
+) -> tuple[NDArray[np.float32], int, int]:
+    """The image in its frame, and the row and column on which its first ones fall."""
     if pixels.shape[1:] == size:
-        return pixels
+        return pixels, 0, 0
     horizontal = {"left": "start", "right": "end", "": "middle"}[side]
     rows = _overlap(pixels.shape[1], size[0], vertical)
     columns = _overlap(pixels.shape[2], size[1], horizontal)
     framed = np.full((len(pixels), *size), pixels.min(), dtype=np.float32)
     framed[:, rows[1], columns[1]] = pixels[:, rows[0], columns[0]]
-    return framed
+    return framed, rows[1].start - rows[0].start, columns[1].start - columns[0].start
 
 
 def _overlap(length: int, frame: int, anchor: str) -> tuple[slice, slice]:

@@ -45,12 +45,32 @@ class Image:
     """Place in the draw."""
     file: Path | None = None
     """Where it is read from; None for images that are made or in memory."""
+    parts: tuple["Image", ...] = ()
+    """Of a case, the images for each input of a network that takes several."""
 
     def value(self, column: str) -> str:
         """The value of a manifest column, '' where the image has none."""
         if column in ("laterality", "view", "patient_id"):
             return str(getattr(self, column))
         return self.columns.get(column, "")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the pixels of a file lie in the frame."""
+
+    scale: float = 1.0
+    top: int = 0
+    """Row of the frame on which the file's first row falls; negative where it is cropped."""
+    left: int = 0
+    mirrored_width: int = 0
+    """Width of the frame where it is turned left to right, else 0."""
+
+    def to_frame(self, y: float, x: float) -> tuple[float, float]:
+        """A point (y, x) of the file in pixels of the frame."""
+        y, x = ((place + 0.5) * self.scale - 0.5 for place in (y, x))
+        y, x = y + self.top, x + self.left
+        return y, self.mirrored_width - 1 - x if self.mirrored_width else x
 
 
 @dataclass(frozen=True)
@@ -62,6 +82,9 @@ class Sample:
     """(C, H, W), normalised."""
     sha256: str
     notes: tuple[str, ...] = ()
+    placement: Placement = Placement()
+    parts: tuple["Sample", ...] = ()
+    """Of a case of several images, what became of each; their channels follow each other in `pixels`."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,19 +16,49 @@ from erf.images.readers import is_image, read_image
 PHANTOM = "phantom"
 
 
-def list_phantoms(n: int, seed: int, size: tuple[int, int], lesions: int = 0) -> list[Image]:
-    """The first n phantoms of a seed, left and right in turn."""
-    return [_phantom(index, seed, size, lesions) for index in range(n)]
+def list_phantoms(
+    n: int, seed: int, size: tuple[int, int], lesions: int = 0, inputs: Sequence[str] = ()
+) -> list[Image]:
+    """The first n phantoms of a seed, left and right in turn; of several inputs, one of that side for each."""
+    if not inputs:
+        return [_phantom(index, seed, size, lesions) for index in range(n)]
+    cases = []
+    for index in range(n):
+        # Sides are in turn: phantoms an even number apart have the same.
+        parts = [_phantom(index + 2 * n * place, seed, size, lesions) for place in range(len(inputs))]
+        cases.append(_case(parts, parts[0].id))
+    return cases
 
 
-def list_images(source: str | Path, allow_outside: bool = False) -> list[Image]:
+def _case(parts: Sequence[Image], name: str) -> Image:
+    """Images that a network takes together; what they agree in is known of the case."""
+    first = parts[0]
+    sides, patients = {part.laterality for part in parts}, {part.patient_id for part in parts}
+    return Image(
+        id=name,
+        path="; ".join(part.path for part in parts),
+        decode=first.decode,
+        laterality=first.laterality if len(sides) == 1 else "",
+        patient_id=first.patient_id if len(patients) == 1 else name,
+        columns=first.columns,
+        parts=tuple(parts),
+    )
+
+
+def list_images(source: str | Path, allow_outside: bool = False, inputs: Sequence[str] = ()) -> list[Image]:
     """All images of a folder (searched through) or a manifest CSV, not yet decoded.
 
     A manifest has a column `path`, relative to its own folder, and may have `laterality`, `view`, `patient_id` and any
     further columns; each of them can define subsets. Its paths stay below its folder unless `allow_outside`. What it
-    leaves open is filled in from DICOM tags and file names.
+    leaves open is filled in from DICOM tags and file names. With `inputs`, it has columns `path:NAME` instead, one for
+    each, and a row is a case.
     """
     path = Path(source)
+    if inputs and not (path.is_file() and path.suffix.lower() == ".csv"):
+        raise InputError(
+            f"{path}: the network takes {len(inputs)} inputs; expected a manifest CSV with columns "
+            f"{', '.join(f'path:{name}' for name in inputs)}"
+        )
     if path.is_dir():
         found = sorted(
             file for file in path.rglob("*") if file.is_file() and not _hidden(file, path) and is_image(file)
@@ -38,7 +68,7 @@ def list_images(source: str | Path, allow_outside: bool = False) -> list[Image]:
             raise InputError(f"{path}: found no images; expected PNG, TIFF, JPEG, .npy or DICOM files in this folder")
         return images
     if path.is_file() and path.suffix.lower() == ".csv":
-        return _read_manifest(path, allow_outside)
+        return _read_manifest(path, allow_outside, inputs)
     there = "a file that is no CSV" if path.is_file() else "nothing"
     raise InputError(f"{path}: found {there}, expected a folder of images, a manifest CSV, or 'phantom'")
 
@@ -54,7 +84,7 @@ def _hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _read_manifest(path: Path, allow_outside: bool) -> list[Image]:
+def _read_manifest(path: Path, allow_outside: bool, inputs: Sequence[str]) -> list[Image]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -63,12 +93,33 @@ def _read_manifest(path: Path, allow_outside: bool) -> list[Image]:
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: manifest cannot be read ({error}); expected a CSV in UTF-8") from error
-    if "path" not in columns:
-        raise InputError(f"{path}: found columns {', '.join(columns) or 'none'}; expected a column 'path'")
+    wanted = [f"path:{name}" for name in inputs] or ["path"]
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        expected = f"a column '{missing[0]}'"
+        raise InputError(f"{path}: found columns {', '.join(columns) or 'none'}; expected {expected}")
     if not rows:
         raise InputError(f"{path}: the manifest has no rows; expected one per image")
-    _refuse_repeats(path, (row["path"] for row in rows))
-    return [_from_row(path, number, row, allow_outside) for number, row in enumerate(rows, start=2)]
+    _refuse_repeats(path, ("; ".join(str(row[name]) for name in wanted) for row in rows))
+    if not inputs:
+        return [_from_row(path, number, row, allow_outside) for number, row in enumerate(rows, start=2)]
+    return [_case_of_row(path, number, row, allow_outside, wanted) for number, row in enumerate(rows, start=2)]
+
+
+def _case_of_row(
+    manifest: Path, number: int, row: dict[str | None, str], allow_outside: bool, wanted: Sequence[str]
+) -> Image:
+    """Each image has the row's columns, and its own view or side in `view:NAME` and `laterality:NAME` where given."""
+    parts = []
+    for column in wanted:
+        name = column.removeprefix("path:")
+        own = {key: value for key, value in row.items() if not str(key).startswith("path:")}
+        for key in ("view", "laterality"):
+            if f"{key}:{name}" in row:
+                own[key] = row[f"{key}:{name}"]
+        own.pop("id", None)
+        parts.append(_from_row(manifest, number, own | {"path": row[column]}, allow_outside))
+    return _case(parts, (row.get("id") or "").strip() or f"case:{number}")
 
 
 def _refuse_repeats(path: Path, names: Iterable[str]) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from erf.errors import ImageError, InputError
 from erf.images.frame import Framing
 from erf.images.image import Failure, Image, Sample
@@ -16,6 +18,7 @@ class ImageSet:
 
     images: tuple[Image, ...]
     framing: Framing
+    """Of each input, where a network takes several."""
     part: tuple[int, int] = (1, 1)
     """(i, n), counted from 1: which part of a run this is."""
 
@@ -32,11 +35,24 @@ class ImageSet:
             raise InputError(f"{count} shards of {len(self)} images; expected at least one image for each")
         return ImageSet(self.images[index - 1 :: count], self.framing, (index, count))
 
+    @property
+    def inputs(self) -> int:
+        """How many images a case has."""
+        return max(1, len(self.images[0].parts))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what a sample holds."""
+        channels, height, width = self.framing.shape
+        return self.inputs * channels, height, width
+
     def __len__(self) -> int:
         return len(self.images)
 
     def sample(self, image: Image) -> Sample | Failure:
-        """Decode, frame and normalise one image."""
+        """Decode, frame and normalise one image, or all images of a case."""
+        if image.parts:
+            return _joined(image, [self.sample(part) for part in image.parts])
         try:
             return self.framing.apply(image, image.decode())
         except ImageError as error:
@@ -61,3 +77,13 @@ class ImageSet:
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _joined(case: Image, samples: Sequence[Sample | Failure]) -> Sample | Failure:
+    """One sample of those of a case, with their channels behind each other."""
+    parts = [sample for sample in samples if isinstance(sample, Sample)]
+    if len(parts) < len(samples):
+        return Failure(case, "; ".join(sample.reason for sample in samples if isinstance(sample, Failure)))
+    pixels = np.concatenate([part.pixels for part in parts])
+    notes = tuple(note for part in parts for note in part.notes)
+    return Sample(case, pixels, "", notes, parts[0].placement, tuple(parts))

@@ -197,7 +197,7 @@ def caption(comparison: Comparison) -> str:
         origin = erf.provenance
         model = "" if label == origin.title else f"{origin.title}, "
         lines.append(
-            f"{label} ({model}{origin.weights_words}): layer {origin.layer}, unit {origin.unit[0]},{origin.unit[1]} "
+            f"{label} ({model}{origin.weights_words}): {origin.target} "
             f"centred at y {origin.unit_center[0]:g}, x {origin.unit_center[1]:g} px; "
             f"theoretical receptive field {field_words(erf)}."
         )

@@ -13,10 +13,11 @@ from torch import nn
 import erf
 from erf.gradients import frozen, unit_gradient
 from erf.images import from_arrays
-from erf.layers import center_unit, forward_to
+from erf.layers import forward_to
 from erf.models import ModelCard, ModelError, create_model, list_models, load_weights, model_card
 from erf.models.layers.residual import initialise
 from erf.tracing import trace
+from erf.units import center_unit
 
 POOLED = [name for name in list_models() if model_card(name).default_layer == "final" and name != "gmic-nyu"]
 """Networks that take the mean of a map and classify it; gmic-nyu makes saliency maps instead."""

@@ -1,0 +1,53 @@
+"""How a network takes an image: as it is, cut into several inputs, as a volume or as a signal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from erf.errors import InputError
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """How the arguments of a network are made of inputs (N, C, H, W)."""
+
+    names: tuple[str, ...] = ()
+    """Of several inputs, each of which has an equal share of the channels; empty for a network with one input."""
+    depth: int = 0
+    """Of a volume: the channels are those of so many slices, (N, C / depth, depth, H, W); 0 for an image."""
+    signal: bool = False
+    """Take the single row of an image as a signal (N, C, W)."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) < len(self.names) or len(self.names) == 1:
+            raise InputError(f"inputs: found {', '.join(self.names)}; expected two or more different names")
+        if self.depth < 0 or (self.depth and self.signal):
+            raise InputError(f"depth {self.depth}; expected the number of slices of a volume")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the inputs; one without a name where there is one input."""
+        return self.names or ("",)
+
+    def check(self, input_shape: Sequence[int]) -> None:
+        """Raise `InputError` where inputs (C, H, W) cannot be arranged so."""
+        channels, height, _ = input_shape
+        share = len(self.parts) * max(self.depth, 1)
+        if channels % share:
+            found = f"{len(self.parts)} inputs" + (f" of {self.depth} slices" if self.depth else "")
+            raise InputError(f"{channels} channels for {found}; expected a multiple of {share}")
+        if self.signal and height != 1:
+            raise InputError(f"a signal of {height} rows; expected a --size of 1xLENGTH")
+
+    def channels(self, input_shape: Sequence[int]) -> list[slice]:
+        """Of the image, those that belong to each input."""
+        share = input_shape[0] // len(self.parts)
+        return [slice(index * share, (index + 1) * share) for index in range(len(self.parts))]
+
+    def __call__(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """The network's arguments."""
+        parts = inputs.chunk(len(self.parts), dim=1)
+        if self.depth:
+            return tuple(part.unflatten(1, (part.shape[1] // self.depth, self.depth)) for part in parts)
+        return tuple(part.squeeze(2) for part in parts) if self.signal else tuple(parts)

@@ -1,0 +1,68 @@
+"""`erf layers`: the tap points of a network."""
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from erf.cli.console import busy, fail, reported_errors
+from erf.cli.network import Depth, ModelArguments, ModelName, Size, build_network
+
+if TYPE_CHECKING:
+    from erf.tapping import TapPoint
+
+
+def layers(
+    model: ModelName,
+    pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names, such as `layer*`.")] = "",
+    depth_of_modules: Annotated[
+        int, typer.Option("--levels", min=1, help="How deep modules within modules are listed, without a pattern.")
+    ] = 2,
+    model_arg: ModelArguments = None,
+    size: Size = "",
+    depth: Depth = 0,
+) -> None:
+    """List the layers that yield a map: what `--layer` takes, with stride and theoretical receptive field."""
+    with reported_errors():
+        from erf.cli.tables import print_table
+        from erf.tapping import default_layer, match_layers
+
+        network = build_network(model, size=size, model_args=model_arg, depth=depth)
+        with busy("following the network"):
+            points = network.tap_points()
+        default = network.card.default_layer or default_layer(points)
+        wanted = match_layers(points, pattern) if pattern else []
+        shown = [
+            point
+            for point in points
+            if (point.name in wanted if pattern else point.depth <= depth_of_modules or point.name == default)
+        ]
+        if not shown:
+            fail(f"no layer of {model} yields a map over the input")
+        shape = "x".join(map(str, network.input_shape))
+        print_table(
+            f"{model}: layers that yield a map of an input {shape}; * is the default"
+            + ("" if pattern or len(shown) == len(points) else f" ({len(points) - len(shown)} deeper ones: --levels)"),
+            ["layer", "module", "output", "read as", "stride [px]", "theoretical field [px]", "infinite by"],
+            [_row(point, default) for point in shown],
+            left=4,
+        )
+
+
+def _row(point: "TapPoint", default: str) -> list[str]:
+    field, traced = point.trace.field, point.trace
+    return [
+        f"{point.name}*" if point.name == default else point.name,
+        point.kind + (f", called {point.calls} times" if point.calls > 1 else ""),
+        "x".join(map(str, point.output_shape[1:])),
+        traced.layout.words,
+        _along(field.stride),
+        "moves with the input" if field.kind == "data-dependent" else _along(field.size),
+        ", ".join(field.unbounded_by),
+    ]
+
+
+def _along(values: tuple[float, ...]) -> str:
+    """Values along the axes; one where they are equal."""
+    words = ["∞" if math.isinf(value) else f"{value:g}" for value in values]
+    return words[0] if len(set(words)) == 1 else " × ".join(words)

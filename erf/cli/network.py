@@ -1,0 +1,196 @@
+"""What the verbs that run a network share: how it is built, what it is given, which of its layers are meant."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from erf.arguments import Arguments
+from erf.cli.console import fail, parse_list, parse_options, parse_size, warn
+from erf.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from erf.models import ModelCard
+    from erf.tapping import TapPoint
+
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A name that `erf models` lists, or timm:NAME, torchvision:NAME, smp:ARCHITECTURE:ENCODER, "
+        "package.module:factory, file.py:factory, file.pt2.",
+        rich_help_panel="What is measured",
+    ),
+]
+ModelArguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model-arg",
+        help="Option of the network as NAME=VALUE, such as `alpha=1`; can be given several times.",
+        rich_help_panel="What is measured",
+        metavar="NAME=VALUE",
+    ),
+]
+Size = Annotated[
+    str,
+    typer.Option(help="Frame HEIGHTxWIDTH in pixels; default: the model's own.", rich_help_panel="What is measured"),
+]
+Depth = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Slices of a volume, for a network of 3-D convolutions.", rich_help_panel="What is measured"
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Weights file (safetensors or a saved state dict), or `timm:TAG`, which timm downloads.",
+        rich_help_panel="What is measured",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, and what it is given."""
+
+    name: str
+    model: "nn.Module"
+    card: "ModelCard"
+    options: Mapping[str, Any]
+    weights_sha256: str
+    size: tuple[int, int]
+    channels: int
+    """Of an image, for each input."""
+    arguments: Arguments
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of all inputs."""
+        return (len(self.arguments.parts) * self.channels, *self.size)
+
+    def tap_points(self) -> "list[TapPoint]":
+        """All layers that yield a map."""
+        from erf.devices import memory_errors
+        from erf.tapping import list_layers
+
+        with memory_errors("use a smaller --size"):
+            return list_layers(self.model, self.input_shape, self.arguments)
+
+    def layers(self, text: str) -> tuple[str, ...]:
+        """Those that a text names, with wildcards; without one the network's default, which is said where it is new."""
+        from erf.tapping import default_layer, match_layers
+
+        card = self.card
+        if text == "all" and card.layers:
+            return card.layers
+        if not text and card.default_layer:
+            return (card.default_layer,)
+        named = parse_list(text)
+        if named and text != "all" and not any(mark in text for mark in "*?["):
+            return named
+        points = self.tap_points()
+        if not text:
+            layer = default_layer(points)
+            warn(f"layer '{layer}' is taken, the last map of several units; `erf layers -m {self.name}` lists all")
+            return (layer,)
+        if text == "all":
+            return tuple(point.name for point in points if point.suits and point.depth == 1)
+        found = [name for one in named for name in (match_layers(points, one) if set(one) & set("*?[") else [one])]
+        return tuple(dict.fromkeys(found))
+
+
+def build_network(
+    name: str,
+    weights: Path | None = None,
+    seed: int = 0,
+    size: str = "",
+    model_args: Sequence[str] | None = None,
+    depth: int = 0,
+) -> Network:
+    """Build a network and find out what it takes; ends the command where that fails."""
+    from erf.models import ModelError, WeightsError, create_model, model_card
+
+    options = parse_options(list(model_args or []))
+    frame = parse_size(size) if size else None
+    try:
+        card = model_card(name)
+        model = create_model(name, weights, **{"seed": seed, "size": frame} | options)
+    except (ModelError, WeightsError) as error:
+        fail(str(error))
+    if not card.in_channels:
+        arguments, channels = _arguments(name, model, depth)
+    else:
+        arguments, channels = Arguments(), options.get("in_channels", card.in_channels)
+    if weights is None:
+        _warn_of_hidden_branches(name, model)
+    frame = frame or _own_size(name, model, card)
+    return Network(name, model, card, options, _digest(weights), frame, channels, arguments)
+
+
+def _arguments(name: str, model: "nn.Module", depth: int) -> tuple[Arguments, int]:
+    """How a network from elsewhere takes its input, as its first convolution and its signature tell."""
+    from erf.models.sources import input_axes, input_channels, input_names
+
+    axes, channels = input_axes(model), input_channels(model)
+    if axes == 3 and not depth:
+        raise InputError(f"{name} takes volumes (its first convolution is 3-D); give their slices with --depth")
+    arguments = Arguments(input_names(model), depth if axes == 3 else 0, axes == 1)
+    return arguments, channels * max(arguments.depth, 1)
+
+
+def _own_size(name: str, model: "nn.Module", card: "ModelCard") -> tuple[int, int]:
+    """The size that the card or the network itself tells, or one that is said to be assumed."""
+    from erf.models.sources import FALLBACK_SIZE
+
+    if all(card.input_size):
+        return card.input_size
+    for attribute in ("img_size", "image_size", "input_size"):
+        found = getattr(model, attribute, None)
+        found = (found, found) if isinstance(found, int) else found
+        if isinstance(found, tuple | list) and len(found) >= 2 and all(isinstance(one, int) for one in found):
+            return (found[-2], found[-1])
+    warn(f"{name} does not say its input's size; {FALLBACK_SIZE[0]}x{FALLBACK_SIZE[1]} is taken, --size sets another")
+    return FALLBACK_SIZE
+
+
+def _warn_of_hidden_branches(name: str, model: "nn.Module") -> None:
+    """Untrained networks whose residual branches begin as nothing have the field of their shortcuts."""
+    norms = [
+        path
+        for path, module in model.named_modules()
+        if "Norm" in type(module).__name__ and (weight := getattr(module, "weight", None)) is not None
+        if weight.numel() and not weight.any()
+    ]
+    scales = [
+        path
+        for path, parameter in model.named_parameters()
+        if path.rsplit(".", 1)[-1] in ("gamma", "gamma_1", "gamma_2", "layer_scale", "ls1", "scale")
+        if parameter.numel() and float(parameter.detach().abs().max()) < 1e-2
+    ]
+    if norms or scales:
+        found = f"{len(norms)} norms" if norms else f"{len(scales)} layer scales"
+        first = (norms or scales)[0]
+        warn(
+            f"{name} is untrained and {found} (the first: {first}) begin at 0 or nearly: its residual branches are "
+            "hidden, and the field shown is that of its shortcuts"
+        )
+
+
+def _digest(weights: Path | None) -> str:
+    if weights is None or not weights.is_file():
+        return ""
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_name(model: str) -> str:
+    """A model's name as that of a file, without an ending."""
+    base = model.replace("\\", "/").split("/")[-1]
+    return base.replace(".py:", ":").removesuffix(".pt2").replace(":", "-")

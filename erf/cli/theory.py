@@ -1,0 +1,122 @@
+"""`erf theory`: what a unit can see by architecture, checked by gradients of noise."""
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from erf.cli.console import BAD_INPUT, busy, reported_errors, warn
+from erf.cli.network import Depth, ModelArguments, ModelName, Network, Size, Weights, build_network
+
+if TYPE_CHECKING:
+    from erf.theory import Probe
+    from erf.tracing import Trace
+
+
+def theory(
+    model: ModelName,
+    layer: Annotated[str, typer.Option(help="Tap point; default: the network's last map of several units.")] = "",
+    unit: Annotated[str, typer.Option(help="`center`, `y,x` in the layer's map, or `pixel:y,x`.")] = "center",
+    share: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Of the gradient, for the advice on overlapping tiles.")
+    ] = 0.95,
+    weights: Weights = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of untrained weights.")] = 0,
+    model_arg: ModelArguments = None,
+    size: Size = "",
+    depth: Depth = 0,
+) -> None:
+    """Theoretical receptive field of a unit: size, stride, offset, what makes it infinite, and advice that follows.
+
+    It is followed through the operators that the network runs, and checked: gradients with respect to noise must stay
+    inside. Exit code 2 if they do not.
+    """
+    with reported_errors():
+        from erf.devices import memory_errors
+        from erf.tapping import default_layer
+        from erf.theory import border_layer, is_inside, probe, theoretical_box
+        from erf.tracing import trace
+        from erf.units import resolve_units
+
+        network = build_network(model, weights, seed, size, model_arg, depth)
+        with busy("following the network"), memory_errors("use a smaller --size"):
+            points = network.tap_points()
+            name = layer or network.card.default_layer or default_layer(points)
+            traced = trace(network.model, [name], network.input_shape, network.arguments)[name]
+        (place, *others) = resolve_units(unit, name, traced.feature_shape[1:], traced.field)
+        if others:
+            warn(f"{len(others) + 1} units; the first is looked at")
+        with busy("gradients of noise"), memory_errors("use a smaller --size"):
+            found = probe(network.model, name, place, traced, network.input_shape, network.arguments)
+        box = theoretical_box(traced, place, network.size)
+        _print_field(network, name, place, traced)
+        _print_probe(found, box)
+        is_kept = is_inside(found.box, box)
+        if is_kept:
+            _print_advice(network, name, traced, found, share)
+            border = border_layer(points, network.size)
+            if border is not None:
+                typer.echo(
+                    f"border layer: {border.name} is the first whose field is larger than the input; units behind it "
+                    "all see the border"
+                )
+    if not is_kept:
+        warn("the gradient leaves the theoretical field: theory is wrong for this network; please report it")
+        raise typer.Exit(BAD_INPUT)
+
+
+def _print_field(network: Network, layer: str, unit: tuple[int, ...], traced: "Trace") -> None:
+    field = traced.field
+    shape = "x".join(map(str, network.input_shape))
+    typer.secho(f"{network.name}, layer {layer}, unit {','.join(map(str, unit))}, input {shape}", bold=True)
+    rows = [
+        ("map", f"{'x'.join(map(str, traced.feature_shape[1:]))} of {traced.feature_shape[0]} channels"),
+        ("read as", traced.layout.words),
+        ("stride", _px(field.stride)),
+        ("centre of unit 0", _px(field.offset)),
+        ("centre of this unit", _px(field.center(unit))),
+        ("theoretical field", _field_words(traced, unit)),
+    ]
+    if field.unbounded_by:
+        rows.append(("infinite by", ", ".join(field.unbounded_by)))
+    for name, words in rows:
+        typer.echo(f"  {name:<22}{words}")
+
+
+def _field_words(traced: "Trace", unit: tuple[int, ...]) -> str:
+    kind = traced.field.kind
+    if kind == "data-dependent":
+        return "no bound: the input moves the taps"
+    return "infinite: every pixel" if kind == "infinite" else _px(traced.field.extent(unit))
+
+
+def _px(values: tuple[float, ...]) -> str:
+    words = " × ".join("∞" if math.isinf(value) else f"{value:g}" for value in values)
+    return f"{words} px"
+
+
+def _print_probe(found: "Probe", box: tuple[int, int, int, int]) -> None:
+    def words(edges: tuple[int, int, int, int]) -> str:
+        top, bottom, left, right = edges
+        return f"rows {top} to {bottom - 1}, columns {left} to {right - 1}"
+
+    typer.echo(f"  {'inside the input':<22}{words(box)}")
+    reached = "zero everywhere" if found.box is None else words(found.box)
+    typer.echo(f"  {'gradients reach':<22}{reached}")
+
+
+def _print_advice(network: Network, layer: str, traced: "Trace", found: "Probe", share: float) -> None:
+    if found.box is None:
+        warn(f"layer {layer} passes no gradient; `erf check -m {network.name} --layer {layer}` names where it dies")
+        return
+    reach = found.reach(share)
+    typer.echo(
+        f"tiles: an overlap of {2 * reach} px ({reach} px on each side) keeps {100 * share:g} % of this gradient"
+        + (f", {_exact(traced)} all of it" if traced.field.kind == "finite" else "")
+    )
+    if found.touches_border:
+        typer.echo("border: the field touches the edge of this input; it would be larger on a larger one")
+
+
+def _exact(traced: "Trace") -> str:
+    return f"{max(traced.field.size) - 1:g} px"

@@ -1,0 +1,62 @@
+"""How a run goes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from erf.arguments import Arguments
+from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
+from erf.errors import InputError
+from erf.methods import METHODS
+from erf.units import CENTER, UnitChoice, is_by_image
+
+if TYPE_CHECKING:
+    from erf.intervals import Precision
+
+ALL_CHANNELS, SIGNS = "all", "signs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a run goes; the same as the arguments of `compute`."""
+
+    unit: UnitChoice = CENTER
+    channel: int | str = ALL_CHANNELS
+    aligned: bool = False
+    method: str = "gradient"
+    method_options: Mapping[str, Any] | None = None
+    arguments: Arguments = Arguments()  # noqa: RUF009 (frozen)
+    definitions: tuple[str, ...] = (DEFAULT_DEFINITION,)
+    subset_by: tuple[str, ...] = ()
+    projections: int = 1
+    device: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    deterministic: bool = False
+    strict: bool = False
+    until: "Precision | None" = None
+    window: bool = True
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.definitions if name not in DEFINITIONS]
+        if unknown or not self.definitions:
+            found = ", ".join(unknown) or "none"
+            raise InputError(f"definitions: found {found}; expected some of {', '.join(DEFINITIONS)}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"batch size {self.batch_size}; expected at least 1")
+        if self.method not in METHODS:
+            raise InputError(f"method '{self.method}' not known; expected one of {', '.join(METHODS)}")
+        if isinstance(self.channel, str) and self.channel not in (ALL_CHANNELS, SIGNS):
+            raise InputError(f"channel '{self.channel}' not understood; expected all, signs or a number")
+        if self.channel == SIGNS and self.definitions != ("square",):
+            raise InputError(
+                f"random signs with definitions {', '.join(self.definitions)}; they estimate the sum of squares over "
+                "channels: expected --definitions square"
+            )
+        if self.moves and (self.arguments.depth or self.arguments.signal):
+            raise InputError("maps of volumes and signals cannot be aligned on a unit; choose one unit for all images")
+
+    @property
+    def moves(self) -> bool:
+        """Whether maps are moved so that the unit lies in the middle of the frame."""
+        return self.aligned or is_by_image(self.unit)

@@ -1,0 +1,226 @@
+"""Networks from elsewhere: of timm, torchvision, segmentation_models_pytorch, a user's own, or an exported one.
+
+`timm:NAME`, `torchvision:NAME`, `smp:ARCHITECTURE:ENCODER`, `package.module:factory`, `path/to/file.py:factory`, and
+`file.pt2`, an archive of `torch.export`. A factory is any callable that returns a module, and is given the options of
+`--model-arg`. To run it is to run its code: nothing but the named module or file is imported, but that may do anything.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .layers.library import timm_model
+from .registry import ModelCard, ModelError
+
+ARCHIVE = ".pt2"
+
+WORDS = "timm:NAME, torchvision:NAME, smp:ARCHITECTURE:ENCODER, package.module:factory, file.py:factory or file.pt2"
+
+FALLBACK_SIZE = (512, 512)
+"""(height, width) of the input where a network does not say its own."""
+
+
+def is_source(name: str) -> bool:
+    """Whether a name leads outside the registry."""
+    return ":" in name or name.endswith(ARCHIVE)
+
+
+def source_card(name: str) -> ModelCard:
+    """A card for a network from elsewhere; what only the network itself tells is filled in by `described`.
+
+    Raises `ModelError` for a name that leads nowhere; nothing is built, and no file is run.
+    """
+    if name.endswith(ARCHIVE):
+        return _card(name, "an exported network", partial(_read_archive, name))
+    kind, _, rest = name.partition(":")
+    if not rest:
+        raise ModelError(f"model '{name}' names nothing behind the colon; expected {WORDS}")
+    if kind == "timm":
+        return _timm_card(name, rest)
+    if kind == "torchvision":
+        return _card(name, "a network of torchvision", partial(_build_torchvision, rest))
+    if kind == "smp":
+        return _card(name, "a network of segmentation_models_pytorch", partial(_build_smp, rest))
+    return _card(name, f"what {rest} of {kind} returns", partial(_call_factory, *name.rsplit(":", 1)))
+
+
+def _card(name: str, summary: str, build: Callable[..., nn.Module], **more: Any) -> ModelCard:
+    card: dict[str, Any] = {"in_channels": 0, "input_size": (0, 0), "default_layer": ""} | more
+    return ModelCard(name=name, summary=summary, paper="", build=build, parameters=0, layers=(), **card)
+
+
+def _timm_card(name: str, network: str) -> ModelCard:
+    timm = _library("timm", "timm")
+    _check_known(network.split(".", maxsplit=1)[0], timm.list_models(), "timm")
+    found = timm.models.get_pretrained_cfg(network)
+    shape = tuple(getattr(found, "input_size", None) or (3, 224, 224))
+    return _card(
+        name,
+        "a network of timm",
+        partial(_build_timm, network, shape[1:]),
+        input_size=shape[1:],
+        sized=True,
+        tagged=True,
+    )
+
+
+def _build_timm(network: str, own: tuple[int, int], size: tuple[int, int], tag: str = "", **options: Any) -> nn.Module:
+    """Some networks are built for one size; those that are not do not know the option."""
+    if tuple(size) != own:
+        try:
+            return timm_model(network, tag, img_size=tuple(size), **options)
+        except ModelError as error:
+            if "img_size" not in str(error):
+                raise
+    return timm_model(network, tag, **options)
+
+
+def _build_torchvision(network: str, **options: Any) -> nn.Module:
+    models = _library("torchvision.models", "timm")
+    _check_known(network, models.list_models(), "torchvision")
+    # Weights would be downloaded, those of a backbone even where none are asked for.
+    taken = inspect.signature(models.get_model_builder(network)).parameters
+    nothing = {option: None for option in ("weights", "weights_backbone") if option in taken}
+    return _module(
+        f"torchvision:{network}", _called(f"torchvision:{network}", models.get_model, network, **nothing | options)
+    )
+
+
+def _build_smp(text: str, **options: Any) -> nn.Module:
+    library = _library("segmentation_models_pytorch", "smp")
+    architecture, _, encoder = text.partition(":")
+    name = f"smp:{text}"
+    defaults = {"encoder_name": encoder or "resnet34", "encoder_weights": None}
+    return _module(name, _called(name, library.create_model, architecture, **defaults | options))
+
+
+def _call_factory(module: str, attribute: str, **options: Any) -> nn.Module:
+    name = f"{module}:{attribute}"
+    found: Any = _import(module)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, [one for one in dir(found) if not one.startswith("_")], n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "name a function, a class or a network"
+            raise ModelError(f"{module} has no '{attribute}'; {hint}")
+        found = getattr(found, part)
+    if isinstance(found, nn.Module) and not options:
+        return found
+    if not callable(found) or isinstance(found, nn.Module):
+        raise ModelError(f"{name} is {type(found).__name__}; expected a function or class that makes a network")
+    return _module(name, _called(name, found, **options))
+
+
+def _import(module: str) -> Any:
+    path = Path(module)
+    if module.endswith(".py"):
+        if not path.is_file():
+            raise ModelError(f"{module}: no such file; expected file.py:factory")
+        place = importlib.util.spec_from_file_location(f"erf_user_{path.stem}", path)
+        assert place is not None
+        assert place.loader is not None
+        loaded = importlib.util.module_from_spec(place)
+        sys.modules[place.name] = loaded
+        with _importing(module, path.resolve().parent):
+            place.loader.exec_module(loaded)
+        return loaded
+    with _importing(module, Path.cwd()):
+        return importlib.import_module(module)
+
+
+@contextmanager
+def _importing(module: str, folder: Path) -> Iterator[None]:
+    """Within, files of a folder can be imported, as `python file.py` does; what fails is one line."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name and module.startswith(error.name):
+            raise ModelError(
+                f"no module '{error.name}' to import; expected {WORDS}, or a name that `erf models` lists"
+            ) from error
+        raise ModelError(f"{module} cannot be imported ({error})") from error
+    except Exception as error:  # a user's file may raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ModelError(f"{module} cannot be imported ({reason})") from error
+    finally:
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+
+
+def _read_archive(name: str) -> nn.Module:
+    """The network of an archive, with its hierarchy of modules put back; its input has the exported size."""
+    path = Path(name)
+    if not path.is_file():
+        raise ModelError(f"{name}: no such file; expected an archive of torch.export.save")
+    try:
+        return torch.export.unflatten(torch.export.load(path))
+    except Exception as error:  # a damaged archive may hold anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{name} cannot be read as an archive of torch.export ({reason})") from error
+
+
+def _called(name: str, build: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    try:
+        return build(*args, **options)
+    except Exception as error:  # a factory may raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        given = ", ".join(f"{key}={value}" for key, value in options.items()) or "no options"
+        raise ModelError(f"{name} cannot be built with {given} ({reason})") from error
+
+
+def _module(name: str, found: Any) -> nn.Module:
+    if not isinstance(found, nn.Module):
+        raise ModelError(f"{name} returned {type(found).__name__}; expected a torch.nn.Module")
+    return found
+
+
+def _library(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ModelError(
+            f"{module} is not installed ({error}); install it with pip install 'erf-toolkit[{extra}]'"
+        ) from error
+
+
+def _check_known(name: str, known: Iterable[str], library: str) -> None:
+    names = list(known)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        raise ModelError(
+            f"{library} has no network '{name}'" + (f"; did you mean {' or '.join(near)}?" if near else "")
+        )
+
+
+def input_channels(model: nn.Module) -> int:
+    """What the first convolution takes; 3 where there is none."""
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return next((module.in_channels for module in model.modules() if isinstance(module, kinds)), 3)
+
+
+def input_names(model: nn.Module) -> tuple[str, ...]:
+    """Names of the tensors that `forward` cannot do without; empty for a single one."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = tuple(one.name for one in parameters if one.kind in kinds and one.default is inspect.Parameter.empty)
+    return names if len(names) > 1 else ()
+
+
+def input_axes(model: nn.Module) -> int:
+    """2 for images, 3 for volumes, 1 for signals, as the first convolution has them."""
+    kinds = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+    found = (axes for module in model.modules() for kind, axes in kinds.items() if isinstance(module, kind))
+    return next(found, 2)
