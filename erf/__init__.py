@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from erf.arguments import Arguments as Arguments
+    from erf.attribution import UnitGradient as UnitGradient
     from erf.comparison import tabulate as tabulate
     from erf.definitions import DEFINITIONS as DEFINITIONS
     from erf.engine import compute as compute
@@ -39,9 +41,11 @@ if TYPE_CHECKING:
     from erf.storage import FileSink as FileSink
     from erf.storage import load as load
     from erf.storage import save as save
+    from erf.tapping import list_layers as list_layers
     from erf.tracing import theoretical_receptive_field as theoretical_receptive_field
 
 _HOME = {
+    "Arguments": "arguments",
     "CheckpointError": "errors",
     "DEFINITIONS": "definitions",
     "Drawing": "intervals",
@@ -62,10 +66,12 @@ _HOME = {
     "ReceptiveField": "geometry",
     "Settings": "settings",
     "Statistics": "result",
+    "UnitGradient": "attribution",
     "compute": "engine",
     "compute_layers": "engine",
     "draw_phantom": "images",
     "from_arrays": "images",
+    "list_layers": "tapping",
     "load": "storage",
     "load_images": "images",
     "merge": "merging",

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from erf.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Arguments:
         share = input_shape[0] // len(self.parts)
         return [slice(index * share, (index + 1) * share) for index in range(len(self.parts))]
 
-    def __call__(self, inputs: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, inputs: "Tensor") -> "tuple[Tensor, ...]":
         """The network's arguments."""
         parts = inputs.chunk(len(self.parts), dim=1)
         if self.depth:

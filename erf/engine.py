@@ -18,6 +18,7 @@ from erf.backward import input_gradients_only
 from erf.checkpoint import Checkpoint
 from erf.definitions import DEFAULT_DEFINITION
 from erf.devices import available_memory, deterministic_algorithms, memory_errors, memory_layout, pick_device
+from erf.diagnosis import switched_off
 from erf.errors import InputError, InsufficientMemoryError, LayerError, OutputError
 from erf.gradients import frozen
 from erf.images import ImageSet, Progress
@@ -161,6 +162,7 @@ def compute_layers(
     shape = images.shape
     _check_inputs(images, settings.arguments)
     with memory_errors(_REMEDY):
+        _check_memory(_sums(shape, settings) + 3 * _images(shape, 1), shape, chosen)
         traces = _traces(model.to(chosen), layers, shape, settings)
         spots = _spots(traces, settings)
         tapped = _tapped(traces, spots, settings)
@@ -193,7 +195,9 @@ def compute_layers(
         parts = {place: each.window.part for each in passes for place in each.places}
         made = [
             Tap(
-                _provenance(origin, images, layer, traces[layer], unit, parts[place], settings, chosen, is_drawn),
+                _provenance(
+                    model, origin, images, layer, traces[layer], unit, parts[place], settings, chosen, is_drawn
+                ),
                 sink,
                 parts[place],
                 [
@@ -324,6 +328,7 @@ def _check_channel(traces: Mapping[str, Trace], settings: Settings) -> None:
 
 
 def _provenance(
+    model: nn.Module,
     origin: Origin,
     images: ImageSet,
     layer: str,
@@ -347,12 +352,13 @@ def _provenance(
         layout=traced.layout.words,
         inputs=settings.arguments.names,
         slices=settings.arguments.depth,
+        eval_mode=switched_off(model),
         random=is_drawn,
         input_shape=images.shape,
         feature_shape=traced.feature_shape,
-        field_size=_plane(traced.field.extent(unit)),
+        field_size=_plane(traced.field.extent(unit), 1.0),
         field_shift=_plane(traced.field.shift(unit)),
-        field_stride=_plane(traced.field.stride),
+        field_stride=_plane(traced.field.stride, 1.0),
         depth=traced.depth,
         window=window,
         field_kind=traced.field.kind,
@@ -370,9 +376,9 @@ def _provenance(
     )
 
 
-def _plane(values: tuple[float, ...]) -> tuple[float, float]:
+def _plane(values: tuple[float, ...], of_row: float = 0.0) -> tuple[float, float]:
     """What belongs to rows and columns; a signal has one row."""
-    return (values[-2], values[-1]) if len(values) > 1 else (0.0, values[0])
+    return (values[-2], values[-1]) if len(values) > 1 else (of_row, values[0])
 
 
 def _version(package: str) -> str:

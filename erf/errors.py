@@ -17,6 +17,10 @@ class LayerError(ErfError, ValueError):
     """A layer or unit that the network does not have, or that yields no map."""
 
 
+class NoGradientError(LayerError):
+    """A layer from which no gradient reaches the input."""
+
+
 class FormatError(ErfError, ValueError):
     """A file that is no ERF file, is damaged, or was written by a newer version."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from erf.errors import LayerError
+from erf.errors import LayerError, NoGradientError
 from erf.layers import Layout, Unit, forward_to
 
 Arrange = Callable[[Tensor], tuple[Tensor, ...]]
@@ -82,7 +82,7 @@ def unit_gradients(
 
     def values(layer: str, output: Tensor) -> dict[int, Tensor]:
         if not output.requires_grad:
-            raise LayerError(
+            raise NoGradientError(
                 f"layer '{layer}' passes no gradient to the input; expected a differentiable path "
                 "(look for detach(), no_grad or rounding on the way)"
             )
@@ -95,9 +95,24 @@ def unit_gradients(
     del found
     for place in range(len(targets)):
         total = totals.pop(place)
-        (gradient,) = torch.autograd.grad(total, source, retain_graph=bool(totals), materialize_grads=True)
+        with in_place_errors():
+            (gradient,) = torch.autograd.grad(total, source, retain_graph=bool(totals), materialize_grads=True)
         del total
         yield gradient
+
+
+@contextmanager
+def in_place_errors() -> Iterator[None]:
+    """Turns what autograd says of a tensor that was changed in place into one clear line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "inplace operation" not in str(error):
+            raise
+        raise LayerError(
+            "a tensor that the backward pass needs was changed in place (by x += y, say, or relu(inplace=True)); use "
+            "an operation that makes a new tensor"
+        ) from error
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ either exact, or the operator is named and taken to reach everywhere: the field 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -543,9 +544,8 @@ def _product(name: str, args: Arguments, found: Find, output: Tensor) -> Seen:
     """Matrix products (…, n, k) by (…, k, m): local where nothing is summed over positions and no two of them meet."""
     left, right = args[1:3] if name in ("addmm", "baddbmm") else args[:2]
     one, two = found(left), found(right)
-    seen = _operands([each for each in (one, two) if each is not None], name)
     if any(each is not None and each.dims is None for each in (one, two)):
-        return seen.everywhere(name, None)
+        return _operands(one, two, name).everywhere(name, None)
     ours = one.dims if one and one.dims else tuple(_plain(size) for size in left.shape)
     theirs = two.dims if two and two.dims else tuple(_plain(size) for size in right.shape)
     rows, columns = ours[-2], theirs[-1]
@@ -554,24 +554,27 @@ def _product(name: str, args: Arguments, found: Find, output: Tensor) -> Seen:
     summed = _is_spatial(ours[-1]) or _is_spatial(theirs[-2])
     apart = one is not None and two is not None and ours[:-2] != theirs[:-2]
     dims = (*batch, rows, _plain(output.shape[-1]) if meet else columns)
+    is_left = any(_is_spatial(dim) for dim in ours[:-1]) and one is not None
+    seen = _operands(one, two, name) if is_left else _operands(two, one, name)
     return seen.everywhere(name, dims) if meet or summed or apart else replace(seen, dims=dims)
 
 
-def _operands(seen: Sequence[Seen], name: str) -> Seen:
-    """The field of factors; of two grids the finer."""
-    main = max(seen, key=lambda each: math.prod(each.grid))
-    field = main.field
-    for each in seen:
-        if each is not main:
-            same = each.grid == main.grid and each.field.stride == main.field.stride
-            field = field.union(each.field) if same else field.unbounded(*each.field.unbounded_by, name)
+def _operands(main: Seen | None, other: Seen | None, name: str) -> Seen:
+    """What two factors have seen; the grid is that of the first."""
+    if main is None or other is None:
+        seen = main or other
+        assert seen is not None
+        return seen
+    same = other.grid == main.grid and other.field.stride == main.field.stride
+    field = main.field.union(other.field) if same else main.field.unbounded(*other.field.unbounded_by, name)
     return replace(main, field=field)
 
 
 def _attention(name: str, args: Arguments, found: Find, output: Tensor) -> Seen:
     """Fused attention of queries, keys and values (N, heads, positions, channels)."""
     operands = [each for each in map(found, args[:3]) if each is not None]
-    seen, query = _operands(operands, "attention"), found(args[0])
+    query = found(args[0])
+    seen = reduce(lambda one, two: _operands(one, two, "attention"), operands)
     if query is None or query.dims is None or output.ndim < len(query.dims):
         return seen.everywhere("attention", None)
     alone = all(each.dims and not _is_spatial(each.dims[-2]) and each.dims[:-2] == query.dims[:-2] for each in operands)
@@ -614,6 +617,11 @@ def _with_tokens(name: str, seen: Seen, sizes: Sequence[int], found: Sequence[Se
         return seen.everywhere(name, None)
     return replace(seen, dims=_replaced(seen.dims, place, (Tokens(sum(sizes), before, after),)))
 
+
+SHAPE_ONLY = {f"{kind}_like" for kind in ("empty", "full", "ones", "rand", "randint", "randn", "zeros")} | {
+    f"new_{kind}" for kind in ("empty", "empty_strided", "full", "ones", "zeros")
+}
+"""Operators that look at the shape of a tensor only: what they make comes from no pixel."""
 
 _COPIES = ("_to_copy", "alias", "clone", "contiguous", "detach", "dropout", "lift_fresh", "native_dropout")
 _VIEWS = ("_reshape_alias", "_reshape_copy", "_unsafe_view", "flatten", "reshape", "unflatten", "view")

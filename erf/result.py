@@ -54,6 +54,8 @@ class Provenance(Origin):
     """Names of the network's inputs, where there are several: the subset `input=NAME` has the ERF of each."""
     slices: int = 0
     """Of a volume, over which a map is the sum; 0 for images."""
+    eval_mode: str = ""
+    """Which of the network's modules do something else in training: what is off, what has running statistics."""
     random: bool = False
     """Whether network or method draw random numbers, here seeded image by image."""
     unit_center: tuple[float, float]
@@ -133,6 +135,16 @@ class Provenance(Origin):
             return None
         (y, x), (height, width) = np.add(self.unit_center, self.field_shift).tolist(), self.field_size
         return y - height / 2, y + height / 2, x - width / 2, x + width / 2
+
+
+def tap_names(origins: Sequence[Provenance]) -> list[str]:
+    """Short names of what several runs measured: layers, and units where a layer has several."""
+    layers, units = [origin.layer for origin in origins], [",".join(map(str, origin.unit)) for origin in origins]
+    if len(set(layers)) == len(layers):
+        return layers
+    if len(set(layers)) == 1:
+        return [f"unit {unit}" for unit in units]
+    return [f"{layer} {unit}" for layer, unit in zip(layers, units, strict=True)]
 
 
 def unlike(one: Provenance, other: Provenance, names: Iterable[str]) -> list[str]:

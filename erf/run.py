@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from erf.checkpoint import Checkpoint, Saved, Sums, differences
 from erf.devices import is_memory_error
-from erf.errors import CheckpointError, ImageError, InterruptedRunError
+from erf.diagnosis import gradient_end
+from erf.errors import CheckpointError, ImageError, InterruptedRunError, LayerError, NoGradientError
 from erf.gradients import Target, strongest_units
 from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
 from erf.layers import Unit
@@ -140,6 +141,8 @@ class Run:
     failures: list[str] = field(default_factory=list)
     taken: list[tuple[ImageRecord, Footprint]] = field(default_factory=list)
     """What tells whether images are enough; empty where nobody asks."""
+    ends: dict[int, str] = field(default_factory=dict)
+    """By tap, where the gradient ends, once that was asked."""
 
     def __post_init__(self) -> None:
         self.first_batch_size = self.batch_size
@@ -299,6 +302,9 @@ class Run:
             return []
         try:
             return self._pass(located)
+        except NoGradientError as error:
+            place = next(place for place, tap in enumerate(self.taps) if f"'{tap.provenance.layer}'" in str(error))
+            raise LayerError(f"{error}{self._end_of_gradient(located[0][0], place)}") from error
         except (MemoryError, RuntimeError) as error:
             if len(located) == 1 or not is_memory_error(error):
                 raise
@@ -391,12 +397,16 @@ class Run:
     def _take_in(self, sample: Sample, subsets: tuple[str, ...], found: "Found") -> None:
         edges = [[float(edge) for one in draws for edge in torch.aminmax(one)] for draws in found.gradients]
         if not np.isfinite(edges).all():
-            reason = f"{sample.image.path}: the gradient is NaN or infinite; look at the weights and the normalisation"
+            place = next(place for place, ends in enumerate(edges) if not np.isfinite(ends).all())
+            where = self._end_of_gradient(sample, place)
+            reason = f"{sample.image.path}: the gradient is NaN or infinite{where}; look at weights and normalisation"
             self._reject(Failure(sample.image, reason), subsets)
             return
         rows = []
         for place, (tap, draws, ends) in enumerate(zip(self.taps, found.gradients, edges, strict=True)):
-            zero = ("the gradient is zero everywhere",) if not any(ends) else ()
+            zero: tuple[str, ...] = ()
+            if not any(ends):
+                zero = (f"the gradient is zero everywhere{self._end_of_gradient(sample, place)}",)
             unit = found.units[place] if found.units else None
             for index, lane in enumerate(tap.lanes):
                 one = sample.parts[index] if sample.parts else sample
@@ -405,6 +415,16 @@ class Run:
                 footprints = lane.running.add([draw[lane.channels] for draw in draws])
                 rows.append(Row(record, footprints, self._overview(one, place, unit)))
         self._note(rows)
+
+    def _end_of_gradient(self, sample: Sample, place: int) -> str:
+        """In words, where the gradient of a tap ends, found out on the first image of which that is asked."""
+        if place not in self.ends:
+            origin = self.taps[place].provenance
+            target = Target(origin.layer, (origin.unit,), self.traces[place].layout)
+            parameter = next(self.model.parameters(), torch.empty(0))
+            inputs = torch.from_numpy(sample.pixels[None]).to(self.device, parameter.dtype)
+            self.ends[place] = gradient_end(self.model, inputs, target, self.settings.arguments)
+        return f": {self.ends[place]}" if self.ends[place] else ""
 
     def _overview(self, sample: Sample, place: int, unit: Unit | None) -> Overview:
         """At a glance, moved as the map is; black where maps of several units are averaged."""

@@ -14,6 +14,9 @@ from erf.gradients import Arrange, alone
 from erf.layers import OUTPUT, outputs
 from erf.tracing import Trace, blank, follow, sourced, watched
 
+_BLOCKS = 2
+"""Depth of modules within modules at which networks have their stages and blocks."""
+
 
 @dataclass(frozen=True)
 class TapPoint:
@@ -89,7 +92,9 @@ def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange =
 
 def default_layer(points: Sequence[TapPoint]) -> str:
     """The last layer that is a map of several units; raises `LayerError` where there is none."""
-    suitable = [point.name for point in points if point.suits]
+    suits = [point for point in points if point.suits]
+    # Deeper ones are parts of blocks, unless there is nothing else.
+    suitable = [point.name for point in suits if point.depth <= _BLOCKS] or [point.name for point in suits]
     if not suitable:
         raise LayerError("no layer of the network yields a map over the input; expected one before global pooling")
     last = suitable[-1]

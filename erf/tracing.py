@@ -22,7 +22,7 @@ from erf.errors import InputError, LayerError
 from erf.geometry import AxisField, ReceptiveField
 from erf.gradients import Arrange, alone, frozen
 from erf.layers import Layout, forward_to
-from erf.operators import Seen, settled, slide, step
+from erf.operators import SHAPE_ONLY, Seen, settled, slide, step
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Follower(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         inputs = [seen for leaf in tree_leaves((args, kwargs)) if (seen := self.find(leaf)) is not None]
         result = func(*args, **(kwargs or {}))
-        if inputs:
+        if inputs and func.overloadpacket.__name__ not in SHAPE_ONLY:
             self.operators += 1
             for output in tree_leaves(result):
                 if isinstance(output, Tensor):

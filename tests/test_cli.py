@@ -141,7 +141,7 @@ def test_a_single_bad_image(kind: str, message: str) -> None:
         (["-m", "hcd"], "unknown model 'hcd'; did you mean hct"),
         (["-m", "hct", "--layer", "stage9"], "unknown layer 'stage9' in HCT; the nearest are stage"),
         (["-m", "hct", "--unit", "99,0"], "unit 99,0 lies outside layer 'final'"),
-        (["-m", "hct", "--unit", "middle"], "unit 'middle' not understood; expected 'center'"),
+        (["-m", "hct", "--unit", "middle"], "unit 'middle' not understood; expected center"),
         (["-m", "hct", "--definitions", "absolute"], "definitions: found absolute"),
         (["-m", "hct", "--size", "big"], "size 'big' not understood; expected HEIGHTxWIDTH"),
         (["-m", "hct", "--size", "0x5"], "expected a positive height and width"),

@@ -7,6 +7,7 @@ from types import FrameType
 import typer
 
 from erf.cli.bench import bench
+from erf.cli.check import check
 from erf.cli.compare import compare
 from erf.cli.compute import compute
 from erf.cli.layers import layers
@@ -25,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (compute, merge, compare, plot, report, show, models, layers, theory, bench):
+for command in (compute, merge, compare, plot, report, show, models, layers, theory, check, bench):
     app.command()(command)
 
 

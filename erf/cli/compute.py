@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from erf.result import ERF
     from erf.settings import Settings
 
+_MOST_DRAWN = 12
+"""Fields in one picture."""
+
 _INPUT, _RUN, _OUTPUT = "What is measured", "How it is run", "What is written"
 
 
@@ -390,6 +393,7 @@ def _precision(until: float | None, measure: str) -> "Precision | None":
 def _report(erfs: "Sequence[ERF]", files: list[Path], drawing: Path | None, precision: "Precision | None") -> None:
     from erf.cli.tables import print_growth, print_subsets
     from erf.plotting import plot
+    from erf.result import tap_names
 
     last, written = erfs[-1], list(files)
     shown = last.provenance.shown_definition
@@ -399,9 +403,13 @@ def _report(erfs: "Sequence[ERF]", files: list[Path], drawing: Path | None, prec
         print_growth(erfs, shown)
     if precision is not None:
         _report_precision(last, precision)
-    if drawing is not None:
-        layout = "growth" if len(erfs) > 1 and shown != "signed" else "overview"
-        written.append(plot(erfs, drawing, definition=shown, layout=layout, overwrite=True))
+    if drawing is not None and len(erfs) > _MOST_DRAWN:
+        warn(f"{len(erfs)} fields are too many for one picture; `erf plot` draws some of them")
+    elif drawing is not None:
+        several = len({erf.provenance.layer for erf in erfs}) == len(erfs) > 1
+        layout = "growth" if several and shown != "signed" else "overview"
+        labels = tap_names([erf.provenance for erf in erfs]) if len(erfs) > 1 and not several else None
+        written.append(plot(erfs, drawing, labels=labels, definition=shown, layout=layout, overwrite=True))
     typer.echo("written: " + ", ".join(map(str, written)))
     for record in last.images:
         if record.status == "ok" and record.message:

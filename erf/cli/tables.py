@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from erf.measures import MEASURES, observe
-from erf.result import ERF
+from erf.result import ERF, tap_names
 
 GROWTH = ("rms_radius", "r50", "r90")
 """Measures that tell how a field grows over depth; all but the first are resolved from two blocks on."""
@@ -48,20 +48,27 @@ def print_subsets(erf: ERF, definition: str) -> None:
 def print_growth(erfs: Sequence[ERF], definition: str) -> None:
     """Per layer: its stride and theoretical field, and what part of it carries the mass."""
     rows = []
-    for erf in erfs:
+    names = tap_names([erf.provenance for erf in erfs])
+    for erf, name in zip(erfs, names, strict=True):
         origin, seen = erf.provenance, None if definition == "signed" else observe(erf, definition=definition).all()
-        values = [] if seen is None else [float(MEASURES[name].of(seen)) for name in GROWTH]
+        values = [] if seen is None else [float(MEASURES[measure].of(seen)) for measure in GROWTH]
         values = [
             value if not place or value >= 2 * origin.small_block else math.nan for place, value in enumerate(values)
         ]
         field = " × ".join("∞" if math.isinf(length) else f"{length:.0f}" for length in origin.field_size)
         stride = " × ".join(f"{step:g}" for step in dict.fromkeys(origin.field_stride))
-        rows.append([origin.layer, stride, field, *(_px(value) for value in values)])
+        rows.append([name, stride, field, *(_px(value) for value in values)])
     origin = erfs[0].provenance
     print_table(
-        f"{origin.title} ({origin.weights_words}), definition {definition}: growth over {len(erfs)} layers, in pixels; "
-        f"mean of {erfs[0].count()} images",
-        ["layer", "stride", "theoretical field", *([] if definition == "signed" else GROWTH)],
+        f"{origin.title} ({origin.weights_words}), definition {definition}: "
+        + (f"growth over {len(erfs)} layers" if names[0] == origin.layer else f"{len(erfs)} units of {origin.layer}")
+        + f", in pixels; mean of {erfs[0].count()} images",
+        [
+            "layer" if names[0] == origin.layer else "unit",
+            "stride",
+            "theoretical field",
+            *([] if definition == "signed" else GROWTH),
+        ],
         rows,
     )
 

@@ -17,6 +17,8 @@ from erf.result import ERF
 
 _ROW_HEIGHT = 2.9
 _CURVE_WIDTH = 2.7
+_WIDEST = 10.0
+"""Of a map, in inches; a signal's single row is drawn higher than it is."""
 _TITLE_LETTERS = 24
 _CURVES = (("across_rows", False), ("across_columns", False), ("across_rows", True), ("across_columns", True))
 
@@ -24,7 +26,7 @@ _CURVES = (("across_rows", False), ("across_columns", False), ("across_rows", Tr
 def draw_figure(comparison: Comparison) -> Figure:
     """One row per subset: the map of each ERF, the curves across rows and columns, and their square roots."""
     height, width = comparison.size
-    widths = [max(1.2, 2.6 * width / height)] * len(comparison.erfs) + [_CURVE_WIDTH] * len(_CURVES)
+    widths = [min(max(1.2, 2.6 * width / height), _WIDEST)] * len(comparison.erfs) + [_CURVE_WIDTH] * len(_CURVES)
     rows = len(comparison.subsets)
     size = (sum(widths) + 0.45 * len(widths) + 0.4, rows * _ROW_HEIGHT + 1.1 + 0.17 * len(comparison.erfs))
     figure = Figure(figsize=size, dpi=120, layout="constrained")
@@ -71,6 +73,7 @@ def _draw_map(axis: Axes, comparison: Comparison, index: int, subset: str) -> No
         vmax=1,
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="nearest",
+        aspect="equal" if 2.6 * width / height < _WIDEST else "auto",
     )
     mark_unit(axis, comparison.erfs[index], "black" if comparison.signed else "white")
     axis.tick_params(labelsize=8)
@@ -83,11 +86,13 @@ def _color_map(comparison: Comparison) -> str:
 def mark_unit(axis: Axes, erf: ERF, color: str) -> None:
     """The unit's projected centre, and the box of its theoretical receptive field where it is finite."""
     y, x = erf.provenance.unit_center
+    limits = axis.axis()  # a field may be larger than the image
     axis.plot(x, y, "+", color=color, markersize=6, markeredgewidth=0.8)
     box = erf.provenance.field_box()
     if box is not None:
         top, bottom, left, right = box
         axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ls="--", lw=0.8, ec=color))
+    axis.axis(limits)
 
 
 def _draw_curves(axis: Axes, comparison: Comparison, subset: str, name: str, rooted: bool) -> None:

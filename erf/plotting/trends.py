@@ -1,5 +1,6 @@
 """Pictures of measures against something: the depth of the layer, the number of images."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -15,7 +16,7 @@ from erf.intervals import Drawing, Interval, convergence, estimate
 from erf.measures import MEASURES
 from erf.plotting.figure import extent, foot, mark_unit, new_figure
 from erf.plotting.panels import LOG_DECADES, Comparison, colored
-from erf.result import ERF
+from erf.result import ERF, tap_names
 
 _DRAWING = Drawing(resamples=500)
 _RADII = {"rms_radius": ("rms", "#2ca02c"), "r50": ("r50", "#1f77b4"), "r90": ("r90", "#ff7f0e")}
@@ -37,7 +38,7 @@ def draw_growth(comparison: Comparison) -> Figure:
         for column, axis in enumerate(grid[row, :longest]):
             axis.set_visible(column < len(members))
             if column < len(members):
-                _draw_layer(axis, comparison, members[column], subset)
+                _draw_layer(axis, comparison, members[column], subset, _names(comparison, members)[column])
                 axis.tick_params(labelleft=column == 0)
         origin = comparison.erfs[members[0]].provenance
         grid[row, 0].set_ylabel(f"{origin.title}\n{subset}, {comparison.counted(subset)}\n\ny [px]", fontsize=8.5)
@@ -77,12 +78,16 @@ def _by_network(comparison: Comparison) -> list[list[int]]:
     return [list(members) for _, members in groupby(order, key=network)]
 
 
-def _draw_layer(axis: Axes, comparison: Comparison, index: int, subset: str) -> None:
+def _names(comparison: Comparison, members: Sequence[int]) -> list[str]:
+    return tap_names([comparison.erfs[index].provenance for index in members])
+
+
+def _draw_layer(axis: Axes, comparison: Comparison, index: int, subset: str, name: str) -> None:
     erf = comparison.erfs[index]
     values = colored(comparison.panels[index, subset], "log")
     axis.imshow(values, cmap="viridis", vmin=0, vmax=1, extent=extent(comparison), interpolation="nearest")
     mark_unit(axis, erf, "white")
-    axis.set_title(erf.provenance.layer, fontsize=8.5)
+    axis.set_title(name, fontsize=8.5)
     axis.set_xlabel("x [px]", fontsize=8)
     axis.tick_params(labelsize=7)
 
@@ -97,8 +102,7 @@ def _draw_widths(axis: Axes, comparison: Comparison, members: list[int], subset:
         _draw_band(axis, places[shown], [found[place][name] for place in shown], color, label)
     fields = [min(comparison.erfs[index].provenance.field_size) / 2 for index in members]
     axis.plot(places, np.where(np.isfinite(fields), fields, np.nan), "k--", lw=0.9, label="half the theoretical field")
-    names = [comparison.erfs[index].provenance.layer for index in members]
-    axis.set_xticks(places, names, rotation=40, ha="right", fontsize=7.5)
+    axis.set_xticks(places, _names(comparison, members), rotation=40, ha="right", fontsize=7.5)
     axis.set_yscale("log")
     axis.set_ylabel("radius [px]", fontsize=8.5)
     axis.tick_params(axis="y", labelsize=7.5)

@@ -1,0 +1,108 @@
+"""`erf check`: whether a network's receptive field can be believed."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from erf.cli.console import BAD_INPUT, busy, reported_errors
+from erf.cli.network import Depth, ModelArguments, ModelName, Size, Weights, build_network
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from erf.arguments import Arguments
+    from erf.gradients import Target
+
+_TOLERANCE = {"float64": 1e-4, "float32": 3e-2}
+"""Of finite differences, as a share of the largest: kinks of ReLUs and maxima within the step, and rounding."""
+
+
+def check(
+    model: ModelName,
+    layer: Annotated[str, typer.Option(help="Tap point; default: the network's last map of several units.")] = "",
+    unit: Annotated[str, typer.Option(help="`center`, `y,x` in the layer's map, or `pixel:y,x`.")] = "center",
+    weights: Weights = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of untrained weights and of the noise.")] = 0,
+    model_arg: ModelArguments = None,
+    size: Size = "",
+    depth: Depth = 0,
+) -> None:
+    """Check a unit's gradient on noise: where it ends, whether finite differences and theory agree with it.
+
+    Random pixels are moved one by one and the unit's value is looked at: the receptive field without any backward pass.
+    Exit code 2 if something is wrong.
+    """
+    with reported_errors():
+        import torch
+
+        from erf.cli.tables import print_table
+        from erf.devices import memory_errors
+        from erf.diagnosis import switched_off
+        from erf.gradients import Target, frozen
+        from erf.tapping import default_layer
+        from erf.theory import is_inside, probe, theoretical_box
+        from erf.tracing import blank, trace
+        from erf.units import resolve_units
+
+        network = build_network(model, weights, seed, size, model_arg, depth)
+        with busy("checking"), memory_errors("use a smaller --size"):
+            name = layer or network.card.default_layer or default_layer(network.tap_points())
+            traced = trace(network.model, [name], network.input_shape, network.arguments)[name]
+            place = resolve_units(unit, name, traced.feature_shape[1:], traced.field)[0]
+            target = Target(name, (place,), traced.layout)
+            rows = [("random numbers in eval mode", "drawn: the run seeds them" if traced.random else "none", True)]
+            rows.append(("modules that differ in training", switched_off(network.model) or "none", True))
+            generator = torch.Generator().manual_seed(seed)
+            noise = torch.randn((1, *network.input_shape), generator=generator).to(blank(network.model, ()))
+            with frozen(network.model):
+                rows += _gradient_rows(network.model, noise, target, network.arguments, traced.random)
+            if all(fine for *_, fine in rows):
+                found = probe(network.model, name, place, traced, network.input_shape, network.arguments)
+                kept = is_inside(found.box, theoretical_box(traced, place, network.size))
+                what = f"gradient inside the theoretical field ({traced.field.kind})"
+                rows.append((what, "yes" if kept else "no: theory is wrong", kept))
+        print_table(
+            f"{model}, layer {name}, unit {','.join(map(str, place))}, input {'x'.join(map(str, network.input_shape))}",
+            ["check", "found", ""],
+            [[what, words, "ok" if fine else "WRONG"] for what, words, fine in rows],
+            left=3,
+        )
+        is_fine = all(fine for *_, fine in rows)
+    if not is_fine:
+        raise typer.Exit(BAD_INPUT)
+
+
+def _gradient_rows(
+    model: "nn.Module", noise: "Tensor", target: "Target", arguments: "Arguments", is_random: bool
+) -> list[tuple[str, str, bool]]:
+    from erf.diagnosis import directions_agree, gradient_end, is_repeatable, pixels_agree
+
+    end = gradient_end(model, noise, target, arguments)
+    rows = [("gradient", end or "arrives at the input", not end)]
+    if end or is_random:
+        return rows
+    same = is_repeatable(model, noise, target, arguments)
+    rows.append(("the same value twice", "bit by bit" if same else "no", same))
+    double = _in_double(model, noise, arguments)
+    try:
+        for what, agree in (("random directions", directions_agree), ("random pixels", pixels_agree)):
+            error = agree(model, double, target, arguments).error
+            precision = str(double.dtype).removeprefix("torch.")
+            fine = error <= _TOLERANCE[precision]
+            rows.append((f"finite differences, {what}", f"differ by {error:.1e} of the largest ({precision})", fine))
+    finally:
+        model.to(noise.dtype)
+    return rows
+
+
+def _in_double(model: "nn.Module", noise: "Tensor", arguments: "Arguments") -> "Tensor":
+    """Noise in double precision, to which the model is brought, where it can be run so."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            model.double()(*arguments(noise.double()))
+    except (RuntimeError, TypeError, ValueError):
+        model.to(noise.dtype)
+        return noise
+    return noise.double()

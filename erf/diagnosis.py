@@ -1,0 +1,194 @@
+"""What to ask of a gradient before it is believed: where it ends, and whether it is that of the forward pass."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from erf.gradients import Arrange, Target, alone, in_place_errors, unit_gradients
+from erf.layers import forward_to, outputs
+
+_OFF = ("Dropout", "DropPath", "StochasticDepth", "DropBlock")
+_STEP = 1e-4
+"""Of a finite difference, in units of the input's standard deviation; in double precision."""
+
+
+@dataclass
+class _Visit:
+    """What a module returned."""
+
+    path: str
+    kind: str
+    tensor: Tensor
+    takes_gradient: bool
+    """Whether something that it was given carries a gradient to the input."""
+
+
+def gradient_end(model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange = alone) -> str:
+    """Where on its way to the input the gradient of a unit becomes zero, NaN or is cut; '' where it arrives.
+
+    The model is used as it is; call it within `frozen`.
+    """
+    visits, total = _visits(model, inputs, target, arrange)
+    if not total.requires_grad:
+        return _cut(visits)
+    alive: _Visit | None = None
+    for visit, gradient in _backwards(visits, total):
+        if not torch.isfinite(gradient).all():
+            return f"it is NaN or infinite {_between(visit, alive)}"
+        if not gradient.any():
+            return f"it is zero {_between(visit, alive)}{_dead(alive)}"
+        alive = visit
+    (last,) = unit_gradients(model, inputs, [target], arrange)
+    if torch.isfinite(last).all() and last.any():
+        return ""
+    what = "zero" if torch.isfinite(last).all() else "NaN or infinite"
+    return f"it is {what}" + (f" before '{alive.path}' ({alive.kind}){_dead(alive)}" if alive else "")
+
+
+def _cut(visits: Sequence[_Visit]) -> str:
+    for visit in visits:
+        if visit.takes_gradient and not visit.tensor.requires_grad:
+            return (
+                f"'{visit.path}' ({visit.kind}) returns a tensor that is cut from its input (detach, no_grad, rounding "
+                "or an index)"
+            )
+        if not visit.takes_gradient and not visit.tensor.requires_grad:
+            return f"what '{visit.path}' ({visit.kind}) is given is cut from the input (detach, no_grad, NumPy)"
+    return "it is cut behind the last module (detach, no_grad, rounding or an index)"
+
+
+def _backwards(visits: Sequence[_Visit], total: Tensor) -> Iterator[tuple[_Visit, Tensor]]:
+    """What lies on the way from the unit to the input, each with the gradient of its output."""
+    kept = [visit for visit in visits if visit.tensor.requires_grad]
+    with in_place_errors():
+        gradients = torch.autograd.grad(total, [visit.tensor for visit in kept], allow_unused=True) if kept else ()
+    for visit, gradient in zip(reversed(kept), reversed(gradients), strict=True):
+        if gradient is not None:
+            yield visit, gradient
+
+
+def _between(dead: _Visit, alive: _Visit | None) -> str:
+    behind = f" and was not at that of '{alive.path}' ({alive.kind})" if alive else ""
+    return f"at the output of '{dead.path}' ({dead.kind}){behind}"
+
+
+def _dead(alive: _Visit | None) -> str:
+    """A ReLU whose outputs are all zero passes nothing."""
+    if alive is None or alive.tensor.any():
+        return ""
+    return "; its output is zero everywhere, as that of a dead ReLU"
+
+
+def _visits(model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange) -> tuple[list[_Visit], Tensor]:
+    """What modules without parts returned, in order, and the unit's value."""
+    visits: list[_Visit] = []
+
+    def note(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        def look(module: nn.Module, args: Any, output: Any) -> None:
+            takes = any(tensor.requires_grad for tensor in outputs(args).values())
+            visits.extend(
+                _Visit(path, type(module).__name__, tensor, takes)
+                for tensor in outputs(output).values()
+                if tensor.is_floating_point()
+            )
+
+        return look
+
+    leaves = [(path, module) for path, module in model.named_modules() if path and not any(module.children())]
+    handles = [module.register_forward_hook(note(path)) for path, module in leaves]
+    try:
+        with torch.enable_grad():
+            source = inputs.detach().requires_grad_()
+            found = forward_to(model, [target.layer], arrange(source), lambda _, output: target.totals(output).sum())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return visits, found[target.layer]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Finite differences of a unit's value beside what its gradient says of them."""
+
+    measured: tuple[float, ...]
+    expected: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """Largest deviation, as a share of the largest value."""
+        scale = max((abs(value) for value in (*self.measured, *self.expected)), default=0.0)
+        deviations = (abs(one - two) for one, two in zip(self.measured, self.expected, strict=True))
+        return max(deviations, default=0.0) / scale if scale else 0.0
+
+
+def directions_agree(
+    model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange = alone, count: int = 6, seed: int = 0
+) -> Agreement:
+    """The unit's value along random directions of the whole input.
+
+    Finds a backward pass that is not that of the forward pass. `inputs` are best in double precision, and the model.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    moves = [torch.randn(inputs.shape, generator=generator).to(inputs) for _ in range(count)]
+    return _compare(model, inputs, target, arrange, [move / move.norm() for move in moves])
+
+
+def pixels_agree(
+    model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange = alone, count: int = 24, seed: int = 0
+) -> Agreement:
+    """The unit's value after moving single pixels: the receptive field without any backward pass.
+
+    Half of the pixels are drawn in proportion to the gradient, half evenly.
+    """
+    (gradient,) = unit_gradients(model, inputs, [target], arrange)
+    weights = gradient.abs().flatten().double().cpu()
+    generator = torch.Generator().manual_seed(seed)
+    even = torch.randint(weights.numel(), (count // 2,), generator=generator)
+    total = weights.sum()
+    if total > 0:
+        edges = (weights / total).cumsum(0)
+        drawn = torch.searchsorted(edges, torch.rand(count - count // 2, generator=generator, dtype=torch.float64))
+        even = torch.cat([drawn.clamp(max=weights.numel() - 1), even])
+    moves = []
+    for place in even.tolist():
+        move = torch.zeros_like(inputs)
+        move.view(-1)[place] = 1
+        moves.append(move)
+    return _compare(model, inputs, target, arrange, moves)
+
+
+def _compare(model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange, moves: Sequence[Tensor]) -> Agreement:
+    (gradient,) = unit_gradients(model, inputs, [target], arrange)
+
+    def value(at: Tensor) -> float:
+        with torch.no_grad():
+            found = forward_to(model, [target.layer], arrange(at), lambda _, output: target.totals(output).sum())
+        return float(found[target.layer])
+
+    step = _STEP * float(inputs.std()) * (1 if inputs.dtype == torch.float64 else 100)
+    measured = tuple((value(inputs + step * move) - value(inputs - step * move)) / (2 * step) for move in moves)
+    expected = tuple(float((gradient * move).sum()) for move in moves)
+    return Agreement(measured, expected)
+
+
+def is_repeatable(model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange = alone) -> bool:
+    """Whether the unit has the same value, bit by bit, when it is asked twice."""
+    values = []
+    for _ in range(2):
+        with torch.no_grad():
+            found = forward_to(model, [target.layer], arrange(inputs), lambda _, output: target.values(output).clone())
+        values.append(found[target.layer])
+    return torch.equal(*values)
+
+
+def switched_off(model: nn.Module) -> str:
+    """Which modules do something else in eval mode than in training, and how often, in words."""
+    kinds = Counter(type(module).__name__ for module in model.modules())
+    off = [f"{count} {kind}" for kind, count in kinds.items() if kind.startswith(_OFF)]
+    fixed = [f"{count} {kind}" for kind, count in kinds.items() if "BatchNorm" in kind]
+    words = [f"off: {', '.join(off)}"] * bool(off) + [f"running statistics: {', '.join(fixed)}"] * bool(fixed)
+    return "; ".join(words)
