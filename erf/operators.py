@@ -593,10 +593,11 @@ def _concatenate(name: str, args: Arguments, found: Find, output: Tensor) -> See
     inside = [each for each in seen if each.dims is not None and _is_spatial(each.dims[place])]
     if not inside and all(each.dims is not None for each in seen):
         return _concatenated(name, seen, shape, place)
-    if len(seen) == 1 and seen[0].dims is not None:
-        return _with_tokens(
-            name, seen[0], [part.shape[place] for part in parts], [found(part) for part in parts], place
-        )
+    if len(inside) == 1 and all(each.dims is not None for each in seen):
+        own = [each if each is inside[0] else None for each in map(found, parts)]
+        joint = _with_tokens(name, inside[0], [part.shape[place] for part in parts], own, place)
+        names = [by for each in seen for by in each.field.unbounded_by]
+        return replace(joint, field=joint.field.unbounded(*names)) if names else joint
     return joined(name, seen, shape).everywhere(name, None)
 
 

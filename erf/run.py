@@ -17,7 +17,7 @@ from erf.checkpoint import Checkpoint, Saved, Sums, differences
 from erf.devices import is_memory_error
 from erf.diagnosis import gradient_end
 from erf.errors import CheckpointError, ImageError, InterruptedRunError, LayerError, NoGradientError
-from erf.gradients import Target, strongest_units
+from erf.gradients import Target, strongest_units, unit_values
 from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
 from erf.layers import Unit
 from erf.measures import interleaved, observe_images
@@ -36,13 +36,20 @@ from erf.result import (
     blank_overview,
     stack_footprints,
 )
-from erf.settings import SIGNS, Settings
+from erf.settings import ALL_CHANNELS, SIGNS, Settings
 from erf.tracing import Trace
 from erf.units import MAX, unit_of_image
 from erf.windows import Window
 
 if TYPE_CHECKING:
     from erf.intervals import Precision
+
+_NOTHING = 1e-5
+"""Of the sum of absolute values: a sum that is rounding."""
+_CANCELLED = (
+    "the channels of a unit sum to nothing, as behind an untrained layer norm: the gradient on all of them is rounding; "
+    "choose the layer before the norm, or one --channel"
+)
 
 _FIRST_ROUND = 12
 """Images that are taken in before it is first asked whether they are enough."""
@@ -141,6 +148,8 @@ class Run:
     failures: list[str] = field(default_factory=list)
     taken: list[tuple[ImageRecord, Footprint]] = field(default_factory=list)
     """What tells whether images are enough; empty where nobody asks."""
+    cancelled: bool | None = None
+    """Whether the channels of a unit sum to nothing; None until that was looked at."""
     ends: dict[int, str] = field(default_factory=dict)
     """By tap, where the gradient ends, once that was asked."""
 
@@ -319,6 +328,7 @@ class Run:
         found = [Found([[] for _ in self.taps], units) for _, units in located]
         for each in self.passes:
             inputs = each.window.cut(torch.from_numpy(pixels)).to(self.device, dtype).contiguous()
+            self._note_of_norm(inputs, [replace(target, units=target.units[:1]) for target in each.window.targets])
             if self.settings.unit == MAX:
                 self._find_strongest(inputs, each.window.targets, samples, found)
             with self.draws.each() as draws:
@@ -330,6 +340,13 @@ class Run:
                     with self._seeded(samples[0], draw):
                         self._attribute(inputs, targets, each.places, found)
         return found
+
+    def _note_of_norm(self, inputs: Tensor, targets: Sequence[Target]) -> None:
+        """Look once whether the channels of a unit sum to nothing, as they do behind an untrained layer norm."""
+        if self.cancelled is not None or self.settings.channel != ALL_CHANNELS:
+            return
+        found = unit_values(self.model, inputs[:1], targets, self.settings.arguments)
+        self.cancelled = any(float(one.sum().abs()) < _NOTHING * float(one.abs().sum()) for one in found)
 
     def _find_strongest(
         self, inputs: Tensor, targets: Sequence[Target], samples: Sequence[Sample], found: "Sequence[Found]"
@@ -405,7 +422,9 @@ class Run:
         rows = []
         for place, (tap, draws, ends) in enumerate(zip(self.taps, found.gradients, edges, strict=True)):
             zero: tuple[str, ...] = ()
-            if not any(ends):
+            if self.cancelled and not self.done:
+                zero = (_CANCELLED,)
+            elif not any(ends) and not self.cancelled:
                 zero = (f"the gradient is zero everywhere{self._end_of_gradient(sample, place)}",)
             unit = found.units[place] if found.units else None
             for index, lane in enumerate(tap.lanes):
