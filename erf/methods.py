@@ -3,6 +3,7 @@
 Kokhlikyan et al. Captum: a unified and generic model interpretability library for PyTorch. arXiv 2009.07896.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -33,7 +34,9 @@ def attributions(
 def _captum_errors(name: str, options: Mapping[str, Any]) -> Iterator[None]:
     """Turns what captum objects to into one clear line."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that hooks are set and removed again
+            yield
     except (TypeError, AssertionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         given = ", ".join(f"{key}={value}" for key, value in options.items()) or "none"
@@ -85,7 +88,9 @@ def _neuron(name: str, baseline: str = "", **defaults: Any) -> Method:
             method = getattr(attr, name)(_Arranged(model, arrange), find_layer(model, target.layer))
             arguments = dict(defaults) | dict(options)
             if baseline:
-                arguments.setdefault(baseline, _zeros(inputs))
+                arguments.setdefault(baseline, torch.zeros_like(inputs))
+            if name == "NeuronIntegratedGradients":
+                arguments.setdefault("internal_batch_size", len(inputs))  # else all steps are in memory at once
             selector = _selector(target)
             with _captum_errors(name, options), torch.enable_grad():
                 source = inputs.detach().clone().requires_grad_()
@@ -114,10 +119,6 @@ def _selector(target: Target) -> Callable[[Any], Tensor]:
     return totals
 
 
-def _zeros(inputs: Tensor) -> Tensor:
-    return torch.zeros_like(inputs)
-
-
 def _occlusion(
     model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange, options: Mapping[str, Any]
 ) -> Iterator[Tensor]:
@@ -140,7 +141,7 @@ def _occlusion(
 METHODS: dict[str, Method] = {
     "gradient": _gradient,
     "input-x-gradient": _input_x_gradient,
-    "integrated-gradients": _neuron("NeuronIntegratedGradients", n_steps=20, internal_batch_size=1),
+    "integrated-gradients": _neuron("NeuronIntegratedGradients", n_steps=20),
     "guided-backprop": _neuron("NeuronGuidedBackprop"),
     "deeplift": _neuron("NeuronDeepLift"),
     "gradient-shap": _neuron("NeuronGradientShap", baseline="baselines", n_samples=5, stdevs=0.1),

@@ -297,7 +297,9 @@ def _slice(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, ou
         if every == 1 and first <= tokens.before and last >= length - tokens.after:
             rest = Tokens(output.shape[place], tokens.before - first, tokens.after - (length - last))
             return replace(seen, dims=_replaced(seen.dims, place, _unpacked(rest, seen.grid)))
-        return seen.everywhere(name, None)
+        others = last <= tokens.before or first >= length - tokens.after
+        plain = _replaced(seen.dims, place, _plain(output.shape[place]))
+        return seen.everywhere(name, plain if others else None)
     if not _is_spatial(dim):
         return replace(seen, dims=_replaced(seen.dims, place, _plain(output.shape[place])))
     whole = settled(seen, args[0].shape)
@@ -352,9 +354,10 @@ def _windows(name: str, args: Arguments, seen: Seen, output: Tensor, values: Seq
         return replace(seen, dims=tuple(_plain(size) for size in output.shape))
     whole = _as_map(seen, args[0].shape)
     count = len(seen.grid)
-    kernels = [_each(value, count) for value in values]
-    if whole is None or len(kernels[0]) != count:
+    kernels = [_each(value, len(args[0].shape) - 2) for value in values]
+    if whole is None or len(kernels[0]) < count:
         return seen.everywhere(name, None)
+    kernels = [kernel[-count:] for kernel in kernels]  # what slides before that, slides over channels
     windows = dict(enumerate(zip(*kernels, strict=True)))
     slid = _slid(whole, windows, output.shape[-count:], range(output.ndim - count, output.ndim), **options)
     assert slid.dims is not None
@@ -522,8 +525,10 @@ def _along(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, ou
 
 def _layer_norm(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
     """Over the last dimensions; its statistics have those before."""
-    if output.shape != args[0].shape:
-        return seen
+    if output.shape != args[0].shape and seen.dims is not None:
+        return replace(
+            seen, dims=tuple(dim if size > 1 else () for dim, size in zip(seen.dims, output.shape, strict=True))
+        )
     if seen.dims is None or any(_is_spatial(dim) for dim in seen.dims[-len(args[1]) :]):
         return seen.everywhere(name, seen.dims)
     return seen
@@ -702,13 +707,19 @@ def _follow(
 
 
 def _checked(name: str, seen: Seen, output: Tensor) -> Seen:
-    """What was found, where it fits the output's shape; else the order is lost."""
+    """What was found, where its axes fit the output's shape; else the order is lost."""
     if seen.dims is None:
         return seen
-    if len(seen.dims) == output.ndim and all(
-        math.prod(factor.size for factor in dim) == size for dim, size in zip(seen.dims, output.shape, strict=True)
-    ):
-        return seen
-    if len(seen.dims) == output.ndim and not seen.spatial:
-        return replace(seen, dims=tuple(_plain(size) for size in output.shape))
-    return seen.everywhere(name, None)
+    if len(seen.dims) != output.ndim:
+        return seen.everywhere(name, None)
+    dims = tuple(
+        dim if _is_spatial(dim) or _size(dim) == size else _plain(size)
+        for dim, size in zip(seen.dims, output.shape, strict=True)
+    )
+    if any(_size(dim) != size for dim, size in zip(dims, output.shape, strict=True)):
+        return seen.everywhere(name, None)
+    return replace(seen, dims=dims)
+
+
+def _size(dim: Dim) -> int:
+    return math.prod(factor.size for factor in dim)

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 _NOTHING = 1e-5
 """Of the sum of absolute values: a sum that is rounding."""
 _CANCELLED = (
-    "the channels of a unit sum to nothing, as behind an untrained layer norm: the gradient on all of them is rounding; "
-    "choose the layer before the norm, or one --channel"
+    "the channels of a unit sum to nothing, as behind an untrained layer norm, so that the gradient on all of them is "
+    "rounding; choose the layer before the norm, or one --channel"
 )
 
 _FIRST_ROUND = 12
@@ -385,9 +385,14 @@ class Run:
             return
         seed = np.random.SeedSequence([self.taps[0].provenance.seed, sample.image.number, draw])
         devices = [self.device] if self.device.type == "cuda" else []
+        number, before = int(seed.generate_state(1)[0]), np.random.get_state()
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(int(seed.generate_state(1)[0]))
-            yield
+            torch.manual_seed(number)
+            np.random.seed(number)  # captum draws from it
+            try:
+                yield
+            finally:
+                np.random.set_state(before)
 
     def _attribute(
         self, inputs: Tensor, targets: Sequence[Target], places: Sequence[int], found: "Sequence[Found]"

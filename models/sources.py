@@ -106,7 +106,8 @@ def _build_smp(text: str, **options: Any) -> nn.Module:
 
 def _call_factory(module: str, attribute: str, **options: Any) -> nn.Module:
     name = f"{module}:{attribute}"
-    found: Any = _import(module)
+    with torch.random.fork_rng(devices=[]):  # what a first import draws must not change the weights
+        found: Any = _import(module)
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = difflib.get_close_matches(part, [one for one in dir(found) if not one.startswith("_")], n=3)

@@ -54,7 +54,7 @@ TRANSFORMERS = [
     ("timm:eva02_tiny_patch14_224", "blocks.2", (1, (16, 16))),
     ("timm:cait_xxs24_224", "blocks.2", (0, (14, 14))),
     ("timm:xcit_nano_12_p16_224", "blocks.2", (0, (14, 14))),
-    ("timm:crossvit_tiny_240", "blocks.1:1", (1, (15, 15))),
+    ("timm:crossvit_tiny_240", "blocks.1:1", (1, (14, 14))),
     ("timm:swin_tiny_patch4_window7_224", "layers.1", LAST),
     ("timm:swinv2_cr_tiny_ns_224", "stages.1", FIRST),
     ("timm:pvt_v2_b0", "stages.1.blocks.1", (0, (28, 28))),

@@ -1,0 +1,266 @@
+"""Rules of operators: where maps are laid out in odd ways, the field is still the support of the gradient."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from erf.gradients import Target, frozen, unit_gradients
+from erf.tracing import Trace, trace
+
+CHANNELS = 4
+
+
+class Net(nn.Module):
+    """A convolution, then what a test makes of its map."""
+
+    def __init__(self, then: object, stride: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, CHANNELS, 3, stride=stride, padding=1)
+        self.last = nn.Conv2d(CHANNELS, 3, 3, padding=1)
+        self.linear = nn.Linear(CHANNELS, CHANNELS)
+        self.wide = nn.Linear(4 * CHANNELS, CHANNELS)
+        self.norm = nn.LayerNorm(CHANNELS)
+        self.token = nn.Parameter(torch.ones(1, 2, CHANNELS))
+        self.then = then
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.then(self, self.first(x))
+
+
+def channels_last(net: Net, x: Tensor) -> Tensor:
+    y = net.linear(net.norm(x.permute(0, 2, 3, 1)))
+    return net.last(functional.gelu(y).permute(0, 3, 1, 2) + x)
+
+
+def returns_channels_last(net: Net, x: Tensor) -> Tensor:
+    return net.linear(net.last(torch.cat([x, x], 1)[:, ::2]).permute(0, 2, 3, 1)[..., :1] * torch.ones(CHANNELS))
+
+
+def tokens_and_back(net: Net, x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    tokens = torch.cat([net.token, net.linear(x.flatten(2).transpose(1, 2))], 1)
+    tokens = net.norm(tokens) + 1
+    return net.last(tokens[:, 2:].transpose(1, 2).reshape(n, c, h, w))
+
+
+def tokens(net: Net, x: Tensor) -> Tensor:
+    return torch.cat([net.token, net.linear(x.flatten(2).transpose(1, 2))], 1)
+
+
+def merged(net: Net, x: Tensor) -> Tensor:
+    """Patch merging as in Swin: every second row and column, four maps as channels."""
+    y = x.permute(0, 2, 3, 1)
+    n, h, w, c = y.shape
+    y = y.reshape(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 4, 2, 5).flatten(3)
+    return net.last(net.wide(y).permute(0, 3, 1, 2))
+
+
+def sliced(net: Net, x: Tensor) -> Tensor:
+    y = torch.cat([x[..., 0::2, 0::2], x[..., 1::2, 0::2], x[..., 0::2, 1::2], x[..., 1::2, 1::2]], 1)
+    return net.last(net.wide(y.movedim(1, -1)).movedim(-1, 1))
+
+
+def shuffled(net: Net, x: Tensor) -> Tensor:
+    return net.last(functional.pixel_shuffle(torch.cat([x] * 4, 1), 2))
+
+
+def shuffled_by_view(net: Net, x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    y = torch.cat([x] * 4, 1).view(n, c, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c, 2 * h, 2 * w)
+    return net.last(y)
+
+
+def unshuffled(net: Net, x: Tensor) -> Tensor:
+    return net.last(net.wide(functional.pixel_unshuffle(x, 2).movedim(1, -1)).movedim(-1, 1))
+
+
+def windows(net: Net, x: Tensor) -> Tensor:
+    """Attention within windows of 4 x 4, as in Swin without shift."""
+    n, c, h, w = x.shape
+    y = x.permute(0, 2, 3, 1).view(n, h // 4, 4, w // 4, 4, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, c)
+    y = torch.softmax(y @ y.transpose(1, 2), -1) @ y
+    return y.view(n, h // 4, w // 4, 4, 4, c).permute(0, 1, 3, 2, 4, 5).reshape(n, h, w, c)
+
+
+def nearest(net: Net, x: Tensor) -> Tensor:
+    return net.last(functional.interpolate(x, scale_factor=2))
+
+
+def bilinear(net: Net, x: Tensor) -> Tensor:
+    return net.last(functional.interpolate(x, scale_factor=2, mode="bilinear"))
+
+
+def bilinear_odd(net: Net, x: Tensor) -> Tensor:
+    return net.last(functional.interpolate(x, size=(36, 20), mode="bilinear"))
+
+
+def bilinear_down(net: Net, x: Tensor) -> Tensor:
+    return net.last(functional.interpolate(x, size=(18, 12), mode="bilinear"))
+
+
+def bilinear_aligned(net: Net, x: Tensor) -> Tensor:
+    return net.last(functional.interpolate(x, size=(47, 33), mode="bilinear", align_corners=True))
+
+
+def bicubic(net: Net, x: Tensor) -> Tensor:
+    return net.last(functional.interpolate(x, scale_factor=2, mode="bicubic"))
+
+
+def padded(net: Net, x: Tensor) -> Tensor:
+    return net.last(functional.pad(x, (3, 0, 1, 2))[..., 1:, 2:])
+
+
+def u_shape(net: Net, x: Tensor) -> Tensor:
+    deep = net.last.weight.new_ones(1) * functional.avg_pool2d(x, 4)
+    return net.last(x + functional.interpolate(deep, scale_factor=4))
+
+
+LOCAL = [
+    (channels_last, 24, "channels first", True),
+    (returns_channels_last, 24, "channels last", True),
+    (tokens_and_back, 24, "channels first", True),
+    (tokens, 24, "24x16 tokens after 2 others", True),
+    (merged, 24, "channels first", True),
+    (sliced, 24, "channels first", True),
+    (shuffled, 24, "channels first", True),
+    (shuffled_by_view, 24, "channels first", True),
+    (unshuffled, 24, "channels first", True),
+    (windows, 24, "channels last", True),
+    (nearest, 24, "channels first", True),
+    (bilinear, 24, "channels first", True),
+    (bilinear_odd, 24, "channels first", True),
+    (bilinear_down, 24, "channels first", True),
+    # Theory gives each unit of an aligned interpolation its own taps; where convolution joins them, some coincide.
+    (bilinear_aligned, 24, "channels first", True),
+    (bicubic, 24, "channels first", True),
+    (padded, 24, "channels first", True),
+    (u_shape, 24, "channels first", True),
+]
+
+
+def reached(net: nn.Module, traced: Trace, unit: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(top, bottom, left, right) of the gradient of a unit, summed over random weights and inputs."""
+    total = torch.zeros(shape[1:], dtype=torch.float64)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        for parameter in net.parameters():
+            nn.init.normal_(parameter)
+        inputs = torch.randn(1, *shape, dtype=torch.float64)
+        with frozen(net):
+            (gradient,) = unit_gradients(net, inputs, [Target("output", (unit,), traced.layout)])
+        total += gradient[0].abs().sum(0)
+    rows, columns = torch.nonzero(total.sum(1))[:, 0], torch.nonzero(total.sum(0))[:, 0]
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+@pytest.mark.parametrize(("then", "side", "layout", "is_exact"), LOCAL, ids=[row[0].__name__ for row in LOCAL])
+def test_a_local_field_is_the_support_of_the_gradient(then: object, side: int, layout: str, is_exact: bool) -> None:
+    shape = (2, side, side * 2 // 3)
+    net = Net(then).double()
+    traced = trace(net, ["output"], shape)["output"]
+    assert traced.layout.words == layout
+    assert traced.field.kind == "finite"
+    height, width = traced.feature_shape[1:]
+    for unit in ((height // 2, width // 2), (height // 3, width // 2 - 1), (0, width - 1)):
+        boxes = [
+            axis.box(index, length) for axis, index, length in zip(traced.field.axes, unit, shape[1:], strict=True)
+        ]
+        theory = tuple(edge for box in boxes for edge in box)
+        found = reached(net, traced, unit, shape)
+        assert found == theory, unit
+
+
+def instance_norm(net: Net, x: Tensor) -> Tensor:
+    return net.last(functional.instance_norm(x))
+
+
+def group_norm(net: Net, x: Tensor) -> Tensor:
+    return net.last(functional.group_norm(x, 2))
+
+
+def excited(net: Net, x: Tensor) -> Tensor:
+    return net.last(x * torch.sigmoid(net.linear(x.mean((2, 3))))[:, :, None, None])
+
+
+def attends(net: Net, x: Tensor) -> Tensor:
+    y = x.flatten(2).transpose(1, 2)
+    return net.linear(functional.scaled_dot_product_attention(y, y, y))
+
+
+def mixes(net: Net, x: Tensor) -> Tensor:
+    y = x.flatten(2)
+    mixed = y @ torch.ones(y.shape[2], y.shape[2], dtype=x.dtype)
+    return net.last((mixed + y).view_as(x))
+
+
+def filters(net: Net, x: Tensor) -> Tensor:
+    return net.last(torch.fft.irfft2(torch.fft.rfft2(x) * 2, s=x.shape[2:]) + x)
+
+
+def shifts(net: Net, x: Tensor) -> Tensor:
+    return net.last(torch.roll(x, (1, 1), (2, 3)))
+
+
+def sorts(net: Net, x: Tensor) -> Tensor:
+    return net.last(x.sort(dim=2).values)
+
+
+def counts(net: Net, x: Tensor) -> Tensor:
+    return net.last(x.cumsum(3))
+
+
+def written(net: Net, x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y[:, :2] = x[:, 2:].flip(2)
+    return net.last(y)
+
+
+GLOBAL = [
+    (instance_norm, "native_batch_norm"),
+    (group_norm, "native_group_norm"),
+    (excited, "mean"),
+    (attends, "bmm"),
+    (mixes, "mm"),
+    (filters, "_fft_r2c"),
+    (shifts, "roll"),
+    (sorts, "sort"),
+    (counts, "cumsum"),
+    (written, "flip"),
+]
+
+
+@pytest.mark.parametrize(("then", "name"), GLOBAL, ids=[row[0].__name__ for row in GLOBAL])
+def test_what_reaches_everywhere_is_named(then: object, name: str) -> None:
+    traced = trace(Net(then), ["output"], (2, 24, 16))["output"]
+    assert traced.field.infinite
+    assert any(name in found for found in traced.field.unbounded_by), traced.field.unbounded_by
+    assert traced.feature_shape[1:] == (24, 16)
+    assert traced.field.stride == (1, 1)
+
+
+def test_operators_that_look_at_shapes_only_see_nothing() -> None:
+    def noisy(net: Net, x: Tensor) -> Tensor:
+        return net.last(x + torch.rand_like(x) + x.new_ones(x.shape))
+
+    traced = trace(Net(noisy), ["output"], (2, 24, 16))["output"]
+    assert (traced.field.size, traced.random) == ((5, 5), True)
+
+
+def test_a_unit_lies_where_its_shortest_way_leads() -> None:
+    traced = trace(Net(u_shape), ["output"], (2, 24, 16))["output"]
+    # The deep branch has blocks of 4 px, whose middles lie 1.5 px behind the first pixel; the shortcut has none.
+    assert traced.field.center((12, 8)) == (12, 8)
+    assert traced.field.size[0] > 8
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_fields_along_one_and_three_axes(axes: int) -> None:
+    kind = {1: nn.Conv1d, 3: nn.Conv3d}[axes]
+    pool = {1: nn.MaxPool1d, 3: nn.AvgPool3d}[axes]
+    net = nn.Sequential(kind(1, 2, 5, stride=2, padding=2), pool(2), kind(2, 2, 3, padding=1))
+    traced = trace(net, ["2"], (1, *(32,) * axes))["2"]
+    # 5, then 2 units 2 px apart: 7, then 3 units 4 px apart: 15.
+    assert traced.field.size == (15,) * axes
+    assert traced.field.stride == (4,) * axes
+    assert traced.feature_shape == (2, *(8,) * axes)
