@@ -180,7 +180,7 @@ def compute_layers(
             + 2 * _images(shape, least)
         )
         _check_memory(needed, shape, chosen)
-        passes = _passes(model, traces, spots, shape, settings)
+        passes = plan_passes(model, traces, spots, shape, settings)
         largest = max(each.window.share(shape[1:]) for each in passes)
         # Autograd keeps between half and all of the maps on the way.
         kept = max(traced.activation_bytes for traced in traces.values()) // 2 * largest
@@ -273,7 +273,7 @@ def _tapped(traces: Mapping[str, Trace], spots: Sequence[Spot], settings: Settin
     return [(layer, center_unit(traced.feature_shape[1:])) for layer, traced in traces.items()]
 
 
-def _passes(
+def plan_passes(
     model: nn.Module, traces: Mapping[str, Trace], spots: Sequence[Spot], shape: Sequence[int], settings: Settings
 ) -> list[Pass]:
     """What goes through the network: one window for all units or one for each, whichever is less work."""

@@ -1,0 +1,75 @@
+"""Many units of one image: what sharing the forward pass is worth, beside a run for each.
+
+    python -m benchmarks.positions
+
+Both ways use the engine's windows and contexts and take turns; decoding and sums are left out.
+"""
+
+import argparse
+import time
+from statistics import median
+
+import torch
+from torch import nn
+
+from erf.backward import input_gradients_only
+from erf.cli.console import parse_size
+from erf.cli.tables import print_table
+from erf.devices import memory_layout, reuse_freed_memory
+from erf.engine import plan_passes
+from erf.gradients import frozen, unit_gradients
+from erf.models import create_model, model_card
+from erf.run import Pass
+from erf.settings import Settings
+from erf.tracing import trace
+from erf.units import resolve_units
+
+CASES = {"hct": "1664x1280", "gmic": "1664x1280", "unet-srb-f": "256x256", "resnet50": "512x512"}
+
+
+def visit(model: nn.Module, inputs: torch.Tensor, passes: list[Pass]) -> float:
+    """Seconds for the gradients of all units."""
+    start = time.perf_counter()
+    for each in passes:
+        for gradient in unit_gradients(model, each.window.cut(inputs).contiguous(), each.window.targets):
+            del gradient
+    return time.perf_counter() - start
+
+
+def measure(name: str, size: str, grid: str, rounds: int) -> list[str]:
+    """A row of the table."""
+    card, shape = model_card(name), parse_size(size)
+    model = create_model(name, size=shape)
+    layer, input_shape = card.default_layer, (card.in_channels, *shape)
+    traces = trace(model, [layer], input_shape)
+    units = resolve_units(f"grid:{grid}", layer, traces[layer].feature_shape[1:], traces[layer].field)
+    spots = [(layer, unit) for unit in units]
+    shared = plan_passes(model, traces, spots, input_shape, Settings())
+    single = [one for spot in spots for one in plan_passes(model, traces, [spot], input_shape, Settings())]
+    inputs = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0))
+    cpu = torch.device("cpu")
+    times: dict[str, list[float]] = {"shared": [], "single": []}
+    with frozen(model, memory_layout(cpu)), input_gradients_only(model):
+        visit(model, inputs, single[:2])
+        for _ in range(rounds):
+            times["shared"].append(visit(model, inputs, shared))
+            times["single"].append(visit(model, inputs, single))
+    together, apart = median(times["shared"]), median(times["single"])
+    ways = "one pass" if len(shared) == 1 else f"{len(shared)} windows"
+    return [name, size, f"{len(units)}", ways, f"{together:.2f}", f"{apart:.2f}", f"{together / apart:.2f}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=",".join(CASES), help="with commas")
+    parser.add_argument("--grid", default="10x10", help="units, ROWSxCOLUMNS; as many as the layer has at most")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    reuse_freed_memory()
+    rows = [measure(name, CASES[name], options.grid, options.rounds) for name in options.models.split(",")]
+    columns = ["network", "size", "units", "how", "together [s]", "one by one [s]", "ratio"]
+    print_table(f"{torch.get_num_threads()} threads, median of {options.rounds}", columns, rows, left=2)
+
+
+if __name__ == "__main__":
+    main()
