@@ -16,10 +16,9 @@ from erf.backward import input_gradients_only
 from erf.cli.console import parse_size
 from erf.cli.tables import print_table
 from erf.devices import memory_layout, reuse_freed_memory
-from erf.engine import plan_passes
 from erf.gradients import frozen, unit_gradients
 from erf.models import create_model, model_card
-from erf.run import Pass
+from erf.passes import Pass, plan_passes
 from erf.settings import Settings
 from erf.tracing import trace
 from erf.units import resolve_units

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -25,13 +26,14 @@ from erf.images import ImageSet, Progress
 from erf.layers import Unit
 from erf.methods import is_random
 from erf.moments import small_block
+from erf.passes import plan_passes
 from erf.projections import Projections
 from erf.result import ERF, MemorySink, Origin, Provenance, Sink
-from erf.run import Lane, Pass, Run, Tap, rounds
+from erf.run import Lane, Run, Tap, rounds
 from erf.settings import Settings
 from erf.tracing import Trace, trace
 from erf.units import CENTER, UnitChoice, center_unit, resolve_units
-from erf.windows import Spot, Window, find_window, whole
+from erf.windows import Spot, Window
 
 if TYPE_CHECKING:
     from erf.intervals import Precision
@@ -156,87 +158,153 @@ def compute_layers(
     progress that is there and saves its own; `stop` is asked after each batch whether to save and raise
     `InterruptedRunError`. `CheckpointError` is raised for progress of another run.
     """
-    settings = settings or Settings()
-    chosen = pick_device(settings.device)
-    origin = origin or Origin(model=type(model).__name__)
-    shape = images.shape
-    _check_inputs(images, settings.arguments)
+    plan = _Plan(model, images, layers, settings or Settings(), origin or Origin(model=type(model).__name__))
+    settings = plan.settings
     with memory_errors(_REMEDY):
-        _check_memory(_sums(shape, settings) + 3 * _images(shape, 1), shape, chosen)
-        traces = _traces(model.to(chosen), layers, shape, settings)
-        spots = _spots(traces, settings)
-        tapped = _tapped(traces, spots, settings)
-        _check_channel(traces, settings)
-        sinks = [MemorySink() for _ in tapped] if sinks is None else sinks
-        if len(sinks) != len(tapped):
-            raise InputError(
-                f"{len(tapped)} units for {len(sinks)} results; choose one, average them with aligned, or use "
-                "compute_layers"
-            )
-        least = settings.batch_size or 1
-        needed = (
-            len(tapped) * _sums(shape, settings)
-            + len(spots) * settings.projections * _images(shape, least)
-            + 2 * _images(shape, least)
-        )
-        _check_memory(needed, shape, chosen)
-        passes = plan_passes(model, traces, spots, shape, settings)
-        largest = max(each.window.share(shape[1:]) for each in passes)
-        # Autograd keeps between half and all of the maps on the way.
-        kept = max(traced.activation_bytes for traced in traces.values()) // 2 * largest
-        _check_memory(needed + int(least * kept), shape, chosen)
-        is_drawn = any(traced.random for traced in traces.values()) or is_random(settings.method)
-        if is_drawn and (settings.batch_size or 1) > 1:
-            raise InputError("a network or method that draws random numbers takes one image at a time; leave batch out")
-        batch_size = settings.batch_size or (
-            1 if is_drawn else _batch_size(passes[0].window, chosen, needed + int(kept))
-        )
-        draws = Projections(model, settings.projections, origin.seed, is_drawn)
-        parts = {place: each.window.part for each in passes for place in each.places}
-        made = [
-            Tap(
-                _provenance(
-                    model, origin, images, layer, traces[layer], unit, parts[place], settings, chosen, is_drawn
-                ),
-                sink,
-                parts[place],
-                [
-                    Lane(name, channels)
-                    for name, channels in zip(settings.arguments.parts, settings.arguments.channels(shape), strict=True)
-                ],
-            )
-            for place, ((layer, unit), sink) in enumerate(zip(tapped, sinks, strict=True))
-        ]
-        if settings.until and made[0].provenance.shown_definition == "signed":
-            raise InputError("until: definition 'signed' has negative values, which measures cannot weigh; use abs")
-        if settings.until and images.part != (1, 1):
-            raise InputError("until: a shard cannot tell when all shards are enough; leave one of them out")
+        plan.prepare()
         run = Run(
-            model,
-            draws,
-            made,
-            passes,
-            [traces[layer] for layer, _ in tapped],
-            batch_size,
-            settings,
-            chosen,
-            scratch,
-            images,
-            checkpoint,
-            stop,
+            model=model,
+            draws=Projections(model, settings.projections, plan.origin.seed, plan.is_random),
+            taps=plan.taps(sinks),
+            passes=plan.passes,
+            traces=[plan.traces[layer] for layer, _ in plan.tapped],
+            batch_size=plan.batch_size(),
+            settings=settings,
+            device=plan.device,
+            scratch=scratch,
+            images=images,
+            checkpoint=checkpoint,
+            stop=stop,
         )
         visits = rounds(images.images) if settings.until else [images.images]
         cells = len(run.lanes) * sum(len({run.subsets(image) for image in members}) for members in visits)
-        _check_scratch(cells, made[0].provenance, scratch)
+        _check_scratch(cells, run.taps[0].provenance, scratch)
         with closing(run):
             run.begin()
             with ExitStack() as stack:
-                stack.enter_context(frozen(model, memory_layout(chosen)))
+                stack.enter_context(frozen(model, memory_layout(plan.device)))
                 if settings.method == "gradient":  # other methods hang hooks on modules as they are
-                    stack.enter_context(input_gradients_only(model, phases=chosen.type == "cpu"))
+                    stack.enter_context(input_gradients_only(model, phases=plan.device.type == "cpu"))
                 stack.enter_context(deterministic_algorithms(settings.deterministic))
-                run.visit(visits, _workers(settings.workers, chosen), progress)
+                run.visit(visits, _workers(settings.workers, plan.device), progress)
             return run.finish(progress)
+
+
+@dataclass
+class _Plan:
+    """What a run will measure and how, found out before its first image."""
+
+    model: nn.Module
+    images: ImageSet
+    layers: Sequence[str]
+    settings: Settings
+    origin: Origin
+
+    def __post_init__(self) -> None:
+        self.device = pick_device(self.settings.device)
+        self.shape = self.images.shape
+        _check_inputs(self.images, self.settings.arguments)
+        _check_until(self.images, self.settings)
+
+    def prepare(self) -> None:
+        """Follow the network, find units and windows; raises what stands against the run, as early as it is known."""
+        self._check_memory(_sums(self.shape, self.settings) + 3 * _bytes(self.shape, 1))
+        self.traces = _traces(self.model.to(self.device), self.layers, self.shape, self.settings)
+        self.spots = _spots(self.traces, self.settings)
+        self.tapped = _tapped(self.traces, self.spots, self.settings)
+        _check_channel(self.traces, self.settings)
+        self.is_random = any(traced.random for traced in self.traces.values()) or is_random(self.settings.method)
+        if self.is_random and (self.settings.batch_size or 1) > 1:
+            raise InputError(
+                f"batches of {self.settings.batch_size} for a network or method that draws random numbers; they take "
+                "one image at a time"
+            )
+        self._check_memory(self._needed())
+        self.passes = plan_passes(self.model, self.traces, self.spots, self.shape, self.settings)
+        self._check_memory(self._needed() + (self.settings.batch_size or 1) * self._kept())
+
+    def _needed(self) -> int:
+        """Bytes of sums, gradients and images."""
+        least, settings = self.settings.batch_size or 1, self.settings
+        images = len(self.spots) * settings.projections + 2  # gradients, the batch and the one ahead
+        return len(self.tapped) * _sums(self.shape, settings) + images * _bytes(self.shape, least)
+
+    def _kept(self) -> int:
+        """Bytes that autograd keeps of one image: between half and all of the maps on the way."""
+        largest = max(each.window.share(self.shape[1:]) for each in self.passes)
+        return int(max(traced.activation_bytes for traced in self.traces.values()) // 2 * largest)
+
+    def _check_memory(self, needed: int) -> None:
+        available = available_memory(self.device)
+        if needed > available:
+            raise InsufficientMemoryError(
+                f"a run at {self.shape[1]}x{self.shape[2]} needs at least {needed / 1e9:.1f} GB on {self.device.type}, "
+                f"{available / 1e9:.1f} GB are free; {_REMEDY}"
+            )
+
+    def batch_size(self) -> int:
+        """Images per pass."""
+        if self.settings.batch_size or self.is_random:
+            return self.settings.batch_size or 1
+        return _batch_size(self.passes[0].window, self.device, self._needed() + self._kept())
+
+    def taps(self, sinks: Sequence[Sink] | None) -> list[Tap]:
+        """One for each sink; `InputError` where there are more or fewer units."""
+        sinks = [MemorySink() for _ in self.tapped] if sinks is None else sinks
+        if len(sinks) != len(self.tapped):
+            raise InputError(
+                f"{len(self.tapped)} units for {len(sinks)} results; choose one, average them with aligned, or use "
+                "compute_layers"
+            )
+        parts = {place: each.window.part for each in self.passes for place in each.places}
+        return [
+            Tap(self._provenance(layer, unit, parts[place]), sink, parts[place], self._lanes())
+            for place, ((layer, unit), sink) in enumerate(zip(self.tapped, sinks, strict=True))
+        ]
+
+    def _lanes(self) -> list[Lane]:
+        arguments = self.settings.arguments
+        pairs = zip(arguments.parts, arguments.channels(self.shape), strict=True)
+        return [Lane(name, channels) for name, channels in pairs]
+
+    def _provenance(self, layer: str, unit: Unit, window: tuple[int, int, int, int]) -> Provenance:
+        traced, settings, framing = self.traces[layer], self.settings, self.images.framing
+        is_cuda = self.device.type == "cuda"
+        return Provenance(
+            **vars(self.origin),
+            layer=layer,
+            unit=unit,
+            units="" if settings.unit == CENTER or not isinstance(settings.unit, str) else settings.unit,
+            aligned=settings.moves,
+            channel=str(settings.channel),
+            method=settings.method,
+            method_options=dict(settings.method_options or {}),
+            layout=traced.layout.words,
+            inputs=settings.arguments.names,
+            slices=settings.arguments.depth,
+            eval_mode=switched_off(self.model),
+            random=self.is_random,
+            unit_center=_plane(traced.field.center(unit)),
+            input_shape=self.shape,
+            feature_shape=traced.feature_shape,
+            field_size=_plane(traced.field.extent(unit), 1.0),
+            field_shift=_plane(traced.field.shift(unit)),
+            field_stride=_plane(traced.field.stride, 1.0),
+            depth=traced.depth,
+            window=window,
+            field_kind=traced.field.kind,
+            definitions=settings.definitions,
+            normalisation=framing.normalisation,
+            resample=framing.resample,
+            mirrored=framing.mirror,
+            projections=settings.projections,
+            shard=self.images.part,
+            small_block=small_block(framing.size),
+            device=torch.cuda.get_device_name(self.device) if is_cuda else self.device.type,
+            deterministic=settings.deterministic,
+            versions={"python": python_version()} | {name: _version(name) for name in _PACKAGES},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
 
 
 def find_spots(
@@ -273,48 +341,19 @@ def _tapped(traces: Mapping[str, Trace], spots: Sequence[Spot], settings: Settin
     return [(layer, center_unit(traced.feature_shape[1:])) for layer, traced in traces.items()]
 
 
-def plan_passes(
-    model: nn.Module, traces: Mapping[str, Trace], spots: Sequence[Spot], shape: Sequence[int], settings: Settings
-) -> list[Pass]:
-    """What goes through the network: one window for all units or one for each, whichever is less work."""
-    size, everything = shape[1:], [*range(len(spots))]
-    if settings.moves:
-        layers = [*traces]
-        return [Pass(whole(size, traces, spots), tuple(layers.index(layer) for layer, _ in spots))]
-    plain = settings.window and settings.arguments == Arguments() and settings.method == "gradient"
-    if not plain:
-        return [Pass(whole(size, traces, spots), tuple(everything))]
-    together = find_window(model, traces, spots, shape)
-    if len(spots) == 1:
-        return [Pass(together, (0,))]
-    # A backward pass takes about as long as the forward pass, and goes over the whole window.
-    shared = together.share(size) * (1 + len(spots))
-    bound = sum(2 * _least_share(traces[layer], unit, size) for layer, unit in spots)
-    if bound >= shared:
-        return [Pass(together, tuple(everything))]
-    single = [find_window(model, traces, [spot], shape) for spot in spots]
-    if sum(2 * each.share(size) for each in single) >= shared:
-        return [Pass(together, tuple(everything))]
-    return [Pass(window, (place,)) for place, window in enumerate(single)]
-
-
-def _least_share(traced: Trace, unit: Unit, size: Sequence[int]) -> float:
-    """Of the image, what a unit sees by geometry."""
-    if traced.field.kind != "finite":
-        return 1.0
-    share = 1.0
-    for axis, index, length in zip(traced.field.axes, unit, size, strict=True):
-        first, last = axis.box(index, length)
-        share *= (last - first) / length
-    return share
-
-
 def _check_inputs(images: ImageSet, arguments: Arguments) -> None:
     if images.inputs > 1 and images.inputs != len(arguments.names):
         raise InputError(
             f"{images.inputs} images in each case, {max(1, len(arguments.names))} inputs of the network; expected one "
             "image for each input"
         )
+
+
+def _check_until(images: ImageSet, settings: Settings) -> None:
+    if settings.until and settings.shown_definition == "signed":
+        raise InputError("until: definition 'signed' has negative values, which measures cannot weigh; use abs")
+    if settings.until and images.part != (1, 1):
+        raise InputError("until: a shard cannot tell when all shards are enough; leave one of them out")
 
 
 def _check_channel(traces: Mapping[str, Trace], settings: Settings) -> None:
@@ -325,55 +364,6 @@ def _check_channel(traces: Mapping[str, Trace], settings: Settings) -> None:
                     f"channel {settings.channel} of layer '{layer}', which has {traced.feature_shape[0]}; expected a "
                     "number below that"
                 )
-
-
-def _provenance(
-    model: nn.Module,
-    origin: Origin,
-    images: ImageSet,
-    layer: str,
-    traced: Trace,
-    unit: Unit,
-    window: tuple[int, int, int, int],
-    settings: Settings,
-    device: torch.device,
-    is_drawn: bool,
-) -> Provenance:
-    return Provenance(
-        **vars(origin),
-        layer=layer,
-        unit=unit,
-        unit_center=_plane(traced.field.center(unit)),
-        units="" if settings.unit == CENTER or not isinstance(settings.unit, str) else settings.unit,
-        aligned=settings.moves,
-        channel=str(settings.channel),
-        method=settings.method,
-        method_options=dict(settings.method_options or {}),
-        layout=traced.layout.words,
-        inputs=settings.arguments.names,
-        slices=settings.arguments.depth,
-        eval_mode=switched_off(model),
-        random=is_drawn,
-        input_shape=images.shape,
-        feature_shape=traced.feature_shape,
-        field_size=_plane(traced.field.extent(unit), 1.0),
-        field_shift=_plane(traced.field.shift(unit)),
-        field_stride=_plane(traced.field.stride, 1.0),
-        depth=traced.depth,
-        window=window,
-        field_kind=traced.field.kind,
-        definitions=settings.definitions,
-        normalisation=images.framing.normalisation,
-        resample=images.framing.resample,
-        mirrored=images.framing.mirror,
-        projections=settings.projections,
-        shard=images.part,
-        small_block=small_block(images.framing.size),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        deterministic=settings.deterministic,
-        versions={"python": python_version()} | {name: _version(name) for name in _PACKAGES},
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
 
 
 def _plane(values: tuple[float, ...], of_row: float = 0.0) -> tuple[float, float]:
@@ -393,7 +383,7 @@ def _sums(shape: Sequence[int], settings: Settings) -> int:
     return 2 * 8 * len(settings.definitions) * len(settings.arguments.parts) * shape[1] * shape[2]
 
 
-def _images(shape: Sequence[int], batch_size: int) -> int:
+def _bytes(shape: Sequence[int], batch_size: int) -> int:
     """Bytes of a batch of images, or of their gradients, in float32."""
     return 4 * batch_size * shape[0] * shape[1] * shape[2]
 
@@ -404,15 +394,6 @@ def _batch_size(window: Window, device: torch.device, needed: int) -> int:
         window.shape[0] * window.shape[1]
     )
     return max(1, min(filling, _LARGEST_BATCH, available_memory(device) // (4 * needed)))
-
-
-def _check_memory(needed: int, shape: Sequence[int], device: torch.device) -> None:
-    available = available_memory(device)
-    if needed > available:
-        raise InsufficientMemoryError(
-            f"a run at {shape[1]}x{shape[2]} needs at least {needed / 1e9:.1f} GB on {device.type}, "
-            f"{available / 1e9:.1f} GB are free; {_REMEDY}"
-        )
 
 
 def _check_scratch(cells: int, provenance: Provenance, folder: Path | None) -> None:

@@ -23,6 +23,7 @@ from erf.layers import Unit
 from erf.measures import interleaved, observe_images
 from erf.methods import attributions
 from erf.moments import Moments, RunningMoments, ShelvedMoments
+from erf.passes import Pass
 from erf.projections import Projections
 from erf.result import (
     ERF,
@@ -39,7 +40,6 @@ from erf.result import (
 from erf.settings import ALL_CHANNELS, SIGNS, Settings
 from erf.tracing import Trace
 from erf.units import MAX, unit_of_image
-from erf.windows import Window
 
 if TYPE_CHECKING:
     from erf.intervals import Precision
@@ -114,15 +114,6 @@ class Tap:
         """Let go of the sums that were set aside."""
         for _, shelf in self._shelves():
             shelf.close()
-
-
-@dataclass(frozen=True)
-class Pass:
-    """A window of the image that goes through the network once, and the taps of its targets."""
-
-    window: Window
-    places: tuple[int, ...]
-    """By target, the number of its tap; several targets of one tap are averaged."""
 
 
 @dataclass

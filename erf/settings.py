@@ -57,6 +57,11 @@ class Settings:
             raise InputError("maps of volumes and signals cannot be aligned on a unit; choose one unit for all images")
 
     @property
+    def shown_definition(self) -> str:
+        """The definition that tables and pictures show unless another is asked for."""
+        return DEFAULT_DEFINITION if DEFAULT_DEFINITION in self.definitions else self.definitions[0]
+
+    @property
     def moves(self) -> bool:
         """Whether maps are moved so that the unit lies in the middle of the frame."""
         return self.aligned or is_by_image(self.unit)

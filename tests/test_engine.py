@@ -182,7 +182,9 @@ def test_all_images_bad(arrays: list[np.ndarray]) -> None:
 def test_a_gradient_that_is_not_finite_is_passed_over(arrays: list[np.ndarray]) -> None:
     model = small_network()
     model[3].weight.data.fill_(float("nan"))
-    with pytest.raises(erf.ImageError, match="gradient is NaN or infinite; look at the weights"):
+    with pytest.raises(
+        erf.ImageError, match=r"is NaN or infinite at the output of '2' \(MaxPool2d\).*look at weights and"
+    ):
         compute(model, from_arrays(arrays), layer="5")
 
 
@@ -190,7 +192,10 @@ def test_a_gradient_that_is_zero_is_told(arrays: list[np.ndarray]) -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU()).double()
     model[0].bias.data.fill_(-100)
     result = compute(model, from_arrays(arrays), layer="1")
-    assert {record.message for record in result.images} == {"the gradient is zero everywhere"}
+    assert {record.message for record in result.images} == {
+        "the gradient is zero everywhere: it is zero at the output of '0' (Conv2d) and was not at that of '1' (ReLU); "
+        "its output is zero everywhere, as that of a dead ReLU"
+    }
     assert np.isnan(result.statistics().centroid()).all()
 
 
@@ -321,7 +326,7 @@ def test_several_layers_share_the_forward_pass_and_equal_runs_of_their_own(array
     model = Counted().double()
     images = from_arrays(arrays, SIDES)
     together = compute_layers(model, images, ["first", "second"], Settings(device="cpu", batch_size=4, window=False))
-    assert model.calls == 1 + 3  # the trace, and a batch for each side and for none
+    assert model.calls == 2 + 3  # the trace, a look at the channels, and a batch for each side and for none
     for layer, several in zip(("first", "second"), together, strict=True):
         alone = compute(model, images, layer=layer, device="cpu", batch_size=4)
         assert several.provenance.layer == layer

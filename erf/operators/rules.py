@@ -1,217 +1,30 @@
-"""What every operator of PyTorch does to theoretical receptive fields.
-
-Each dimension of a tensor that comes from the input is followed as the factors of which it is made: axes of the map,
-and the rest. So maps may be laid out in any order, cut into windows or flattened to tokens, and come back. A rule is
-either exact, or the operator is named and taken to reach everywhere: the field can be too large, never too small.
-"""
+"""Rules: from an operator's arguments, what they have seen, and its output, to what the output has seen."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from erf.geometry import AxisField, ReceptiveField
-from erf.layers import Layout
-
-
-@dataclass(frozen=True)
-class Factor:
-    """Part of a dimension: an axis of the map, or something else such as a batch or channels (`axis` None)."""
-
-    size: int
-    axis: int | None = None
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """A dimension that holds the whole map in order, and other tokens before and after it."""
-
-    size: int
-    before: int
-    after: int
-
-
-Dim = tuple[Factor | Tokens, ...]
-Dims = tuple[Dim, ...]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the positions of a tensor have seen of the input."""
-
-    field: ReceptiveField
-    grid: tuple[int, ...]
-    """Size of the map to which they belong."""
-    dims: Dims | None
-    """Of what the tensor's dimensions are made; None where their order was lost, and the field is infinite."""
-
-    @classmethod
-    def source(cls, shape: Sequence[int]) -> "Seen":
-        """The input (N, C, *axes) itself."""
-        grid = tuple(shape[2:])
-        axes = tuple(AxisField() for _ in grid)
-        return cls(ReceptiveField(axes), grid, _dims_of_map(shape))
-
-    @property
-    def spatial(self) -> bool:
-        """Whether positions differ in what they see, as far as is known."""
-        return self.dims is None or any(_is_spatial(dim) for dim in self.dims)
-
-    def everywhere(self, name: str, dims: Dims | None) -> "Seen":
-        """After an operator that may carry anything anywhere; a value that is global already stays what it is."""
-        is_global = not self.spatial and self.field.infinite
-        return Seen(self.field if is_global else self.field.unbounded(name), self.grid, dims)
-
-    def layout(self, shape: Sequence[int]) -> Layout | None:
-        """How a tensor of this shape is read as a map; None where it is none."""
-        seen = settled(self, shape)
-        if seen.dims is None:
-            return None
-        places: dict[int, int] = {}
-        for place, dim in enumerate(seen.dims):
-            if len(dim) == 1 and isinstance(dim[0], Tokens):
-                return Layout((place,), seen.grid, dim[0].before)
-            axes = [factor.axis for factor in dim if isinstance(factor, Factor)]
-            if axes == [*range(len(seen.grid))] and len(axes) > 1:
-                return Layout((place,), seen.grid, 0)
-            if len(axes) == 1 and axes[0] is not None:
-                places[axes[0]] = place
-        # An axis of a single unit may have no dimension of its own left.
-        if sorted(places) != [*range(len(seen.grid))] or any(
-            shape[place] != seen.grid[axis] for axis, place in places.items()
-        ):
-            return None
-        return Layout(tuple(places[axis] for axis in range(len(seen.grid))), seen.grid)
-
-
-def _is_spatial(dim: Dim) -> bool:
-    return any(isinstance(factor, Tokens) or factor.axis is not None for factor in dim)
-
-
-def _plain(size: int) -> Dim:
-    return (Factor(size),) if size != 1 else ()
-
-
-def _dims_of_map(shape: Sequence[int]) -> Dims:
-    axes = tuple((Factor(size, axis),) for axis, size in enumerate(shape[2:]))
-    return (_plain(shape[0]), _plain(shape[1]), *axes)
-
-
-def settled(seen: Seen, shape: Sequence[int]) -> Seen:
-    """With every axis in a dimension of its own, where it was cut into windows and put together again.
-
-    Of a tensor whose order was lost, the order is told by its shape: the grid last, as channels come first, or the
-    grid before the channels.
-    """
-    if seen.dims is None:
-        return replace(seen, dims=_guessed(seen.grid, shape))
-    dims = list(seen.dims)
-    for place, dim in enumerate(dims):
-        if len(dim) > 1 and isinstance(dim[0], Factor) and dim[0].axis is not None:
-            rest = dim[1:]
-            if all(isinstance(factor, Factor) and factor.axis is None for factor in rest):
-                axis, fine = dim[0].axis, math.prod(factor.size for factor in rest)
-                spread = seen.field.axes[axis].transposed(fine, fine, 0, 1)
-                size = dim[0].size * fine
-                grid = (*seen.grid[:axis], size, *seen.grid[axis + 1 :])
-                dims[place] = (Factor(size, axis),)
-                seen = Seen(seen.field.on(axis, spread), grid, tuple(dims))
-    return seen
-
-
-def _guessed(grid: tuple[int, ...], shape: Sequence[int]) -> Dims | None:
-    dimensions, units = len(grid), math.prod(grid)
-    axes = tuple((Factor(size, axis),) for axis, size in enumerate(grid))
-    ranks = len(shape) - dimensions
-    if ranks > 0 and tuple(shape[-dimensions:]) == grid:
-        return (*(_plain(size) for size in shape[:ranks]), *axes)
-    if ranks > 1 and tuple(shape[1 : 1 + dimensions]) == grid:
-        return (_plain(shape[0]), *axes, *(_plain(size) for size in shape[1 + dimensions :]))
-    if len(shape) == 3 and 0 <= shape[1] - units <= _MOST_OTHER_TOKENS and units > 1:
-        return (_plain(shape[0]), (Tokens(shape[1], shape[1] - units, 0),), _plain(shape[2]))
-    return None
-
-
-_MOST_OTHER_TOKENS = 16
-"""Class, distillation and register tokens that a sequence of lost order may begin with."""
-
-
-def regroup(seen: Seen, shape: Sequence[int]) -> Seen:
-    """After a view of another shape: factors are taken up in order, and cut where a dimension ends within them.
-
-    An axis that is cut becomes that of the coarser pieces, each of which sees all that is in it.
-    """
-    if seen.dims is None:
-        return seen
-    pending = [factor for dim in seen.dims for factor in dim]
-    field, grid, dims = seen.field, list(seen.grid), []
-    for size in shape:
-        taken: list[Factor | Tokens] = []
-        product = 1
-        while pending and (product < size or pending[0].size == 1):
-            factor, need = pending[0], size // product
-            if factor.size <= need and need % factor.size == 0:
-                taken.append(pending.pop(0))
-                product *= factor.size
-            elif isinstance(factor, Factor) and need > 1 and factor.size % need == 0:
-                inner = factor.size // need
-                if factor.axis is not None:
-                    coarse = field.axes[factor.axis].window(inner, inner, 0, 1)
-                    field = field.on(factor.axis, coarse)
-                    grid[factor.axis] = need
-                taken.append(Factor(need, factor.axis))
-                pending[0] = Factor(inner)
-                product *= need
-            else:
-                return seen.everywhere("view", None)
-        if product != size:
-            return seen.everywhere("view", None)
-        dims.append(tuple(taken))
-    return Seen(field, tuple(grid), tuple(dims))
-
-
-def joined(name: str, seen: Sequence[Seen], shape: Sequence[int]) -> Seen:
-    """Values that flow together position by position, broadcast to a shape."""
-    wide = [_broadcast(settled_if_unlike(each, seen), len(shape)) for each in seen]
-    main = max(wide, key=lambda each: (each.spatial and each.dims is not None, math.prod(each.grid)))
-    field = main.field
-    for each in wide:
-        if each is main:
-            continue
-        if each.grid == main.grid and each.field.stride == main.field.stride and _agree(each.dims, main.dims):
-            field = field.union(each.field)
-        elif each.field.infinite and not (each.spatial and each.dims):
-            field = field.unbounded(*each.field.unbounded_by)
-        else:
-            field = field.unbounded(*each.field.unbounded_by, name)
-    return Seen(field, main.grid, main.dims)
-
-
-def settled_if_unlike(seen: Seen, others: Sequence[Seen]) -> Seen:
-    """A map that was cut into windows is put together where another one meets it whole."""
-    if seen.dims is None or all(other.grid == seen.grid for other in others):
-        return seen
-    return settled(seen, ())
-
-
-def _broadcast(seen: Seen, dimensions: int) -> Seen:
-    if seen.dims is None:
-        return seen
-    return replace(seen, dims=((),) * (dimensions - len(seen.dims)) + seen.dims)
-
-
-def _agree(one: Dims | None, two: Dims | None) -> bool:
-    """Whether the axes lie in the same dimensions."""
-    if one is None or two is None:
-        return False
-    return all(a == b or not (_is_spatial(a) or _is_spatial(b)) for a, b in zip(one, two, strict=True))
-
-
-# Rules: from arguments, what they have seen, and the output, to what the output has seen.
+from erf.geometry import AxisField
+from erf.operators.seen import (
+    Dim,
+    Dims,
+    Factor,
+    Seen,
+    Tokens,
+    broadcast,
+    dims_of_map,
+    guessed,
+    is_spatial,
+    joined,
+    plain,
+    regroup,
+    settled,
+)
 
 Arguments = Sequence[Any]
 Find = Callable[[Any], Seen | None]
@@ -263,17 +76,17 @@ def _squeeze(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, 
 
 
 def _expand(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    wide = _broadcast(seen, output.ndim)
+    wide = broadcast(seen, output.ndim)
     if wide.dims is None:
         return wide
-    dims = tuple(dim or _plain(size) for dim, size in zip(wide.dims, output.shape, strict=True))
+    dims = tuple(dim or plain(size) for dim, size in zip(wide.dims, output.shape, strict=True))
     return replace(wide, dims=dims)
 
 
 def _select(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
     """One position of a dimension, which goes."""
     place = _axis(args[1] if len(args) > 1 else 0, args[0].ndim)
-    if seen.dims is None or _is_spatial(seen.dims[place]):
+    if seen.dims is None or is_spatial(seen.dims[place]):
         return seen.everywhere(name, _without(seen.dims, [place]))
     return replace(seen, dims=_without(seen.dims, [place]))
 
@@ -298,10 +111,10 @@ def _slice(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, ou
             rest = Tokens(output.shape[place], tokens.before - first, tokens.after - (length - last))
             return replace(seen, dims=_replaced(seen.dims, place, _unpacked(rest, seen.grid)))
         others = last <= tokens.before or first >= length - tokens.after
-        plain = _replaced(seen.dims, place, _plain(output.shape[place]))
-        return seen.everywhere(name, plain if others else None)
-    if not _is_spatial(dim):
-        return replace(seen, dims=_replaced(seen.dims, place, _plain(output.shape[place])))
+        kept = _replaced(seen.dims, place, plain(output.shape[place]))
+        return seen.everywhere(name, kept if others else None)
+    if not is_spatial(dim):
+        return replace(seen, dims=_replaced(seen.dims, place, plain(output.shape[place])))
     whole = settled(seen, args[0].shape)
     assert whole.dims is not None
     factors = whole.dims[place]
@@ -345,13 +158,13 @@ def _as_map(seen: Seen, shape: Sequence[int]) -> Seen | None:
     axes = tuple((Factor(size, axis),) for axis, size in enumerate(whole.grid))
     if whole.dims is None or len(shape) <= len(axes) or whole.dims[-len(axes) :] != axes:
         return None
-    return None if any(_is_spatial(dim) for dim in whole.dims[: -len(axes)]) else whole
+    return None if any(is_spatial(dim) for dim in whole.dims[: -len(axes)]) else whole
 
 
 def _windows(name: str, args: Arguments, seen: Seen, output: Tensor, values: Sequence[Any], **options: Any) -> Seen:
     """A sliding window over a map; `values` are kernel, stride, padding and dilation."""
     if not seen.spatial:
-        return replace(seen, dims=tuple(_plain(size) for size in output.shape))
+        return replace(seen, dims=tuple(plain(size) for size in output.shape))
     whole = _as_map(seen, args[0].shape)
     count = len(seen.grid)
     kernels = [_each(value, len(args[0].shape) - 2) for value in values]
@@ -361,7 +174,7 @@ def _windows(name: str, args: Arguments, seen: Seen, output: Tensor, values: Seq
     windows = dict(enumerate(zip(*kernels, strict=True)))
     slid = _slid(whole, windows, output.shape[-count:], range(output.ndim - count, output.ndim), **options)
     assert slid.dims is not None
-    return replace(slid, dims=(*(_plain(size) for size in output.shape[:-count]), *slid.dims[-count:]))
+    return replace(slid, dims=(*(plain(size) for size in output.shape[:-count]), *slid.dims[-count:]))
 
 
 def slide(seen: Seen, window: tuple[int, int, int, int], output: Tensor) -> Seen:
@@ -369,7 +182,7 @@ def slide(seen: Seen, window: tuple[int, int, int, int], output: Tensor) -> Seen
     count = len(seen.grid)
     grid = tuple(output.shape[-count:])
     axes = tuple(axis.window(*window) for axis in seen.field.axes)
-    return Seen(replace(seen.field, axes=axes), grid, _dims_of_map(output.shape))
+    return Seen(replace(seen.field, axes=axes), grid, dims_of_map(output.shape))
 
 
 def _each(value: Any, count: int) -> list[int]:
@@ -393,9 +206,9 @@ def _pool(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, out
 def _adaptive_pool(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
     if output.shape == args[0].shape:
         return seen
-    plain = tuple(_plain(size) for size in output.shape)
+    plain_dims = tuple(plain(size) for size in output.shape)
     if math.prod(output.shape[-len(seen.grid) :]) == 1:
-        return seen.everywhere(name, plain)
+        return seen.everywhere(name, plain_dims)
     return _tiled(seen.everywhere(name, None), output)
 
 
@@ -407,7 +220,7 @@ def _tiled(seen: Seen, output: Tensor) -> Seen:
         axis.window(before // after, before // after, 0, 1) if before % after == 0 else axis.resized(before, after, 1)
         for axis, before, after in pairs
     )
-    return Seen(replace(seen.field, axes=axes), grid, _guessed(grid, output.shape))
+    return Seen(replace(seen.field, axes=axes), grid, guessed(grid, output.shape))
 
 
 _REACH = {"nearest": 1, "nearest-exact": 1, "linear": 2, "bilinear": 2, "trilinear": 2, "bicubic": 4}
@@ -417,7 +230,7 @@ def _upsample(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen,
     whole = _as_map(seen, args[0].shape)
     kind = name.strip("_").removeprefix("upsample_").rstrip("123d")
     if not seen.spatial:
-        return replace(seen, dims=tuple(_plain(size) for size in output.shape))
+        return replace(seen, dims=tuple(plain(size) for size in output.shape))
     if whole is None or kind not in _REACH or kwargs.get("antialias") or name.endswith("_aa"):
         return seen.everywhere(name, None)
     aligned = bool(args[2]) if _REACH[kind] > 1 else False
@@ -427,7 +240,7 @@ def _upsample(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen,
         axis.resized(before, after, _REACH[kind], aligned)
         for axis, before, after in zip(whole.field.axes, whole.grid, grid, strict=True)
     )
-    return Seen(replace(whole.field, axes=axes), grid, _guessed(grid, output.shape))
+    return Seen(replace(whole.field, axes=axes), grid, guessed(grid, output.shape))
 
 
 def _shuffle(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
@@ -447,8 +260,8 @@ def _pad(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, outp
         dim = whole.dims[place] if whole.dims else ()
         if not (ahead or behind):
             continue
-        if not _is_spatial(dim):
-            whole = replace(whole, dims=_replaced(whole.dims or (), place, _plain(output.shape[place])))
+        if not is_spatial(dim):
+            whole = replace(whole, dims=_replaced(whole.dims or (), place, plain(output.shape[place])))
         elif len(dim) == 1 and isinstance(dim[0], Factor) and dim[0].axis is not None:
             whole = _slid(whole, {dim[0].axis: (1, 1, ahead, 1)}, [output.shape[place]], [place])
         else:
@@ -459,15 +272,15 @@ def _pad(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, outp
 def _split(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
     """Pieces of a dimension."""
     place = _axis(args[2] if len(args) > 2 else 0, output.ndim)
-    if seen.dims is None or _is_spatial(seen.dims[place]):
+    if seen.dims is None or is_spatial(seen.dims[place]):
         return seen.everywhere(name, None)
-    return replace(seen, dims=_replaced(seen.dims, place, _plain(output.shape[place])))
+    return replace(seen, dims=_replaced(seen.dims, place, plain(output.shape[place])))
 
 
 def _reorder(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
     """Positions of some dimensions change places."""
     places = args[1] if name == "flip" else args[2] if len(args) > 2 else []
-    if seen.dims is None or not places or any(_is_spatial(seen.dims[_axis(place, output.ndim)]) for place in places):
+    if seen.dims is None or not places or any(is_spatial(seen.dims[_axis(place, output.ndim)]) for place in places):
         return seen.everywhere(name, seen.dims)
     return seen
 
@@ -479,21 +292,21 @@ def _index(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, ou
         simple = len(places) == 1 and args[1][places[0]].ndim == 1
     else:
         places, simple = [_axis(args[1], args[0].ndim)], True
-    if seen.dims is None or not simple or any(_is_spatial(seen.dims[place]) for place in places):
+    if seen.dims is None or not simple or any(is_spatial(seen.dims[place]) for place in places):
         same = output.shape == args[0].shape
         return seen.everywhere(name, seen.dims if same else None)
-    return replace(seen, dims=_replaced(seen.dims, places[0], _plain(output.shape[places[0]])))
+    return replace(seen, dims=_replaced(seen.dims, places[0], plain(output.shape[places[0]])))
 
 
 def _repeat(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    wide = _broadcast(seen, output.ndim)
+    wide = broadcast(seen, output.ndim)
     if wide.dims is None:
         return wide
-    spatial = [place for place, dim in enumerate(wide.dims) if _is_spatial(dim)]
+    spatial = [place for place, dim in enumerate(wide.dims) if is_spatial(dim)]
     if any(args[1][place] != 1 for place in spatial):
         return seen.everywhere(name, None)
     sizes = enumerate(output.shape)
-    return replace(wide, dims=tuple(wide.dims[at] if at in spatial else _plain(size) for at, size in sizes))
+    return replace(wide, dims=tuple(wide.dims[at] if at in spatial else plain(size) for at, size in sizes))
 
 
 def _reduce(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
@@ -509,7 +322,7 @@ def _reduce(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, o
         return seen.everywhere(name, None)
     kept = output.ndim == count
     dims = tuple(() if place in gone else dim for place, dim in enumerate(seen.dims) if kept or place not in gone)
-    if any(_is_spatial(seen.dims[place]) for place in gone):
+    if any(is_spatial(seen.dims[place]) for place in gone):
         return seen.everywhere(name, dims)
     return replace(seen, dims=dims)
 
@@ -517,10 +330,10 @@ def _reduce(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, o
 def _along(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
     """Softmax and the like along one dimension."""
     place = kwargs.get("dim", args[1] if len(args) > 1 else -1)
-    if seen.dims is None or _is_spatial(seen.dims[_axis(place, args[0].ndim)]):
+    if seen.dims is None or is_spatial(seen.dims[_axis(place, args[0].ndim)]):
         return seen.everywhere(name, seen.dims)
     place = _axis(place, args[0].ndim)
-    return replace(seen, dims=_replaced(seen.dims, place, _plain(output.shape[place])))
+    return replace(seen, dims=_replaced(seen.dims, place, plain(output.shape[place])))
 
 
 def _layer_norm(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
@@ -529,7 +342,7 @@ def _layer_norm(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: See
         return replace(
             seen, dims=tuple(dim if size > 1 else () for dim, size in zip(seen.dims, output.shape, strict=True))
         )
-    if seen.dims is None or any(_is_spatial(dim) for dim in seen.dims[-len(args[1]) :]):
+    if seen.dims is None or any(is_spatial(dim) for dim in seen.dims[-len(args[1]) :]):
         return seen.everywhere(name, seen.dims)
     return seen
 
@@ -551,15 +364,15 @@ def _product(name: str, args: Arguments, found: Find, output: Tensor) -> Seen:
     one, two = found(left), found(right)
     if any(each is not None and each.dims is None for each in (one, two)):
         return _operands(one, two, name).everywhere(name, None)
-    ours = one.dims if one and one.dims else tuple(_plain(size) for size in left.shape)
-    theirs = two.dims if two and two.dims else tuple(_plain(size) for size in right.shape)
+    ours = one.dims if one and one.dims else tuple(plain(size) for size in left.shape)
+    theirs = two.dims if two and two.dims else tuple(plain(size) for size in right.shape)
     rows, columns = ours[-2], theirs[-1]
     batch = ours[:-2] if one is not None else theirs[:-2]
-    meet = _is_spatial(rows) and _is_spatial(columns)
-    summed = _is_spatial(ours[-1]) or _is_spatial(theirs[-2])
+    meet = is_spatial(rows) and is_spatial(columns)
+    summed = is_spatial(ours[-1]) or is_spatial(theirs[-2])
     apart = one is not None and two is not None and ours[:-2] != theirs[:-2]
-    dims = (*batch, rows, _plain(output.shape[-1]) if meet else columns)
-    is_left = any(_is_spatial(dim) for dim in ours[:-1]) and one is not None
+    dims = (*batch, rows, plain(output.shape[-1]) if meet else columns)
+    is_left = any(is_spatial(dim) for dim in ours[:-1]) and one is not None
     seen = _operands(one, two, name) if is_left else _operands(two, one, name)
     return seen.everywhere(name, dims) if meet or summed or apart else replace(seen, dims=dims)
 
@@ -582,8 +395,8 @@ def _attention(name: str, args: Arguments, found: Find, output: Tensor) -> Seen:
     seen = reduce(lambda one, two: _operands(one, two, "attention"), operands)
     if query is None or query.dims is None or output.ndim < len(query.dims):
         return seen.everywhere("attention", None)
-    alone = all(each.dims and not _is_spatial(each.dims[-2]) and each.dims[:-2] == query.dims[:-2] for each in operands)
-    dims = (*query.dims[:-1], _plain(output.shape[-1]))
+    alone = all(each.dims and not is_spatial(each.dims[-2]) and each.dims[:-2] == query.dims[:-2] for each in operands)
+    dims = (*query.dims[:-1], plain(output.shape[-1]))
     return replace(seen, dims=dims) if alone else seen.everywhere("attention", dims)
 
 
@@ -595,7 +408,7 @@ def _concatenate(name: str, args: Arguments, found: Find, output: Tensor) -> See
     if name == "stack":
         seen = [_unsqueeze(name, (None, place), {}, each, output) for each in seen]
         return _concatenated(name, seen, shape, place)
-    inside = [each for each in seen if each.dims is not None and _is_spatial(each.dims[place])]
+    inside = [each for each in seen if each.dims is not None and is_spatial(each.dims[place])]
     if not inside and all(each.dims is not None for each in seen):
         return _concatenated(name, seen, shape, place)
     if len(inside) == 1 and all(each.dims is not None for each in seen):
@@ -608,7 +421,7 @@ def _concatenate(name: str, args: Arguments, found: Find, output: Tensor) -> See
 
 def _concatenated(name: str, seen: Sequence[Seen], shape: Sequence[int], place: int) -> Seen:
     both = joined(name, seen, shape)
-    return both if both.dims is None else replace(both, dims=_replaced(both.dims, place, _plain(shape[place])))
+    return both if both.dims is None else replace(both, dims=_replaced(both.dims, place, plain(shape[place])))
 
 
 def _with_tokens(name: str, seen: Seen, sizes: Sequence[int], found: Sequence[Seen | None], place: int) -> Seen:
@@ -713,7 +526,7 @@ def _checked(name: str, seen: Seen, output: Tensor) -> Seen:
     if len(seen.dims) != output.ndim:
         return seen.everywhere(name, None)
     dims = tuple(
-        dim if _is_spatial(dim) or _size(dim) == size else _plain(size)
+        dim if is_spatial(dim) or _size(dim) == size else plain(size)
         for dim, size in zip(seen.dims, output.shape, strict=True)
     )
     if any(_size(dim) != size for dim, size in zip(dims, output.shape, strict=True)):
