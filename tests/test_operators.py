@@ -210,6 +210,19 @@ def counts(net: Net, x: Tensor) -> Tensor:
     return net.last(x.cumsum(3))
 
 
+def picks(net: Net, x: Tensor) -> Tensor:
+    return net.last(x.topk(24, dim=2).values)
+
+
+def scales(net: Net, x: Tensor) -> Tensor:
+    return net.last(x / torch.norm(x, dim=(2, 3), keepdim=True))
+
+
+def adds(net: Net, x: Tensor) -> Tensor:
+    flat = x.flatten(1)
+    return net.last(torch.addmm(flat, flat, torch.eye(flat.shape[1], dtype=x.dtype)).view_as(x))
+
+
 def written(net: Net, x: Tensor) -> Tensor:
     y = torch.zeros_like(x)
     y[:, :2] = x[:, 2:].flip(2)
@@ -226,6 +239,9 @@ GLOBAL = [
     (shifts, "roll"),
     (sorts, "sort"),
     (counts, "cumsum"),
+    (picks, "topk"),
+    (scales, "norm"),
+    (adds, "addmm"),
     (written, "flip"),
 ]
 

@@ -103,7 +103,6 @@ def _slice(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, ou
         return seen.everywhere(name, None) if output.shape != args[0].shape else seen
     start, stop, step = (*args[2:5], *(None,) * 3)[:3]
     first, last, every = slice(start, stop, step or 1).indices(length)
-    whole = seen
     dim = seen.dims[place]
     if len(dim) == 1 and isinstance(dim[0], Tokens):
         tokens = dim[0]
@@ -311,13 +310,11 @@ def _repeat(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, o
 
 def _reduce(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
     """Sums, means and maxima over dimensions."""
-    count = args[0].ndim
-    place = args[2] if name.endswith("vector_norm") and len(args) > 2 else args[1] if len(args) > 1 else None
-    place = kwargs.get("dim", place)
-    if isinstance(place, (bool, float)):
-        place = None
-    gone = range(count) if place is None or place == [] else [place] if isinstance(place, int) else place
-    gone = {_axis(each, count) for each in gone}
+    count, at = args[0].ndim, 2 if name in ("norm", "linalg_vector_norm") else 1
+    asked = kwargs.get("dim", args[at] if len(args) > at else None)
+    if not isinstance(asked, int | Sequence) or isinstance(asked, bool) or asked == []:
+        asked = range(count)
+    gone = {_axis(place, count) for place in ([asked] if isinstance(asked, int) else asked)}
     if seen.dims is None:
         return seen.everywhere(name, None)
     kept = output.ndim == count
@@ -362,7 +359,8 @@ def _product(name: str, args: Arguments, found: Find, output: Tensor) -> Seen:
     """Matrix products (…, n, k) by (…, k, m): local where nothing is summed over positions and no two of them meet."""
     left, right = args[1:3] if name in ("addmm", "baddbmm") else args[:2]
     one, two = found(left), found(right)
-    if any(each is not None and each.dims is None for each in (one, two)):
+    added = found(args[0]) if left is not args[0] else None
+    if added is not None or any(each is not None and each.dims is None for each in (one, two)):
         return _operands(one, two, name).everywhere(name, None)
     ours = one.dims if one and one.dims else tuple(plain(size) for size in left.shape)
     theirs = two.dims if two and two.dims else tuple(plain(size) for size in right.shape)
@@ -451,7 +449,7 @@ _STATISTICS = (
     "all", "amax", "amin", "any", "argmax", "argmin", "linalg_vector_norm", "logsumexp", "max", "mean", "min", "norm",
     "prod", "std", "std_mean", "sum", "var", "var_mean",
 )  # fmt: skip
-_ALONG = ("_log_softmax", "_softmax", "cummax", "cumprod", "cumsum", "glu", "log_softmax", "softmax", "sort", "topk")
+_ALONG = ("_log_softmax", "_softmax", "cummax", "cumprod", "cumsum", "glu", "log_softmax", "softmax", "sort")
 _BATCH_NORMS = (
     "_batch_norm_with_update", "_native_batch_norm_legit", "cudnn_batch_norm", "miopen_batch_norm",
     "native_batch_norm", *_EVAL_NORMS,
