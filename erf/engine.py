@@ -12,7 +12,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from erf.arguments import Arguments
 from erf.backward import input_gradients_only
@@ -21,7 +21,7 @@ from erf.definitions import DEFAULT_DEFINITION
 from erf.devices import available_memory, deterministic_algorithms, memory_errors, memory_layout, pick_device
 from erf.diagnosis import switched_off
 from erf.errors import InputError, InsufficientMemoryError, LayerError, OutputError
-from erf.gradients import frozen
+from erf.gradients import frozen, reduced_precision, unit_gradients
 from erf.images import ImageSet, Progress
 from erf.layers import Unit
 from erf.methods import is_random
@@ -30,8 +30,8 @@ from erf.passes import plan_passes
 from erf.projections import Projections
 from erf.result import ERF, MemorySink, Origin, Provenance, Sink
 from erf.run import Lane, Run, Tap, rounds
-from erf.settings import Settings
-from erf.tracing import Trace, trace
+from erf.settings import PRECISIONS, Settings
+from erf.tracing import Trace, blank, trace
 from erf.units import CENTER, UnitChoice, center_unit, resolve_units
 from erf.windows import Spot, Window
 
@@ -59,6 +59,7 @@ def compute(
     definitions: Sequence[str] = (DEFAULT_DEFINITION,),
     subset_by: Sequence[str] = (),
     projections: int = 1,
+    precision: str = "float32",
     device: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
@@ -94,6 +95,8 @@ def compute(
         arguments: how the model takes an image, where that is not as one argument (N, C, H, W).
         subset_by: columns of the manifest, each value of which makes a subset.
         projections: draws of the model's random projections over which each map is the mean; each takes a pass.
+        precision: 'float32', that of the model, or 'bfloat16' for convolutions and matrix products in half of it; the
+            file then holds how much the gradient on noise differs.
         device: 'cpu', 'cuda', 'mps' or 'auto'.
         batch_size: images per pass; None for as many small ones as make a pass efficient, and one that is large. Where
             memory runs out, a batch is halved.
@@ -123,6 +126,7 @@ def compute(
         definitions=tuple(definitions),
         subset_by=tuple(subset_by),
         projections=projections,
+        precision=precision,
         device=device,
         batch_size=batch_size,
         workers=workers,
@@ -183,7 +187,8 @@ def compute_layers(
             run.begin()
             with ExitStack() as stack:
                 stack.enter_context(frozen(model, memory_layout(plan.device)))
-                if settings.method == "gradient":  # other methods hang hooks on modules as they are
+                # Other methods hang hooks on modules as they are, and half precision has backward passes of its own.
+                if settings.method == "gradient" and settings.precision == "float32":
                     stack.enter_context(input_gradients_only(model, phases=plan.device.type == "cpu"))
                 stack.enter_context(deterministic_algorithms(settings.deterministic))
                 run.visit(visits, _workers(settings.workers, plan.device), progress)
@@ -222,6 +227,22 @@ class _Plan:
         self._check_memory(self._needed())
         self.passes = plan_passes(self.model, self.traces, self.spots, self.shape, self.settings)
         self._check_memory(self._needed() + (self.settings.batch_size or 1) * self._kept())
+        self.precision_error = self._precision_error()
+
+    def _precision_error(self) -> float:
+        """Of the gradient on noise: the absolute difference to full precision as a share of the whole."""
+        if self.settings.precision == "float32":
+            return 0.0
+        each = self.passes[0]
+        noise = torch.randn((1, *self.shape), generator=torch.Generator().manual_seed(0)).to(blank(self.model, ()))
+        inputs, target = each.window.cut(noise).contiguous(), each.window.targets[:1]
+        found: list[Tensor] = []
+        with frozen(self.model):
+            for precision in PRECISIONS:
+                with reduced_precision(precision, self.device):
+                    found += unit_gradients(self.model, inputs, target, self.settings.arguments)
+        full, half = found
+        return float((half - full).abs().sum() / full.abs().sum().clamp(min=1e-30))
 
     def _needed(self) -> int:
         """Bytes of sums, gradients and images."""
@@ -298,6 +319,8 @@ class _Plan:
             resample=framing.resample,
             mirrored=framing.mirror,
             projections=settings.projections,
+            precision=settings.precision,
+            precision_error=self.precision_error,
             shard=self.images.part,
             small_block=small_block(framing.size),
             device=torch.cuda.get_device_name(self.device) if is_cuda else self.device.type,

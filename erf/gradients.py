@@ -115,6 +115,16 @@ def in_place_errors() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def reduced_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Within, matrix products and convolutions are in bfloat16, if that is the precision; else nothing changes."""
+    if precision == "bfloat16":
+        with torch.autocast(device.type, torch.bfloat16):
+            yield
+    else:
+        yield
+
+
 @torch.no_grad()
 def unit_values(model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange = alone) -> list[Tensor]:
     """Values (N, C) of several units of one or more layers."""

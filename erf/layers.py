@@ -29,7 +29,7 @@ class Layout:
     """How the output (N, …) of a layer is read as a map."""
 
     places: tuple[int, ...]
-    """Dimensions of the axes; a single one where the map is flattened to tokens."""
+    """Dimensions of the axes; a single one where the map is flattened to tokens, none for a vector."""
     grid: tuple[int, ...]
     """Size of the map."""
     before: int = 0
@@ -37,10 +37,12 @@ class Layout:
 
     @property
     def is_tokens(self) -> bool:
-        return len(self.places) < len(self.grid) or self.before > 0
+        return self.places != () and (len(self.places) < len(self.grid) or self.before > 0)
 
     def as_map(self, output: Tensor) -> Tensor:
         """A view (N, C, *grid) of an output; all dimensions that are not axes are channels."""
+        if not self.places:
+            return output.reshape(*output.shape, *self.grid)
         rest = [place for place in range(1, output.ndim) if place not in self.places]
         moved = output.permute(0, *rest, *self.places)
         moved = moved.flatten(1, len(rest)) if rest else moved.unsqueeze(1)
@@ -51,6 +53,8 @@ class Layout:
     @property
     def words(self) -> str:
         """Such as `channels first`, or `14x14 tokens after 1 other`."""
+        if not self.places:
+            return "a vector"
         if self.is_tokens:
             ahead = f" after {self.before} other{'s' if self.before > 1 else ''}" if self.before else ""
             return f"{'x'.join(map(str, self.grid))} tokens{ahead}"

@@ -83,6 +83,10 @@ class Provenance(Origin):
     """Whether every image was turned left to right inside its frame; sides are those before."""
     projections: int = 1
     """Draws of the model's random projections over which each image's map is the mean; the first is the model's own."""
+    precision: str = "float32"
+    """Of convolutions and matrix products: 'float32' stands for that of the weights."""
+    precision_error: float = 0.0
+    """Of the gradient on noise: its absolute difference to full precision, as a share of the whole."""
     shard: tuple[int, int] = (1, 1)
     """(i, n), counted from 1: which part of a run's images this is; its means and variances are in double precision."""
     small_block: int = 1
@@ -116,6 +120,8 @@ class Provenance(Origin):
         if self.method != "gradient":
             given = "".join(f" {name}={value}" for name, value in self.method_options.items())
             words.append(f"by {self.method}{given} instead of the gradient")
+        if self.precision != "float32":
+            words.append(f"in {self.precision}, which changes the gradient on noise by {self.precision_error:.2g}")
         if self.slices:
             words.append(f"summed over {self.slices} slices")
         return ", ".join(words)

@@ -17,7 +17,7 @@ from erf.checkpoint import Checkpoint, Saved, Sums, differences
 from erf.devices import is_memory_error
 from erf.diagnosis import gradient_end
 from erf.errors import CheckpointError, ImageError, InterruptedRunError, LayerError, NoGradientError
-from erf.gradients import Target, strongest_units, unit_values
+from erf.gradients import Target, reduced_precision, strongest_units, unit_values
 from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
 from erf.layers import Unit
 from erf.measures import interleaved, observe_images
@@ -328,7 +328,7 @@ class Run:
                         self._target(target, place, samples, found, draw)
                         for target, place in zip(each.window.targets, each.places, strict=True)
                     ]
-                    with self._seeded(samples[0], draw):
+                    with self._seeded(samples[0], draw), reduced_precision(self.settings.precision, self.device):
                         self._attribute(inputs, targets, each.places, found)
         return found
 

@@ -13,6 +13,8 @@ from erf.units import CENTER, UnitChoice, is_by_image
 if TYPE_CHECKING:
     from erf.intervals import Precision
 
+PRECISIONS = ("float32", "bfloat16")
+
 ALL_CHANNELS, SIGNS = "all", "signs"
 
 
@@ -29,6 +31,7 @@ class Settings:
     definitions: tuple[str, ...] = (DEFAULT_DEFINITION,)
     subset_by: tuple[str, ...] = ()
     projections: int = 1
+    precision: str = "float32"
     device: str = "auto"
     batch_size: int | None = None
     workers: int | None = None
@@ -44,6 +47,8 @@ class Settings:
             raise InputError(f"definitions: found {found}; expected some of {', '.join(DEFINITIONS)}")
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"batch size {self.batch_size}; expected at least 1")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision '{self.precision}' not known; expected one of {', '.join(PRECISIONS)}")
         if self.method not in METHODS:
             raise InputError(f"method '{self.method}' not known; expected one of {', '.join(METHODS)}")
         if isinstance(self.channel, str) and self.channel not in (ALL_CHANNELS, SIGNS):

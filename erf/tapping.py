@@ -104,8 +104,9 @@ def default_layer(points: Sequence[TapPoint]) -> str:
 
 
 def match_layers(points: Sequence[TapPoint], pattern: str) -> list[str]:
-    """Names that match a shell-style pattern; raises `LayerError` where none does."""
-    names = [point.name for point in points if point.calls == 1 and fnmatch.fnmatchcase(point.name, pattern)]
+    """Names of maps that match a shell-style pattern; raises `LayerError` where none does."""
+    maps = [point for point in points if point.calls == 1 and point.trace.layout.places]
+    names = [point.name for point in maps if fnmatch.fnmatchcase(point.name, pattern)]
     if not names:
         raise LayerError(f"no layer matches '{pattern}'; `erf layers` lists them")
     return names

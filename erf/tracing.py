@@ -194,13 +194,17 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
         grid = tuple(output.shape[2:])
         axes = tuple(AxisField.tiling(*pair) for pair in zip(grid, size, strict=True))
         seen, layout = Seen(replace(seen.field, axes=axes), grid, None), Layout(tuple(range(2, output.ndim)), grid)
+    if layout is None and seen.field.infinite and output.ndim == 2:
+        # A vector, such as logits: one unit that stands for the whole image.
+        axes = tuple(AxisField.tiling(1, length) for length in size)
+        seen, layout = Seen(replace(seen.field, axes=axes), (1,) * len(size), None), Layout((), (1,) * len(size))
     if layout is None:
         raise LayerError(
             f"layer '{layer}' of shape {tuple(output.shape)} is not a map over the input; choose a layer before "
             "positions are pooled or mixed into channels (`erf layers` lists them)"
         )
-    channels = output[0].numel() // output.shape[layout.places[0]] if layout.is_tokens else None
-    feature_shape = (channels or output[0].numel() // math.prod(layout.grid), *layout.grid)
+    positions = output.shape[layout.places[0]] if layout.is_tokens else math.prod(layout.grid)
+    feature_shape = (output[0].numel() // positions, *layout.grid)
     return Trace(seen.field, feature_shape, layout, follower.bytes, follower.operators, follower.alignment)
 
 

@@ -33,6 +33,8 @@ class ModelCard:
     default_layer: str = "final"
     sized: bool = False
     """Whether `build` takes the (height, width) of the input as `size`, because parameters may belong to it."""
+    brings_weights: bool = False
+    """Whether what `build` returns may have been trained."""
     tagged: bool = False
     """Whether `build` takes the `tag` of weights that timm offers."""
 

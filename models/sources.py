@@ -41,7 +41,7 @@ def source_card(name: str) -> ModelCard:
     Raises `ModelError` for a name that leads nowhere; nothing is built, and no file is run.
     """
     if name.endswith(ARCHIVE):
-        return _card(name, "an exported network", partial(_read_archive, name))
+        return _card(name, "an exported network", partial(_read_archive, name), brings_weights=True)
     kind, _, rest = name.partition(":")
     if not rest:
         raise ModelError(f"model '{name}' names nothing behind the colon; expected {WORDS}")
@@ -51,7 +51,8 @@ def source_card(name: str) -> ModelCard:
         return _card(name, "a network of torchvision", partial(_build_torchvision, rest))
     if kind == "smp":
         return _card(name, "a network of segmentation_models_pytorch", partial(_build_smp, rest))
-    return _card(name, f"what {rest} of {kind} returns", partial(_call_factory, *name.rsplit(":", 1)))
+    build = partial(_call_factory, *name.rsplit(":", 1))
+    return _card(name, f"what {rest} of {kind} returns", build, brings_weights=True)
 
 
 def _card(name: str, summary: str, build: Callable[..., nn.Module], **more: Any) -> ModelCard:
@@ -164,10 +165,20 @@ def _read_archive(name: str) -> nn.Module:
     if not path.is_file():
         raise ModelError(f"{name}: no such file; expected an archive of torch.export.save")
     try:
-        return torch.export.unflatten(torch.export.load(path))
+        program = torch.export.load(path)
+        network: Any = torch.export.unflatten(program)
+        shapes = [
+            tuple(node.meta["val"].shape)
+            for node in program.graph.nodes
+            if node.name in program.graph_signature.user_inputs
+        ]
     except Exception as error:  # a damaged archive may hold anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{name} cannot be read as an archive of torch.export ({reason})") from error
+    # What an exported network no longer tells by its modules.
+    network.in_channels, network.input_size, network.input_axes = shapes[0][1], shapes[0][2:], len(shapes[0]) - 2
+    network.input_names = tuple(program.graph_signature.user_inputs) if len(shapes) > 1 else ()
+    return network
 
 
 def _called(name: str, build: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -205,12 +216,16 @@ def _check_known(name: str, known: Iterable[str], library: str) -> None:
 
 def input_channels(model: nn.Module) -> int:
     """What the first convolution takes; 3 where there is none."""
+    if isinstance(told := getattr(model, "in_channels", None), int):
+        return told
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     return next((module.in_channels for module in model.modules() if isinstance(module, kinds)), 3)
 
 
 def input_names(model: nn.Module) -> tuple[str, ...]:
     """Names of the tensors that `forward` cannot do without; empty for a single one."""
+    if isinstance(told := getattr(model, "input_names", None), tuple):
+        return told
     try:
         parameters = inspect.signature(model.forward).parameters.values()
     except (TypeError, ValueError):
@@ -222,6 +237,8 @@ def input_names(model: nn.Module) -> tuple[str, ...]:
 
 def input_axes(model: nn.Module) -> int:
     """2 for images, 3 for volumes, 1 for signals, as the first convolution has them."""
+    if isinstance(told := getattr(model, "input_axes", None), int):
+        return told
     kinds = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
     found = (axes for module in model.modules() for kind, axes in kinds.items() if isinstance(module, kind))
     return next(found, 2)

@@ -31,7 +31,9 @@ def test_every_option_in_the_readme_exists() -> None:
     from erf.cli import app
 
     for line in commands(README):
-        for call in re.findall(r"\berf (compute|compare|plot|report|show|models)([^&|]*)", line):
+        for call in re.findall(
+            r"\berf (compute|merge|compare|plot|report|show|models|layers|theory|check|bench)([^&|]*)", line
+        ):
             shown = CliRunner().invoke(app, [call[0], "--help"], env={"COLUMNS": "300"}).stdout
             for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", call[1]):
                 assert option in shown, f"{option} of: {line}"

@@ -348,6 +348,21 @@ def test_settings_are_the_arguments_of_compute() -> None:
     }
 
 
+def test_half_precision_only_on_request_and_with_its_error(arrays: list[np.ndarray]) -> None:
+    model, images = small_network().float(), from_arrays(arrays)
+    full = compute(model, images, layer="5", device="cpu")
+    half = compute(model, images, layer="5", device="cpu", precision="bfloat16")
+    assert (full.provenance.precision, full.provenance.precision_error) == ("float32", 0)
+    told = half.provenance.precision_error
+    ours, theirs = full.statistics().mean, half.statistics().mean
+    # bfloat16 has 8 bits: products are off by up to 2^-9; noise and images are of one kind here.
+    assert 2**-12 < told < 2**-3
+    assert 0 < np.abs(ours - theirs).sum() / ours.sum() < 3 * told
+    assert "in bfloat16, which changes the gradient on noise by" in half.provenance.target
+    with pytest.raises(erf.InputError, match="precision 'float8' not known"):
+        Settings(precision="float8")
+
+
 def test_a_batch_that_is_too_large_is_halved(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     expected, sizes = run(arrays, batch_size=1), []
 

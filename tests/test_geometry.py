@@ -235,9 +235,9 @@ def test_a_global_gate_makes_the_field_infinite_and_is_named() -> None:
 
 
 def test_an_output_that_is_no_map_of_the_input_is_refused() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Unfold(3))
     with pytest.raises(LayerError, match="not a map"):
-        theoretical_receptive_field(model, "2", (1, 16, 16))
+        theoretical_receptive_field(model, "1", (1, 16, 16))
 
 
 def test_the_centre_of_an_even_map_is_below_and_right_of_the_middle() -> None:

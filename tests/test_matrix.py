@@ -49,7 +49,7 @@ CNN = [
 ]
 TRANSFORMERS = [
     ("timm:vit_tiny_patch16_224", "blocks.3", (1, (14, 14))),
-    ("timm:deit_tiny_distilled_patch16_224", "blocks.3", (2, (14, 14))),
+    ("timm:deit_tiny_distilled_patch16_224", "blocks.3", (2, (10, 6))),
     ("timm:vit_small_patch14_reg4_dinov2", "blocks.1", (5, (10, 10))),
     ("timm:eva02_tiny_patch14_224", "blocks.2", (1, (16, 16))),
     ("timm:cait_xxs24_224", "blocks.2", (0, (14, 14))),
@@ -95,6 +95,7 @@ SEGMENTATION = [
 ]
 MATRIX = CNN + TRANSFORMERS + HYBRIDS + MIXERS + SEGMENTATION
 SIZES = {
+    "timm:deit_tiny_distilled_patch16_224": (160, 96),
     "timm:vit_small_patch14_reg4_dinov2": (140, 140),
     "timm:inception_v3": (171, 139),
     "timm:crossvit_tiny_240": (240, 240),
@@ -153,6 +154,21 @@ def test_the_erf_is_that_of_a_plain_loop(name: str, layer: str, layout: Any) -> 
         np.testing.assert_allclose(mean, wanted, rtol=2e-6, atol=1e-7 * np.abs(wanted).max())
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "layer"), [("timm:resnet18", "fc"), ("timm:vit_tiny_patch16_224", "output")])
+def test_a_class_logit_has_one_unit_for_the_whole_image(name: str, layer: str) -> None:
+    model = create_model(name).double()
+    noise = np.random.default_rng(0).standard_normal((3, 224, 224))
+    found = erf.compute(model, erf.from_arrays([noise]), layer=layer, channel=207, device="cpu")
+    source = torch.from_numpy(noise.astype(np.float32)).double()[None].requires_grad_()
+    model(source)[0, 207].backward()
+    wanted = source.grad[0].abs().sum(0).numpy()
+    np.testing.assert_allclose(found.statistics().mean, wanted, rtol=2e-6, atol=1e-7 * wanted.max())
+    origin = found.provenance
+    assert (origin.unit, origin.unit_center, origin.layout) == ((0, 0), (111.5, 111.5), "a vector")
+    assert origin.field_kind == "infinite"
+
+
 def test_the_matrix_is_as_wide_as_promised() -> None:
     networks = {name for name, *_ in MATRIX}
     assert sum(name.startswith("timm:") for name in networks) >= 40
@@ -160,9 +176,6 @@ def test_the_matrix_is_as_wide_as_promised() -> None:
 
 
 REFUSED = [
-    ("timm:vit_tiny_patch16_224", "head", "is not a map over the input"),
-    ("timm:vit_tiny_patch16_224", "fc_norm", "is not a map over the input"),
-    ("timm:resnet18", "global_pool", "is not a map over the input"),
     ("timm:resnet18", "layer4.7", "unknown layer 'layer4.7'"),
     ("timm:resnet18", "layer1.0.drop_path", "unknown layer"),
     # The pixels of each word lie in the batch, and words are built from an unfolding whose order is lost.

@@ -46,6 +46,8 @@ def test_ten_lines_are_enough() -> None:
     found = erf.load("net-build.h5")
     assert found.provenance.field_size == (27, 27)
     assert found.provenance.model == "net.py:build"
+    assert found.provenance.weights_words == "weights of net-build"
+    assert len(found.provenance.weights_sha256) == 64
 
 
 def _extra(line: str) -> list[str]:
@@ -164,7 +166,11 @@ def test_what_layers_theory_and_check_refuse_and_find() -> None:
     assert "give their slices with --depth" in complaint("layers", "-m", "volume.py:net", "--size", "16x16")
     shown = call("theory", "-m", "volume.py:net", "--size", "16x16", "--depth", 8)
     assert "3 × 3 × 3 px" in shown.stdout
-    assert "is not a map" in complaint("theory", "-m", "timm:resnet18", "--layer", "fc", "--size", "64x64")
+    Path("folded.py").write_text(
+        "from torch import nn\ndef net(): return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Unfold(3))\n"
+    )
+    assert "is not a map" in complaint("theory", "-m", "folded.py:net", "--layer", "1", "--size", "16x16")
+    assert "infinite: every pixel" in call("theory", "-m", "timm:resnet18", "--layer", "fc", "--size", "64x64").stdout
 
 
 def test_advice_of_the_theory() -> None:

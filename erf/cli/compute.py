@@ -141,6 +141,13 @@ def compute(
     seed: Annotated[
         int, typer.Option(min=0, help="Of the draw, the phantoms and untrained weights.", rich_help_panel=_INPUT)
     ] = 0,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="`float32`, or `bfloat16`: faster where the hardware has it; the file holds its error.",
+            rich_help_panel=_RUN,
+        ),
+    ] = "float32",
     device: Annotated[
         str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.", rich_help_panel=_RUN)
     ] = "auto",
@@ -220,7 +227,7 @@ def compute(
 
         if drawing is not None and drawing.exists() and not overwrite:
             fail(f"{drawing} exists; choose another --output, or ask for --overwrite or --no-picture")
-        precision = _precision(until, measure)
+        until_precise = _precision(until, measure)
         processes = Processes.of_environment()
         part = _part(shard, processes)
         network = build_network(model, weights, seed, size, model_arg, depth)
@@ -236,12 +243,13 @@ def compute(
             definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
             subset_by=parse_list(subset_by),
             projections=projections,
+            precision=precision,
             device=processes.device(device),
             batch_size=batch_size,
             workers=workers,
             deterministic=deterministic,
             strict=strict,
-            until=precision,
+            until=until_precise,
             window=window,
         )
         layers = network.layers(layer)
@@ -267,7 +275,7 @@ def compute(
                 origin = Origin(
                     model=model,
                     model_options=network.options,
-                    weights=str(weights or ""),
+                    weights=network.weights,
                     weights_sha256=network.weights_sha256,
                     seed=seed,
                     source=images,
@@ -297,7 +305,7 @@ def compute(
         if processes.count > 1:
             erfs = processes.gather(files, overwrite)
         if processes.is_first:
-            _report(erfs, files, drawing, precision)
+            _report(erfs, files, drawing, until_precise)
     if processes.is_first and erfs[0].failures:
         raise typer.Exit(SOME_SKIPPED)
 

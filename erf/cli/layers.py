@@ -43,9 +43,9 @@ def layers(
         print_table(
             f"{model}: layers that yield a map of an input {shape}; * is the default"
             + ("" if pattern or len(shown) == len(points) else f" ({len(points) - len(shown)} deeper ones: --levels)"),
-            ["layer", "module", "output", "read as", "stride [px]", "theoretical field [px]", "infinite by"],
+            ["layer", "module", "output", "stride [px]", "theoretical field [px]", "infinite by"],
             [_row(point, default) for point in shown],
-            left=4,
+            left=3,
         )
 
 
@@ -54,12 +54,16 @@ def _row(point: "TapPoint", default: str) -> list[str]:
     return [
         f"{point.name}*" if point.name == default else point.name,
         point.kind + (f", called {point.calls} times" if point.calls > 1 else ""),
-        "x".join(map(str, point.output_shape[1:])),
-        traced.layout.words,
+        "x".join(map(str, point.output_shape[1:])) + _read_as(traced.layout.words),
         _along(field.stride),
         "moves with the input" if field.kind == "data-dependent" else _along(field.size),
         ", ".join(field.unbounded_by),
     ]
+
+
+def _read_as(words: str) -> str:
+    """How an output is read, where that is not the usual way."""
+    return "" if words == "channels first" else f": {words}"
 
 
 def _along(values: tuple[float, ...]) -> str:

@@ -69,6 +69,8 @@ class Network:
     channels: int
     """Of an image, for each input."""
     arguments: Arguments
+    weights: str = ""
+    """Where they come from; '' where they are drawn from the seed."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -128,10 +130,11 @@ def build_network(
         arguments, channels = _arguments(name, model, depth)
     else:
         arguments, channels = Arguments(), options.get("in_channels", card.in_channels)
-    if weights is None:
+    if weights is None and not card.brings_weights:
         _warn_of_hidden_branches(name, model)
     frame = frame or _own_size(name, model, card)
-    return Network(name, model, card, options, _digest(weights), frame, channels, arguments)
+    source, digest = _origin_of_weights(name, model, card, weights)
+    return Network(name, model, card, options, digest, frame, channels, arguments, source)
 
 
 def _arguments(name: str, model: "nn.Module", depth: int) -> tuple[Arguments, int]:
@@ -183,9 +186,21 @@ def _warn_of_hidden_branches(name: str, model: "nn.Module") -> None:
         )
 
 
-def _digest(weights: Path | None) -> str:
-    if weights is None or not weights.is_file():
-        return ""
+def _origin_of_weights(name: str, model: "nn.Module", card: "ModelCard", weights: Path | None) -> tuple[str, str]:
+    """What is known of the weights, and their SHA-256: of the file, or of what a factory has made of them."""
+    if weights is not None:
+        return str(weights), _digest(weights) if weights.is_file() else ""
+    if not card.brings_weights:
+        return "", ""
+    digest = hashlib.sha256()
+    for key, tensor in model.state_dict().items():
+        digest.update(key.encode())
+        if hasattr(tensor, "numpy"):
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return f"of {file_name(name)}", digest.hexdigest()
+
+
+def _digest(weights: Path) -> str:
     with weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

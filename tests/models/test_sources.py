@@ -110,6 +110,7 @@ def test_an_exported_network_has_its_modules(nets: Path) -> None:
     image = torch.randn(1, 3, 16, 12)
     torch.testing.assert_close(loaded(image), model(image))
     assert {"0", "1"} <= set(dict(loaded.named_modules()))
+    assert (input_channels(loaded), loaded.input_size, input_axes(loaded), input_names(loaded)) == (3, (16, 12), 2, ())
 
 
 def test_what_a_network_takes(nets: Path) -> None:
