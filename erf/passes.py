@@ -1,15 +1,15 @@
-"""What goes through the network for each image: the image, or a window of it for all units, or one for each."""
+"""What goes through the network for each image: all of it, or windows that neighbouring units share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from torch import nn
 
 from erf.arguments import Arguments
-from erf.layers import Unit
 from erf.settings import Settings
 from erf.tracing import Trace
-from erf.windows import Spot, Window, find_window, whole
+from erf.windows import Spot, Window, find_window, stretch, whole
 
 
 @dataclass(frozen=True)
@@ -24,34 +24,53 @@ class Pass:
 def plan_passes(
     model: nn.Module, traces: Mapping[str, Trace], spots: Sequence[Spot], shape: Sequence[int], settings: Settings
 ) -> list[Pass]:
-    """What goes through the network: one window for all units or one for each, whichever is less work."""
-    size, everything = shape[1:], [*range(len(spots))]
+    """Groups of units that share a window and its forward pass, so that there is least work."""
+    size = shape[1:]
     if settings.moves:
         layers = [*traces]
         return [Pass(whole(size, traces, spots), tuple(layers.index(layer) for layer, _ in spots))]
-    plain = settings.window and settings.arguments == Arguments() and settings.method == "gradient"
-    if not plain:
-        return [Pass(whole(size, traces, spots), tuple(everything))]
-    together = find_window(model, traces, spots, shape)
-    if len(spots) == 1:
-        return [Pass(together, (0,))]
-    # A backward pass takes about as long as the forward pass, and goes over the whole window.
-    shared = together.share(size) * (1 + len(spots))
-    bound = sum(2 * _least_share(traces[layer], unit, size) for layer, unit in spots)
-    if bound >= shared:
-        return [Pass(together, tuple(everything))]
-    single = [find_window(model, traces, [spot], shape) for spot in spots]
-    if sum(2 * each.share(size) for each in single) >= shared:
-        return [Pass(together, tuple(everything))]
-    return [Pass(window, (place,)) for place, window in enumerate(single)]
+    if not settings.window or settings.arguments != Arguments() or settings.method != "gradient":
+        return [Pass(whole(size, traces, spots), tuple(range(len(spots))))]
+    groups = min(_groupings(traces, spots, size), key=lambda groups: _work(groups, traces, spots, size))
+    return [
+        Pass(find_window(model, traces, [spots[place] for place in group], shape), tuple(group)) for group in groups
+    ]
 
 
-def _least_share(traced: Trace, unit: Unit, size: Sequence[int]) -> float:
-    """Of the image, what a unit sees by geometry."""
-    if traced.field.kind != "finite":
+_BACKWARD = 1.5
+"""Work of a backward pass over a window, in forward passes."""
+
+
+def _groupings(traces: Mapping[str, Trace], spots: Sequence[Spot], size: Sequence[int]) -> Iterator[list[list[int]]]:
+    """Units in groups of neighbours: all together, by the quarters of the image, and so on until each is alone."""
+    for parts in count(1):
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for place, (layer, unit) in enumerate(spots):
+            centers = traces[layer].field.center(unit)
+            cell = tuple(int(center * parts // length) for center, length in zip(centers, size, strict=True))
+            groups.setdefault(cell, []).append(place)
+        yield list(groups.values())
+        if len(groups) == len(spots) or parts > max(size):
+            return
+
+
+def _work(
+    groups: Sequence[Sequence[int]], traces: Mapping[str, Trace], spots: Sequence[Spot], size: Sequence[int]
+) -> float:
+    """Forward and backward passes, in forward passes over the image."""
+    return sum(
+        _share([spots[place] for place in group], traces, size) * (1 + _BACKWARD * len(group)) for group in groups
+    )
+
+
+def _share(spots: Sequence[Spot], traces: Mapping[str, Trace], size: Sequence[int]) -> float:
+    """Of the image, the window that some units would have by geometry."""
+    fields = [traces[layer].field for layer, _ in spots]
+    if any(field.kind != "finite" for field in fields):
         return 1.0
     share = 1.0
-    for axis, index, length in zip(traced.field.axes, unit, size, strict=True):
-        first, last = axis.box(index, length)
+    for axis, length in enumerate(size):
+        boxes = [field.axes[axis].box(unit[axis], length) for field, (_, unit) in zip(fields, spots, strict=True)]
+        first, last = stretch(boxes, max(traced.alignment[axis] for traced in traces.values()), length)
         share *= (last - first) / length
     return share

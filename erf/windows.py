@@ -76,7 +76,7 @@ def find_window(
     if any(traces[layer].field.kind != "finite" for layer, _ in spots):
         return everything
     along = [
-        _stretch(
+        stretch(
             [traces[layer].field.axes[place].box(unit[place], size[place]) for layer, unit in spots],
             max(traced.alignment[place] for traced in traces.values()),
             size[place],
@@ -101,7 +101,7 @@ def find_window(
     return window if kept and _keeps_values(model, window, everything, input_shape) else everything
 
 
-def _stretch(boxes: list[tuple[int, int]], alignment: int, length: int) -> tuple[int, int]:
+def stretch(boxes: list[tuple[int, int]], alignment: int, length: int) -> tuple[int, int]:
     """The aligned range that holds some ranges of an axis."""
     first, last = min(start for start, _ in boxes), max(stop for _, stop in boxes)
     return first // alignment * alignment, min(length, -(-last // alignment) * alignment)
