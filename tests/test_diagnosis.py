@@ -93,7 +93,9 @@ def test_layers_of_a_network() -> None:
     model.pool = nn.AdaptiveAvgPool2d(1)
     model.flat = nn.Flatten()
     points = list_layers(model, (1, 20, 16))
-    assert [point.name for point in points] == ["stem", "stage.0", "stage.1", "stage", "norm", "same", "pool"]
+    maps = ["stem", "stage.0", "stage.1", "stage", "norm", "same", "pool"]
+    assert [point.name for point in points] == [*maps, "flat", "output"]  # the last two are vectors
+    assert [point.name for point in points if point.trace.layout.places] == maps
     assert default_layer(points) == "norm"
     assert match_layers(points, "stage*") == ["stage.0", "stage.1", "stage"]
     assert points[3].trace.field.size == (7, 7)

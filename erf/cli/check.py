@@ -39,16 +39,12 @@ def check(
         from erf.devices import memory_errors
         from erf.diagnosis import switched_off
         from erf.gradients import Target, frozen
-        from erf.tapping import default_layer
         from erf.theory import is_inside, probe, theoretical_box
-        from erf.tracing import blank, trace
-        from erf.units import resolve_units
+        from erf.tracing import blank
 
         network = build_network(model, weights, seed, size, model_arg, depth)
         with busy("checking"), memory_errors("use a smaller --size"):
-            name = layer or network.card.default_layer or default_layer(network.tap_points())
-            traced = trace(network.model, [name], network.input_shape, network.arguments)[name]
-            place = resolve_units(unit, name, traced.feature_shape[1:], traced.field)[0]
+            name, traced, place = network.tap(layer, unit)
             target = Target(name, (place,), traced.layout)
             rows = [("random numbers in eval mode", "drawn: the run seeds them" if traced.random else "none", True)]
             rows.append(("modules that differ in training", switched_off(network.model) or "none", True))

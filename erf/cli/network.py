@@ -15,8 +15,10 @@ from erf.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
+    from erf.layers import Unit
     from erf.models import ModelCard
     from erf.tapping import TapPoint
+    from erf.tracing import Trace
 
 ModelName = Annotated[
     str,
@@ -84,6 +86,21 @@ class Network:
 
         with memory_errors("use a smaller --size"):
             return list_layers(self.model, self.input_shape, self.arguments)
+
+    def tap(self, layer: str, unit: str, points: "Sequence[TapPoint] | None" = None) -> "tuple[str, Trace, Unit]":
+        """One layer and unit that texts name, and what is known of the layer; of several units the first."""
+        from erf.devices import memory_errors
+        from erf.tapping import default_layer
+        from erf.tracing import trace
+        from erf.units import resolve_units
+
+        name = layer or self.card.default_layer or default_layer(points or self.tap_points())
+        with memory_errors("use a smaller --size"):
+            traced = trace(self.model, [name], self.input_shape, self.arguments)[name]
+        first, *others = resolve_units(unit, name, traced.feature_shape[1:], traced.field)
+        if others:
+            warn(f"{len(others) + 1} units; the first is looked at")
+        return name, traced, first
 
     def layers(self, text: str) -> tuple[str, ...]:
         """Those that a text names, with wildcards; without one the network's default, which is said where it is new."""

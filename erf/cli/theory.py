@@ -33,19 +33,12 @@ def theory(
     """
     with reported_errors():
         from erf.devices import memory_errors
-        from erf.tapping import default_layer
         from erf.theory import border_layer, is_inside, probe, theoretical_box
-        from erf.tracing import trace
-        from erf.units import resolve_units
 
         network = build_network(model, weights, seed, size, model_arg, depth)
         with busy("following the network"), memory_errors("use a smaller --size"):
             points = network.tap_points()
-            name = layer or network.card.default_layer or default_layer(points)
-            traced = trace(network.model, [name], network.input_shape, network.arguments)[name]
-        (place, *others) = resolve_units(unit, name, traced.feature_shape[1:], traced.field)
-        if others:
-            warn(f"{len(others) + 1} units; the first is looked at")
+            name, traced, place = network.tap(layer, unit, points)
         with busy("gradients of noise"), memory_errors("use a smaller --size"):
             found = probe(network.model, name, place, traced, network.input_shape, network.arguments)
         box = theoretical_box(traced, place, network.size)
