@@ -225,8 +225,19 @@ def adds(net: Net, x: Tensor) -> Tensor:
 
 def written(net: Net, x: Tensor) -> Tensor:
     y = torch.zeros_like(x)
-    y[:, :2] = x[:, 2:].flip(2)
+    y[:, :2] = x[:, 2:]
     return net.last(y)
+
+
+def crosses(net: Net, x: Tensor) -> Tensor:
+    """Windows meet those of the transposed place in the image."""
+    n, c, h, _ = x.shape
+    windows = x[..., :16, :16].permute(0, 2, 3, 1).reshape(n, 4, 4, 4, 4, c)
+    one = windows.permute(0, 1, 3, 2, 4, 5).reshape(16, 16, c)
+    other = windows.permute(0, 3, 1, 2, 4, 5).reshape(16, 16, c)
+    both = (one @ other.transpose(1, 2)) @ one
+    y = both.view(n, 4, 4, 4, 4, c).permute(0, 1, 3, 2, 4, 5).reshape(n, 16, 16, c).permute(0, 3, 1, 2)
+    return functional.pad(y, (0, 0, 0, h - 16))
 
 
 GLOBAL = [
@@ -242,7 +253,8 @@ GLOBAL = [
     (picks, "topk"),
     (scales, "norm"),
     (adds, "addmm"),
-    (written, "flip"),
+    (written, "copy_ into a part"),
+    (crosses, "bmm"),
 ]
 
 
@@ -264,10 +276,16 @@ def test_operators_that_look_at_shapes_only_see_nothing() -> None:
 
 
 def test_a_unit_lies_where_its_shortest_way_leads() -> None:
-    traced = trace(Net(u_shape), ["output"], (2, 24, 16))["output"]
-    # The deep branch has blocks of 4 px, whose middles lie 1.5 px behind the first pixel; the shortcut has none.
-    assert traced.field.center((12, 8)) == (12, 8)
-    assert traced.field.size[0] > 8
+    def deep_and_short(net: Net, x: Tensor, shortcut: bool = True) -> Tensor:
+        deep = functional.interpolate(functional.max_pool2d(x, 5, 4, 2), scale_factor=4)
+        return deep + x if shortcut else deep
+
+    # Four units share one that is centred on the first of their pixels: on the mean, 1.5 px before themselves.
+    deep = trace(Net(lambda net, x: deep_and_short(net, x, False)), ["output"], (2, 24, 16))["output"]
+    assert deep.field.center((12, 8)) == (10.5, 6.5)
+    both = trace(Net(deep_and_short), ["output"], (2, 24, 16))["output"]
+    assert both.field.center((12, 8)) == (12, 8)
+    assert both.field.size[0] > 7  # that of the deep way alone
 
 
 @pytest.mark.parametrize("axes", [1, 3])
