@@ -4,16 +4,18 @@ A unit gradient is put on all channels of the unit, zero on every other position
 Urtasun, Zemel. Understanding the effective receptive field in deep convolutional neural networks. NIPS 2016).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from erf.errors import LayerError, NoGradientError
 from erf.layers import Layout, Unit, forward_to
+
+T = TypeVar("T")
 
 Arrange = Callable[[Tensor], tuple[Tensor, ...]]
 """Makes the arguments of a network from inputs (N, C, H, W)."""
@@ -78,26 +80,23 @@ def unit_gradients(
     model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange = alone
 ) -> Iterator[Tensor]:
     """The same for several units of one or more layers: one forward pass, and one backward pass for each."""
-    places = _by_layer(targets)
 
-    def values(layer: str, output: Tensor) -> dict[int, Tensor]:
+    def total(target: Target, output: Tensor) -> Tensor:
         if not output.requires_grad:
             raise NoGradientError(
-                f"layer '{layer}' passes no gradient to the input; expected a differentiable path "
+                f"layer '{target.layer}' passes no gradient to the input; expected a differentiable path "
                 "(look for detach(), no_grad or rounding on the way)"
             )
-        return {place: targets[place].totals(output).sum() for place in places[layer]}
+        return target.totals(output).sum()
 
     with torch.enable_grad():
         source = inputs.detach().requires_grad_()
-        found = forward_to(model, list(places), arrange(source), values)
-    totals = {place: total for each in found.values() for place, total in each.items()}
-    del found
-    for place in range(len(targets)):
-        total = totals.pop(place)
+        totals = _forward(model, source, targets, arrange, total)
+    while totals:
+        last = totals.pop(0)
         with in_place_errors():
-            (gradient,) = torch.autograd.grad(total, source, retain_graph=bool(totals), materialize_grads=True)
-        del total
+            (gradient,) = torch.autograd.grad(last, source, retain_graph=bool(totals), materialize_grads=True)
+        del last
         yield gradient
 
 
@@ -128,14 +127,7 @@ def reduced_precision(precision: str, device: torch.device) -> Iterator[None]:
 @torch.no_grad()
 def unit_values(model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange = alone) -> list[Tensor]:
     """Values (N, C) of several units of one or more layers."""
-    places = _by_layer(targets)
-
-    def values(layer: str, output: Tensor) -> dict[int, Tensor]:
-        return {place: targets[place].values(output).clone() for place in places[layer]}
-
-    found = forward_to(model, list(places), arrange(inputs), values)
-    by_place = {place: value for each in found.values() for place, value in each.items()}
-    return [by_place[place] for place in range(len(targets))]
+    return _forward(model, inputs, targets, arrange, lambda target, output: target.values(output).clone())
 
 
 @torch.no_grad()
@@ -143,21 +135,23 @@ def strongest_units(
     model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange = alone
 ) -> list[list[Unit]]:
     """By target, the unit of each image whose weighted sum over channels is largest; targets' own units are ignored."""
-    places = _by_layer(targets)
+    return _forward(
+        model, inputs, targets, arrange, lambda target, output: [_largest(one) for one in _sums(target, output)]
+    )
 
-    def largest(layer: str, output: Tensor) -> dict[int, list[Unit]]:
-        return {place: [_largest(one) for one in _sums(targets[place], output)] for place in places[layer]}
 
-    found = forward_to(model, list(places), arrange(inputs), largest)
-    by_place = {place: units for each in found.values() for place, units in each.items()}
+def _forward(
+    model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange, take: Callable[[Target, Tensor], T]
+) -> list[T]:
+    """What `take` makes of each target and its layer's output, from one forward pass."""
+
+    def look(layer: str, output: Tensor) -> dict[int, T]:
+        return {place: take(target, output) for place, target in enumerate(targets) if target.layer == layer}
+
+    layers = list(dict.fromkeys(target.layer for target in targets))
+    found = forward_to(model, layers, arrange(inputs), look)
+    by_place = {place: value for each in found.values() for place, value in each.items()}
     return [by_place[place] for place in range(len(targets))]
-
-
-def _by_layer(targets: Sequence[Target]) -> Mapping[str, list[int]]:
-    places: dict[str, list[int]] = {}
-    for place, target in enumerate(targets):
-        places.setdefault(target.layer, []).append(place)
-    return places
 
 
 def _sums(target: Target, output: Tensor) -> Tensor:

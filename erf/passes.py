@@ -9,7 +9,7 @@ from torch import nn
 from erf.arguments import Arguments
 from erf.settings import Settings
 from erf.tracing import Trace
-from erf.windows import Spot, Window, find_window, stretch, whole
+from erf.windows import Spot, Window, find_windows, stretch, whole
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,8 @@ def plan_passes(
     if not settings.window or settings.arguments != Arguments() or settings.method != "gradient":
         return [Pass(whole(size, traces, spots), tuple(range(len(spots))))]
     groups = min(_groupings(traces, spots, size), key=lambda groups: _work(groups, traces, spots, size))
-    return [
-        Pass(find_window(model, traces, [spots[place] for place in group], shape), tuple(group)) for group in groups
-    ]
+    windows = find_windows(model, traces, [[spots[place] for place in group] for group in groups], shape)
+    return [Pass(window, tuple(group)) for window, group in zip(windows, groups, strict=True)]
 
 
 _BACKWARD = 1.5

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -84,10 +84,7 @@ def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange =
     finally:
         for handle in handles:
             handle.remove()
-    return [
-        TapPoint(point.name, point.kind, point.output_shape, point.trace, calls[point.name.split(":")[0]])
-        for point in found.values()
-    ]
+    return [replace(point, calls=calls[point.name.split(":")[0]]) for point in found.values()]
 
 
 def default_layer(points: Sequence[TapPoint]) -> str:

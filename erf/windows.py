@@ -8,6 +8,7 @@ must have the same value in the cut-out as in the image.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,18 @@ def find_window(
 
     `traces` are those of an input of `input_shape`, (C, H, W).
     """
+    return find_windows(model, traces, [spots], input_shape)[0]
+
+
+def find_windows(
+    model: nn.Module, traces: Mapping[str, Trace], groups: Sequence[Sequence[Spot]], input_shape: Sequence[int]
+) -> list[Window]:
+    """The same for each of several groups of units, which are tried out against one pass over the image."""
+    trial = _Trial(model, whole(input_shape[1:], traces, [spot for group in groups for spot in group]), input_shape)
+    return [_find(trial, traces, spots, input_shape) for spots in groups]
+
+
+def _find(trial: "_Trial", traces: Mapping[str, Trace], spots: Sequence[Spot], input_shape: Sequence[int]) -> Window:
     size = input_shape[1:]
     everything = whole(size, traces, spots)
     if any(traces[layer].field.kind != "finite" for layer, _ in spots):
@@ -88,7 +101,7 @@ def find_window(
     if shape[1] * shape[2] > _WORTHWHILE * size[0] * size[1]:
         return everything
     try:
-        inside = trace(model, list(dict.fromkeys(layer for layer, _ in spots)), shape)
+        inside = trace(trial.model, list(dict.fromkeys(layer for layer, _ in spots)), shape)
     except ErfError:
         return everything
     moved = [(layer, _moved(traces[layer], unit, (top, left))) for layer, unit in spots]
@@ -98,7 +111,7 @@ def find_window(
         _keeps_field(inside[layer], unit, traces[layer], before, (top, left))
         for (layer, unit), (_, before) in zip(moved, spots, strict=True)
     )
-    return window if kept and _keeps_values(model, window, everything, input_shape) else everything
+    return window if kept and trial.keeps_values(window, spots) else everything
 
 
 def stretch(boxes: list[tuple[int, int]], alignment: int, length: int) -> tuple[int, int]:
@@ -126,14 +139,28 @@ def _span(field: AxisField, unit: int, start: int) -> tuple[float, float]:
     return field.middle(unit) + start, field.extent(unit)
 
 
-def _keeps_values(model: nn.Module, window: Window, everything: Window, input_shape: Sequence[int]) -> bool:
-    """Whether the units have the same values in the window as in the image, tried on noise."""
-    noise = torch.randn((1, *input_shape), generator=torch.Generator().manual_seed(0))
-    inputs = noise.to(blank(model, ()))
-    with frozen(model):
-        there = unit_values(model, inputs, everything.targets)
-        here = unit_values(model, window.cut(inputs), window.targets)
-    return all(
-        bool((found - value).abs().max() <= _ROUNDING * value.abs().max())
-        for found, value in zip(here, there, strict=True)
-    )
+class _Trial:
+    """Whether units have the same values in a window as in the image, tried on noise."""
+
+    def __init__(self, model: nn.Module, everything: Window, input_shape: Sequence[int]) -> None:
+        self.model = model
+        self._everything = everything
+        self._shape = input_shape
+
+    @cached_property
+    def _noise(self) -> Tensor:
+        noise = torch.randn((1, *self._shape), generator=torch.Generator().manual_seed(0))
+        return noise.to(blank(self.model, ()))
+
+    @cached_property
+    def _there(self) -> dict[Spot, Tensor]:
+        with frozen(self.model):
+            values = unit_values(self.model, self._noise, self._everything.targets)
+        pairs = zip(self._everything.targets, values, strict=True)
+        return {(target.layer, target.units[0]): value for target, value in pairs}
+
+    def keeps_values(self, window: Window, spots: Sequence[Spot]) -> bool:
+        with frozen(self.model):
+            here = unit_values(self.model, window.cut(self._noise), window.targets)
+        pairs = ((found, self._there[spot]) for found, spot in zip(here, spots, strict=True))
+        return all(bool((found - value).abs().max() <= _ROUNDING * value.abs().max()) for found, value in pairs)
