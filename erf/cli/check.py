@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import BAD_INPUT, busy, reported_errors
-from erf.cli.network import Depth, ModelArguments, ModelName, Size, Weights, build_network
+from erf.cli.network import Depth, LayerName, ModelArguments, ModelName, Size, UnitName, Weights, build_network
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,8 +19,8 @@ _TOLERANCE = {"float64": 1e-4, "float32": 3e-2}
 
 def check(
     model: ModelName,
-    layer: Annotated[str, typer.Option(help="Tap point; default: the network's last map of several units.")] = "",
-    unit: Annotated[str, typer.Option(help="`center`, `y,x` in the layer's map, or `pixel:y,x`.")] = "center",
+    layer: LayerName = "",
+    unit: UnitName = "center",
     weights: Weights = None,
     seed: Annotated[int, typer.Option(min=0, help="Of untrained weights and of the noise.")] = 0,
     model_arg: ModelArguments = None,

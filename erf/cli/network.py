@@ -49,6 +49,8 @@ Depth = Annotated[
         min=0, help="Slices of a volume, for a network of 3-D convolutions.", rich_help_panel="What is measured"
     ),
 ]
+LayerName = Annotated[str, typer.Option(help="Tap point; default: the network's last map of several units.")]
+UnitName = Annotated[str, typer.Option(help="`center`, `y,x` in the layer's map, or `pixel:y,x`.")]
 Weights = Annotated[
     Path | None,
     typer.Option(

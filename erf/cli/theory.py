@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import BAD_INPUT, busy, reported_errors, warn
-from erf.cli.network import Depth, ModelArguments, ModelName, Network, Size, Weights, build_network
+from erf.cli.network import Depth, LayerName, ModelArguments, ModelName, Network, Size, UnitName, Weights, build_network
 
 if TYPE_CHECKING:
     from erf.theory import Probe
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def theory(
     model: ModelName,
-    layer: Annotated[str, typer.Option(help="Tap point; default: the network's last map of several units.")] = "",
-    unit: Annotated[str, typer.Option(help="`center`, `y,x` in the layer's map, or `pixel:y,x`.")] = "center",
+    layer: LayerName = "",
+    unit: UnitName = "center",
     share: Annotated[
         float, typer.Option(min=0.01, max=1, help="Of the gradient, for the advice on overlapping tiles.")
     ] = 0.95,
