@@ -8,7 +8,7 @@ import numpy as np
 
 from erf.errors import InputError
 from erf.moments import Moments
-from erf.result import ERF, PROVENANCE, ImageRecord, MemorySink, Sink, Statistics, unlike
+from erf.result import ERF, PROVENANCE, ImageRecord, MemorySink, Sink, Statistics, unlike, without_input
 
 _MAY_DIFFER = ("shard", "created", "command", "device", "versions", "source")
 
@@ -39,7 +39,7 @@ def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None
 
 
 def _place(record: ImageRecord) -> tuple[tuple[str, ...], int]:
-    return record.subsets, record.number
+    return without_input(record.subsets), record.number  # the images of a case stay together
 
 
 def _subsets(erfs: Sequence[ERF]) -> list[str]:

@@ -143,6 +143,19 @@ class Provenance(Origin):
         return y - height / 2, y + height / 2, x - width / 2, x + width / 2
 
 
+_INPUT = "input="
+
+
+def input_subset(name: str) -> str:
+    """The subset of the images that one of a network's inputs was given."""
+    return f"{_INPUT}{name}"
+
+
+def without_input(subsets: Sequence[str]) -> tuple[str, ...]:
+    """The subsets of a case, of those of one of its images."""
+    return tuple(name for name in subsets if not name.startswith(_INPUT))
+
+
 def tap_names(origins: Sequence[Provenance]) -> list[str]:
     """Short names of what several runs measured: layers, and units where a layer has several."""
     layers, units = [origin.layer for origin in origins], [",".join(map(str, origin.unit)) for origin in origins]

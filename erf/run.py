@@ -35,7 +35,9 @@ from erf.result import (
     Sink,
     Statistics,
     blank_overview,
+    input_subset,
     stack_footprints,
+    without_input,
 )
 from erf.settings import ALL_CHANNELS, SIGNS, Settings
 from erf.tracing import Trace
@@ -68,7 +70,7 @@ class Lane:
 
     def subsets(self, subsets: tuple[str, ...]) -> tuple[str, ...]:
         """Those of an image, and that of this input."""
-        return (*subsets, f"input={self.name}") if self.name else subsets
+        return (*subsets, input_subset(self.name)) if self.name else subsets
 
 
 @dataclass
@@ -216,7 +218,7 @@ class Run:
         self.checkpoint.save(
             self._provenance(),
             self._identity(),
-            [(_without_input(subsets), read) for subsets, read in cells],
+            [(without_input(subsets), read) for subsets, read in cells],
             [lane.running.state() for lane in self.lanes if lane.running],
             self.visited,
         )
@@ -528,10 +530,6 @@ def moved(tensor: Tensor, by: tuple[int, int], fill: float = 0.0) -> Tensor:
     if all(abs(step) < length for step, length in zip(by, tensor.shape[1:], strict=True)):
         result[:, to_y, to_x] = tensor[:, from_y, from_x]
     return result
-
-
-def _without_input(subsets: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in subsets if not name.startswith("input="))
 
 
 def _has_changed(image: Image, sha256: str, since: float) -> bool:

@@ -109,6 +109,8 @@ def test_two_inputs_from_a_manifest(tmp_path: Path) -> None:
         assert call(*words, "--images", "m.csv", "-n", 3, "--shard", shard, "-o", f"{shard[0]}.h5").exit_code == 0
     assert call("merge", "1.h5", "2.h5", "-o", "merged.h5").exit_code == 0
     merged = erf.load("merged.h5")
+    assert [record.id for record in merged.images] == [record.id for record in found.images]
+    assert [*merged.subsets] == [*found.subsets]
     for subset in found.subsets:
         np.testing.assert_allclose(merged.statistics(subset).mean, found.statistics(subset).mean, rtol=1e-6)
     assert "the network takes 2 inputs; expected a manifest" in complaint(*words, "--images", ".", "-o", "x.h5")
