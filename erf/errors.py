@@ -39,3 +39,7 @@ class InterruptedRunError(ErfError):
 
 class InsufficientMemoryError(ErfError, MemoryError):
     """A run that does not fit into memory."""
+
+
+class TrainingError(ErfError):
+    """A training that cannot go on, such as one whose loss is not finite."""

@@ -20,6 +20,7 @@ from . import (  # noqa: F401 (each registers its networks)
 from .creation import create_model, model_card
 from .layers.spectral import reorthogonalise
 from .registry import ModelCard, ModelError, list_models
+from .shipped import shipped_card, shipped_weights
 from .weights import WeightsError, load_weights
 
 __all__ = [
@@ -31,4 +32,6 @@ __all__ = [
     "load_weights",
     "model_card",
     "reorthogonalise",
+    "shipped_card",
+    "shipped_weights",
 ]

@@ -17,6 +17,7 @@ from erf.cli.plot import plot
 from erf.cli.report import report
 from erf.cli.show import show
 from erf.cli.theory import theory
+from erf.cli.train import train
 
 app = typer.Typer(
     help="Effective receptive fields: how much each input pixel moves one unit of a model's map.",
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (compute, merge, compare, plot, report, show, models, layers, theory, check, bench):
+for command in (compute, merge, compare, plot, report, show, models, layers, theory, check, bench, train):
     app.command()(command)
 
 

@@ -21,7 +21,7 @@ def check(
     model: ModelName,
     layer: LayerName = "",
     unit: UnitName = "center",
-    weights: Weights = None,
+    weights: Weights = "",
     seed: Annotated[int, typer.Option(min=0, help="Of untrained weights and of the noise.")] = 0,
     model_arg: ModelArguments = None,
     size: Size = "",

@@ -92,7 +92,7 @@ def compute(
         list[str] | None,
         typer.Option(help="Option of the method, such as n_steps=50.", rich_help_panel=_INPUT, metavar="NAME=VALUE"),
     ] = None,
-    weights: Weights = None,
+    weights: Weights = "",
     model_arg: ModelArguments = None,
     size: Size = "",
     depth: Depth = 0,

@@ -20,6 +20,7 @@ SOME_SKIPPED = 3
 INTERRUPTED = 130
 
 _STAGES = {"sides": "images looked at for their side", "images": "images", "maps": "maps written"}
+"""Stages of a run in words; those of a training are words already."""
 
 _QUIET_SECONDS = 5.0
 """Where there is no terminal, a line of progress is printed this often."""
@@ -89,7 +90,7 @@ def parse_options(texts: list[str], option: str = "--model-arg") -> dict[str, An
     options = {}
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
-        if not (equals and name.isidentifier()) or name == "seed":
+        if not (equals and all(part.isidentifier() for part in name.split("."))) or name == "seed":
             hint = "use --seed" if name == "seed" else "expected NAME=VALUE, such as alpha=1"
             raise InputError(f"{option} '{text}' not understood; {hint}")
         try:
@@ -142,13 +143,18 @@ class ProgressReport:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._bar.stop()
 
+    def note(self, words: str) -> None:
+        """A line that stays."""
+        if not self._quiet:
+            self._bar.console.print(f"{self._label}: {words}", highlight=False, soft_wrap=True)
+
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if stage != self._stage:
+        if stage.split(",")[0] != self._stage.split(",")[0] or done == 1:
             self._started, self._stage, self._first = self._previous, stage, done - 1
         self._previous = now
         pace = (now - self._started) / (done - self._first)
-        words = f"{self._label}: {_STAGES[stage]}"
+        words = f"{self._label}: {_STAGES.get(stage, stage)}"
         rate = f"{pace:.2f} s each" if pace >= 0.1 else f"{1 / max(pace, 1e-9):.0f} per s"
         if self._task is not None:
             self._bar.update(self._task, description=words, completed=done, total=total, rate=rate)

@@ -51,10 +51,13 @@ Depth = Annotated[
 ]
 LayerName = Annotated[str, typer.Option(help="Tap point; default: the network's last map of several units.")]
 UnitName = Annotated[str, typer.Option(help="`center`, `y,x` in the layer's map, or `pixel:y,x`.")]
+SHIPPED, UNTRAINED = "shipped", "none"
+
 Weights = Annotated[
-    Path | None,
+    str,
     typer.Option(
-        help="Weights file (safetensors or a saved state dict), or `timm:TAG`, which timm downloads.",
+        help="Weights file (safetensors or a saved state dict), `none` for an untrained network, `shipped` for those "
+        "that come with the package (the default of gmic, def-gmic and hct), or `timm:TAG`, which timm downloads.",
         rich_help_panel="What is measured",
     ),
 ]
@@ -129,7 +132,7 @@ class Network:
 
 def build_network(
     name: str,
-    weights: Path | None = None,
+    weights: str = "",
     seed: int = 0,
     size: str = "",
     model_args: Sequence[str] | None = None,
@@ -142,18 +145,34 @@ def build_network(
     frame = parse_size(size) if size else None
     try:
         card = model_card(name)
-        model = create_model(name, weights, **{"seed": seed, "size": frame} | options)
+        file = _weights_file(name, weights, bool(options))
+        model = create_model(name, file, **{"seed": seed, "size": frame} | options)
     except (ModelError, WeightsError) as error:
         fail(str(error))
     if not card.in_channels:
         arguments, channels = _arguments(name, model, depth)
     else:
         arguments, channels = Arguments(), options.get("in_channels", card.in_channels)
-    if weights is None and not card.brings_weights:
+    if file is None and not card.brings_weights:
         _warn_of_hidden_branches(name, model)
     frame = frame or _own_size(name, model, card)
-    source, digest = _origin_of_weights(name, model, card, weights)
+    source, digest = _origin_of_weights(name, model, card, file)
     return Network(name, model, card, options, digest, frame, channels, arguments, source)
+
+
+def _weights_file(name: str, weights: str, has_options: bool) -> Path | None:
+    """The file that a text names, None for an untrained network; shipped weights fit a network without options only."""
+    from erf.models import ModelError, shipped_weights
+
+    if weights == UNTRAINED:
+        return None
+    if weights in ("", SHIPPED):
+        found = None if has_options else shipped_weights(name)
+        if weights and found is None:
+            why = "with options" if has_options else "for it"
+            raise ModelError(f"model '{name}': no weights are shipped {why}; expected a weights file, or `none`")
+        return found
+    return Path(weights)
 
 
 def _arguments(name: str, model: "nn.Module", depth: int) -> tuple[Arguments, int]:
@@ -207,6 +226,10 @@ def _warn_of_hidden_branches(name: str, model: "nn.Module") -> None:
 
 def _origin_of_weights(name: str, model: "nn.Module", card: "ModelCard", weights: Path | None) -> tuple[str, str]:
     """What is known of the weights, and their SHA-256: of the file, or of what a factory has made of them."""
+    from erf.models import shipped_weights
+
+    if weights is not None and weights == shipped_weights(name):
+        return f"{SHIPPED}/{weights.name}", _digest(weights)
     if weights is not None:
         return str(weights), _digest(weights) if weights.is_file() else ""
     if not card.brings_weights:

@@ -20,7 +20,7 @@ def theory(
     share: Annotated[
         float, typer.Option(min=0.01, max=1, help="Of the gradient, for the advice on overlapping tiles.")
     ] = 0.95,
-    weights: Weights = None,
+    weights: Weights = "",
     seed: Annotated[int, typer.Option(min=0, help="Of untrained weights.")] = 0,
     model_arg: ModelArguments = None,
     size: Size = "",

@@ -1,15 +1,19 @@
 """Samples one after the other, decoded ahead of the model."""
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from erf.errors import ImageError, InputError
 from erf.images.frame import Framing
 from erf.images.image import Failure, Image, Sample
+
+
+T, R = TypeVar("T"), TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -62,21 +66,25 @@ class ImageSet:
 
     def stream(self, images: Sequence[Image], workers: int = 1) -> Generator[Sample | Failure, None, None]:
         """Samples in the order of `images`; `workers` threads keep as many decoded ahead."""
-        if workers < 1:
-            yield from map(self.sample, images)
-            return
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="erf-decode")
-        waiting: deque[Future[Sample | Failure]] = deque()
-        upcoming = iter(images)
-        try:
-            for image in upcoming:
-                waiting.append(pool.submit(self.sample, image))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
+        yield from ahead(self.sample, images, workers)
+
+
+def ahead(work: Callable[[T], R], items: Iterable[T], workers: int) -> Generator[R, None, None]:
+    """What `work` makes of each item, in their order; `workers` threads keep as many ahead."""
+    if workers < 1:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="erf-decode")
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > workers:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _joined(case: Image, samples: Sequence[Sample | Failure]) -> Sample | Failure:

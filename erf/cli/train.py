@@ -1,0 +1,383 @@
+"""`erf train`: train a network as the papers did, and watch its receptive field meanwhile."""
+
+import copy
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from erf.cli.console import (
+    ProgressReport,
+    StopRequest,
+    fail,
+    parse_list,
+    parse_options,
+    parse_size,
+    reported_errors,
+    warn,
+)
+from erf.cli.network import ModelArguments, ModelName, Network, Size, build_network, file_name
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from erf.examples import ExampleSet
+    from erf.images import Framing
+    from erf.series import Series
+    from erf.training import Plan, Recipe
+
+_PHANTOMS = 200
+"""Phantoms where no number is given."""
+
+_DATA, _RECIPE, _RUN, _OUTPUT, _ERF = (
+    "What is learned from",
+    "How it is trained",
+    "How it is run",
+    "What is written",
+    "Receptive field over training",
+)
+
+
+def train(
+    model: ModelName,
+    images: Annotated[
+        str,
+        typer.Option(
+            help="A manifest CSV with labels, the folder of BreakHis, ISIC or ChestX-ray14, or `phantom`.",
+            rich_help_panel=_DATA,
+            metavar="SOURCE",
+        ),
+    ] = "phantom",
+    n: Annotated[
+        int, typer.Option("-n", min=0, help="Images in all; default: all, or 200 phantoms.", rich_help_panel=_DATA)
+    ] = 0,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="Shares of train, val and test, drawn by patient where the data do not say.", rich_help_panel=_DATA
+        ),
+    ] = "80:10:10",
+    where: Annotated[
+        str,
+        typer.Option(
+            help="Train on the images with this value in a column, such as magnification=40X.",
+            rich_help_panel=_DATA,
+            metavar="COLUMN=VALUE",
+        ),
+    ] = "",
+    classes: Annotated[
+        str,
+        typer.Option(help="Labels in the order of the outputs; of two, the second is positive.", rich_help_panel=_DATA),
+    ] = "",
+    allow_outside: Annotated[
+        bool,
+        typer.Option("--allow-outside", help="Paths of a manifest may lead out of its folder.", rich_help_panel=_DATA),
+    ] = False,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="`hct-paper`, `phantom-small`, `srb-segmentation`, `srb-multilabel` or `magnification`.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = "phantom-small",
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change the recipe: `optimiser=asam`, `epochs=5`, or for one stage `patch.lr=1e-3`. Several times.",
+            rich_help_panel=_RECIPE,
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
+    stages: Annotated[
+        str, typer.Option(help="Only these stages of the recipe, such as `image`.", rich_help_panel=_RECIPE)
+    ] = "",
+    weights: Annotated[
+        str, typer.Option(help="Begin with these weights instead of random ones.", rich_help_panel=_RECIPE)
+    ] = "none",
+    model_arg: ModelArguments = None,
+    size: Size = "",
+    normalise: Annotated[
+        str,
+        typer.Option(help="`standardise`, `unit` or `none`; default: the model's own.", rich_help_panel=_RECIPE),
+    ] = "",
+    resample: Annotated[
+        bool,
+        typer.Option("--resample", help="Scale images to fit the frame, as for half resolution.", rich_help_panel=_RECIPE),
+    ] = False,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of weights, split, order, patches and noise.", rich_help_panel=_RUN)
+    ] = 0,
+    device: Annotated[str, typer.Option(help="`auto` or `cpu`.", rich_help_panel=_RUN)] = "auto",
+    precision: Annotated[str, typer.Option(help="`float32`, or `bfloat16` mixed with it.", rich_help_panel=_RUN)] = "float32",
+    micro_batch: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Images that go through the network at once; gradients add up to the batch. Default: the batch.",
+            rich_help_panel=_RUN,
+        ),
+    ] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that make batches ahead.", rich_help_panel=_RUN)] = 2,
+    erf_every: Annotated[
+        int,
+        typer.Option(min=0, help="Compute the ERF before training and after every so many epochs.", rich_help_panel=_ERF),
+    ] = 0,
+    erf_images: Annotated[
+        str, typer.Option(help="Folder, manifest or `phantom` for that; the same at every epoch.", rich_help_panel=_ERF)
+    ] = "phantom",
+    erf_n: Annotated[int, typer.Option(min=1, help="Images for that.", rich_help_panel=_ERF)] = 8,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the training; default: runs/MODEL.", rich_help_panel=_OUTPUT),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the training in that folder.", rich_help_panel=_OUTPUT)
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with an interrupted training of the same command.", rich_help_panel=_OUTPUT),
+    ] = False,
+) -> None:
+    """Train a network: patches first and whole images then, as the recipe says.
+
+    The folder holds run.json (what was asked), log.csv (every update), epochs.json, curves.png, weights after every
+    epoch in checkpoints/, and final.safetensors.
+
+    Exit code 0: done; 2: refused, one line says why; 130, 143: interrupted, and --resume goes on to the same weights.
+    """
+    output = output or Path("runs") / file_name(model)
+    with reported_errors():
+        from erf.training import PRESETS
+
+        if preset not in PRESETS:
+            fail(f"preset '{preset}' not known; expected one of {', '.join(PRESETS)}")
+        recipe = PRESETS[preset].changed(parse_options(change or [], "--set"))
+        recipe = recipe.without(parse_list(stages)) if stages else recipe
+        examples, frame = _examples(
+            model, images, n, seed, size, parse_list(classes), recipe, split, where, allow_outside
+        )
+        network = build_network(model, weights, seed, frame, _with_classes(model, model_arg, examples))
+        plan = _plan(network, examples, recipe, seed, device, precision, micro_batch, workers, normalise, resample)
+        watch = _Watch(network, output / "erf.h5", erf_every, erf_images, erf_n, seed, plan.framing) if erf_every else None
+        _run(network, plan, output, watch, images, resume, overwrite)
+
+
+def _examples(
+    model: str,
+    source: str,
+    n: int,
+    seed: int,
+    size: str,
+    classes: "Sequence[str]",
+    recipe: "Recipe",
+    split: str,
+    where: str,
+    allow_outside: bool,
+) -> "tuple[ExampleSet, str]":
+    """The images that are trained on and validated with, and the frame as a text."""
+    from erf.examples import load_examples, split_by_patient
+    from erf.images import PHANTOM
+    from erf.models import ModelError, model_card
+
+    try:
+        frame = parse_size(size) if size else model_card(model).input_size
+    except ModelError as error:
+        fail(str(error))
+    if source == PHANTOM and not n:
+        n = _PHANTOMS
+    if source == PHANTOM and recipe.task != "classes":
+        fail(f"preset '{recipe.name}' needs masks or several labels, which phantoms do not have; give --images")
+    if recipe.task == "masks" and not classes:
+        classes = ("background", "object")
+    found = load_examples(
+        source, n=n, seed=seed, size=frame if all(frame) else (224, 224), classes=classes, allow_outside=allow_outside
+    )
+    if where:
+        column, _, value = where.partition("=")
+        found = found.where(column.strip(), value.strip())
+    if not any(example.image.patient_id for example in found):
+        warn("no image names a patient; images of one patient may fall into different splits")
+    return replace(found, examples=split_by_patient(found.examples, _shares(split), seed)), size
+
+
+def _shares(text: str) -> tuple[float, float, float]:
+    try:
+        train, val, test = (float(part) for part in text.split(":"))
+    except ValueError:
+        fail(f"--split '{text}' not understood; expected three shares, such as 80:10:10")
+    if train <= 0 or min(val, test) < 0:
+        fail(f"--split '{text}': expected a share for training and none below 0")
+    return train, val, test
+
+
+def _with_classes(model: str, model_arg: list[str] | None, examples: "ExampleSet") -> list[str]:
+    """Options of the network, with as many outputs as there are classes."""
+    given = list(model_arg or [])
+    source = model.split(":")[0]
+    name = {"timm": "num_classes", "torchvision": "num_classes"}.get(source, "classes")
+    is_factory = ":" in model and source not in ("timm", "torchvision", "smp")
+    if is_factory or model.endswith(".pt2") or any(text.split("=")[0].strip() == name for text in given):
+        return given
+    return [*given, f"{name}={len(examples.classes)}"]
+
+
+def _plan(
+    network: Network,
+    examples: "ExampleSet",
+    recipe: "Recipe",
+    seed: int,
+    device: str,
+    precision: str,
+    micro_batch: int,
+    workers: int,
+    normalise: str,
+    resample: bool,
+) -> "Plan":
+    from erf.devices import pick_device
+    from erf.images import Framing
+    from erf.training import Plan
+
+    normalisation = normalise or network.card.normalisation
+    validated = any(example.split == "val" for example in examples)
+    return Plan(
+        recipe,
+        examples.of_split("train"),
+        examples.of_split("val") if validated else None,
+        Framing(network.size, network.channels, normalisation, resample),
+        seed=seed,
+        device=pick_device(device).type,
+        precision=precision,
+        micro_batch=micro_batch,
+        workers=workers,
+    )
+
+
+def _run(
+    network: Network,
+    plan: "Plan",
+    output: Path,
+    watch: "_Watch | None",
+    source: str,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    from erf.cli.processes import Processes
+    from erf.devices import reuse_freed_memory
+    from erf.errors import InterruptedRunError
+    from erf.models import reorthogonalise
+    from erf.training import Folder, Training
+
+    reuse_freed_memory()
+    is_first = Processes.of_environment().is_first
+    about = {
+        "model": network.name,
+        "model_options": dict(network.options),
+        "weights": network.weights,
+        "source": source,
+        "command": shlex.join(["erf", *sys.argv[1:]]),
+        "versions": {name: version(name) for name in ("erf-toolkit", "torch", "accelerate")}
+        | {"python": platform.python_version()},
+    }
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopRequest())
+        folder = stack.enter_context(Folder(output, resume, overwrite, is_first))
+        progress = stack.enter_context(ProgressReport(network.name, quiet=not is_first))
+
+        def after_epoch(model: "nn.Module", row: Mapping[str, Any]) -> None:
+            progress.note(_epoch_words(row))
+            if watch is not None and row["epoch"] % watch.every == 0:
+                watch.add(model, row, progress)
+
+        training = Training(network.model, plan, folder, about, reorthogonalise, after_epoch, progress, stop)
+        try:
+            state = training.run()
+        except InterruptedRunError as error:
+            typer.secho(f"erf: {error}; the same command with --resume goes on from there", fg="red", err=True)
+            raise typer.Exit(128 + stop.number) from None
+    if is_first:
+        _report(output, state.epochs, watch)
+
+
+def _epoch_words(row: Mapping[str, Any]) -> str:
+    """One line for the row of an epoch."""
+    words = [f"epoch {row['epoch']} ({row['stage']})"]
+    words += [f"loss {row['loss']:.3f}"] if "loss" in row else []
+    words += [
+        f"{name.removeprefix('validation_').replace('_', ' ')} {value:.3f}"
+        for name, value in row.items()
+        if name.startswith("validation_") and name != "validation_loss"
+    ]
+    return ", ".join([*words, *([f"{row['seconds']:.0f} s"] if "seconds" in row else [])])
+
+
+def _report(output: Path, epochs: "Sequence[Mapping[str, Any]]", watch: "_Watch | None") -> None:
+    from erf.plotting.training import draw_curves
+
+    draw_curves(output, output / "curves.png")
+    written = [output / "final.safetensors", output / "curves.png"]
+    if watch is not None:
+        from erf.plotting.series import draw_series
+
+        draw_series(watch.series(), watch.path.with_suffix(".png"), overwrite=True)
+        written += [watch.path, watch.path.with_suffix(".png")]
+    typer.echo(f"last: {_epoch_words(epochs[-1])}")
+    typer.echo(f"written: {', '.join(map(str, written))}")
+
+
+class _Watch:
+    """Computes the ERF of the same images while a network is trained."""
+
+    def __init__(
+        self, network: Network, path: Path, every: int, source: str, n: int, seed: int, framing: "Framing"
+    ) -> None:
+        from erf.images import load_images
+
+        self.path, self.every = path, every
+        self._network, self._seed = network, seed
+        self._images = load_images(
+            source,
+            n=n,
+            seed=seed + 1,  # not the phantoms that are trained on
+            size=framing.size,
+            channels=framing.channels,
+            normalisation=framing.normalisation,
+            resample=framing.resample,
+        )
+        (self._layer,) = network.layers("")
+        self._source = source
+
+    def add(self, model: "nn.Module", row: Mapping[str, Any], progress: ProgressReport) -> None:
+        """Add the network as it is now to the series in the file."""
+        from erf.engine import compute
+        from erf.result import Origin
+        from erf.series import Moment, Series, save_series
+
+        origin = Origin(
+            model=self._network.name,
+            model_options=self._network.options,
+            weights=f"{row['epoch']:03d}-{row['stage']}.safetensors" if row["epoch"] else "",
+            seed=self._seed,
+            source=self._source,
+            command=shlex.join(["erf", *sys.argv[1:]]),
+        )
+        # A copy: the engine changes how weights lie in memory, and with it the last bits of a training.
+        found = compute(copy.deepcopy(model), self._images, layer=self._layer, origin=origin, progress=progress)
+        scores = {name: value for name, value in row.items() if name.startswith("validation_")}
+        moment = Moment.of(found, row["epoch"], row["stage"], scores)
+        is_first = row["epoch"] == 0 or not self.path.exists()
+        series = Series.of(found, moment) if is_first else self.series().added(found, moment)
+        save_series(series, self.path, overwrite=True)
+
+    def series(self) -> "Series":
+        """What is in the file."""
+        from erf.series import load_series
+
+        return load_series(self.path)

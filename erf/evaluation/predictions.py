@@ -1,0 +1,163 @@
+"""What a network said of a set of images, beside what is true: a CSV with a row for each image.
+
+Columns: `image`, `patient_id`, `laterality`, `view`, `truth` (labels joined by '|'), `finding`, `finding_size`, all
+columns of the manifest, then `score:CLASS` for every class, or `pixels:TRUE:FOUND` for masks, and the same in every
+row: `model`, `weights`, `size`.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erf.disk import check_free, complete_file
+from erf.errors import FormatError, InputError
+
+MARK = "|"
+
+_OWN = ("image", "patient_id", "laterality", "view", "truth", "finding", "finding_size", "model", "weights", "size")
+_SCORE = "score:"
+_PIXELS = "pixels:"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image."""
+
+    image: str
+    truth: tuple[str, ...]
+    scores: tuple[float, ...] = ()
+    """Probability of each class."""
+    pixels: NDArray[np.int64] | None = None
+    """Of masks: how many pixels of each class (rows) were taken for each class (columns)."""
+    patient: str = ""
+    laterality: str = ""
+    view: str = ""
+    findings: tuple[str, ...] = ()
+    """Kinds of the findings that the image holds."""
+    finding_size: float = math.nan
+    """Square root of the area of its largest box, in pixels of the file."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def value(self, column: str) -> str:
+        """The value of a column, '' where there is none."""
+        own = {"patient_id": self.patient, "laterality": self.laterality, "view": self.view}
+        return own[column] if column in own else self.columns.get(column, "")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one network said."""
+
+    task: str
+    """`classes`, `labels` or `masks`."""
+    classes: tuple[str, ...]
+    rows: tuple[Prediction, ...]
+    model: str = ""
+    weights: str = ""
+    size: str = ""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """Number of the true class (N,), or of `labels` 0 and 1 (N, classes)."""
+        if self.task == "labels":
+            return np.array([[name in row.truth for name in self.classes] for row in self.rows], np.int64)
+        return np.array([self.classes.index(row.truth[0]) for row in self.rows], np.int64)
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """(N, classes)."""
+        return np.array([row.scores for row in self.rows], np.float64)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        return tuple(row.patient or row.image for row in self.rows)
+
+
+def save_predictions(predictions: Predictions, path: Path, *, overwrite: bool = False) -> None:
+    """Write the CSV, whole or not at all."""
+    check_free(path, overwrite)
+    further = list(dict.fromkeys(name for row in predictions.rows for name in row.columns if name not in _OWN))
+    found = _found_columns(predictions)
+    with complete_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*_OWN[:7], *further, *found, *_OWN[7:]])
+        for row in predictions.rows:
+            size = "" if math.isnan(row.finding_size) else f"{row.finding_size:.1f}"
+            own = [row.image, row.patient, row.laterality, row.view, MARK.join(row.truth), MARK.join(row.findings), size]
+            values = row.pixels.ravel().tolist() if row.pixels is not None else [repr(score) for score in row.scores]
+            about = [predictions.model, predictions.weights, predictions.size]
+            writer.writerow([*own, *(row.columns.get(name, "") for name in further), *values, *about])
+
+
+def _found_columns(predictions: Predictions) -> list[str]:
+    if predictions.task == "masks":
+        return [f"{_PIXELS}{true}:{found}" for true in predictions.classes for found in predictions.classes]
+    kind = "" if predictions.task == "classes" else "any:"
+    return [f"{_SCORE}{kind}{name}" for name in predictions.classes]
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Read what `save_predictions` has written; `FormatError` for anything else."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header = list(reader.fieldnames or ())
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); expected predictions of `erf evaluate`") from error
+    task, classes = _task_of(path, header)
+    if not rows:
+        raise FormatError(f"{path}: no rows; expected one for each image")
+    try:
+        read = tuple(_row(row, header, task, classes) for row in rows)
+    except (ValueError, TypeError, InputError) as error:
+        raise FormatError(f"{path}: {error}; expected predictions as `erf evaluate` writes them") from error
+    first = rows[0]
+    return Predictions(task, classes, read, first["model"], first["weights"], first["size"])
+
+
+def _task_of(path: Path, header: list[str]) -> tuple[str, tuple[str, ...]]:
+    scores = [name.removeprefix(_SCORE) for name in header if name.startswith(_SCORE)]
+    pixels = [name.removeprefix(_PIXELS) for name in header if name.startswith(_PIXELS)]
+    if not set(_OWN) <= set(header) or bool(scores) == bool(pixels):
+        raise FormatError(f"{path}: found columns {', '.join(header) or 'none'}; expected predictions of `erf evaluate`")
+    if pixels:
+        return "masks", tuple(dict.fromkeys(name.split(":")[0] for name in pixels))
+    if all(name.startswith("any:") for name in scores):
+        return "labels", tuple(name.removeprefix("any:") for name in scores)
+    return "classes", tuple(scores)
+
+
+def _row(row: Mapping[str, str], header: list[str], task: str, classes: tuple[str, ...]) -> Prediction:
+    truth = tuple(part for part in row["truth"].split(MARK) if part)
+    unknown = [label for label in truth if label not in classes]
+    if unknown and task != "masks":
+        raise ValueError(f"image {row['image']}: truth '{unknown[0]}' is none of {', '.join(classes)}")
+    if task == "classes" and len(truth) != 1:
+        raise ValueError(f"image {row['image']}: found {len(truth)} labels, expected one")
+    scores = tuple(float(row[name]) for name in header if name.startswith(_SCORE))
+    if not all(map(math.isfinite, scores)):
+        raise ValueError(f"image {row['image']}: a score that is not finite")
+    counts = [int(row[name]) for name in header if name.startswith(_PIXELS)]
+    known = re.compile(f"^({_SCORE}|{_PIXELS})")
+    return Prediction(
+        image=row["image"],
+        truth=truth,
+        scores=scores,
+        pixels=np.array(counts, np.int64).reshape(len(classes), len(classes)) if counts else None,
+        patient=row["patient_id"],
+        laterality=row["laterality"],
+        view=row["view"],
+        findings=tuple(part for part in row["finding"].split(MARK) if part),
+        finding_size=float(row["finding_size"] or "nan"),
+        columns={name: row[name] for name in header if name not in _OWN and not known.match(name)},
+    )

@@ -1,0 +1,7 @@
+"""Images with what is known of them: labels, findings, masks, and which part of the data they belong to."""
+
+from erf.examples.example import Example, ExampleSet, Finding
+from erf.examples.sources import load_examples
+from erf.examples.split import SPLITS, split_by_patient
+
+__all__ = ["SPLITS", "Example", "ExampleSet", "Finding", "load_examples", "split_by_patient"]

@@ -1,0 +1,60 @@
+"""Parts of the data that share no patient."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from erf.errors import InputError
+from erf.examples.example import Example
+
+SPLITS = ("train", "val", "test")
+
+
+def split_by_patient(
+    examples: Sequence[Example], shares: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0
+) -> tuple[Example, ...]:
+    """Examples with their split; patients, not images, are drawn, and a split that the data name is kept.
+
+    The draw depends on the patients' names and `seed`, not on the order of the examples; every split with a share gets
+    a patient where there are enough of them. Raises `InputError` for a patient whom the data put into two splits.
+    """
+    named = _splits_of_patients(examples)
+    open_patients = sorted({example.patient for example in examples} - set(named))
+    shuffled = np.random.default_rng((seed, 0x51)).permutation(len(open_patients))
+    bounds = _bounds(len(open_patients), shares)
+    drawn = {open_patients[index]: _split_at(place, bounds) for place, index in enumerate(shuffled)}
+    where = named | drawn
+    return tuple(replace(example, split=where[example.patient]) for example in examples)
+
+
+def _splits_of_patients(examples: Sequence[Example]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for example in examples:
+        if not example.split:
+            continue
+        if example.split not in SPLITS:
+            raise InputError(f"{example.image.path}: split '{example.split}'; expected {', '.join(SPLITS)} or nothing")
+        before = named.setdefault(example.patient, example.split)
+        if before != example.split:
+            raise InputError(
+                f"patient '{example.patient}' is in splits '{before}' and '{example.split}'; what is tested must not "
+                "have been trained on: mend column 'split'"
+            )
+    return named
+
+
+def _bounds(count: int, shares: tuple[float, float, float]) -> tuple[int, int]:
+    """Where the second and the third part begin."""
+    total = sum(shares)
+    parts = [count * share / total for share in shares]
+    second, third = round(parts[0]), round(parts[0] + parts[1])
+    needed = sum(share > 0 for share in shares)
+    if count >= needed:
+        third = min(third, count - 1) if shares[2] else count
+        second = min(second, third - 1) if shares[1] else third
+    return second, third
+
+
+def _split_at(place: int, bounds: tuple[int, int]) -> str:
+    return SPLITS[(place >= bounds[0]) + (place >= bounds[1])]

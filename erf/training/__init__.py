@@ -1,0 +1,9 @@
+"""Networks trained as the papers did, on images with labels, boxes or masks."""
+
+from erf.training.folder import Folder, State
+from erf.training.loop import Plan, Training
+from erf.training.prediction import predict
+from erf.training.recipe import PRESETS, Recipe, Stage
+from erf.training.tasks import task_of
+
+__all__ = ["PRESETS", "Folder", "Plan", "Recipe", "Stage", "State", "Training", "predict", "task_of"]

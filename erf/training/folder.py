@@ -1,0 +1,141 @@
+"""The folder of a training: what it was asked to do, how it went, its weights, and the state from which it goes on.
+
+Every file is complete or absent. `state.pt` is one moment of the training and is written before the log that belongs to
+it, so that a training that goes on first cuts the log back to that moment.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from erf.disk import complete_file, lock
+from erf.errors import CheckpointError, OutputError
+
+STEPS = ("step", "stage", "epoch", "lr", "loss")
+"""Columns of log.csv, a row for each update."""
+
+_STATE, _ABOUT, _LOG, _EPOCHS, _WEIGHTS = "state.pt", "run.json", "log.csv", "epochs.json", "checkpoints"
+_FINAL = "final.safetensors"
+
+
+@dataclass
+class State:
+    """One moment of a training."""
+
+    identity: Mapping[str, Any]
+    """What must be the same to go on."""
+    stage: int = 0
+    epoch: int = 0
+    """Finished epochs of the stage."""
+    step: int = 0
+    """Updates within the epoch."""
+    updates: int = 0
+    """In all."""
+    model: Mapping[str, Tensor] = field(default_factory=dict)
+    optimiser: Mapping[str, Any] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Folder:
+    """A training's folder; use it in a `with` block, which holds the lock."""
+
+    path: Path
+    resume: bool = False
+    overwrite: bool = False
+    is_first: bool = True
+    """Of several processes, only the first writes."""
+
+    def __enter__(self) -> "Folder":
+        if not self.is_first:
+            return self
+        try:
+            (self.path / _WEIGHTS).mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / "lock").open("w")
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} cannot be written ({error.strerror}); choose another --output"
+            ) from error
+        try:
+            lock(self._lock)
+        except OSError as error:
+            self._lock.close()
+            raise CheckpointError(f"another training writes to {self.path}; wait, or choose another --output") from error
+        if any((self.path / name).exists() for name in (_STATE, _FINAL)) and not self.resume:
+            if not self.overwrite:
+                self._lock.close()
+                raise CheckpointError(f"{self.path} holds a training; go on with --resume, or --overwrite it")
+            self._clear()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.is_first:
+            return
+        self._lock.close()
+        with suppress(OSError):
+            (self.path / "lock").unlink()
+
+    def _clear(self) -> None:
+        for name in (_STATE, _ABOUT, _LOG, _EPOCHS, "curves.png", _FINAL, "erf.h5", "erf.png"):
+            (self.path / name).unlink(missing_ok=True)
+        for file in (self.path / _WEIGHTS).glob("*.safetensors"):
+            file.unlink()
+
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Write what the training was asked to do."""
+        self._write(_ABOUT, json.dumps(about, indent=2) + "\n")
+
+    def save(self, state: State) -> None:
+        """Make this the moment from which the training can go on."""
+        with complete_file(self.path / _STATE) as part:
+            torch.save(vars(state), part)
+        self.write_log(state)
+
+    def write_log(self, state: State) -> None:
+        """Write log.csv and epochs.json."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, STEPS)
+        writer.writeheader()
+        writer.writerows(state.steps)
+        self._write(_LOG, text.getvalue())
+        self._write(_EPOCHS, json.dumps(state.epochs, indent=2) + "\n")
+
+    def load(self) -> State | None:
+        """The moment that was saved last, None where there is none; `CheckpointError` where it is damaged."""
+        path = self.path / _STATE
+        if not path.exists():
+            return None
+        try:
+            return State(**torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:  # a damaged file may hold anything
+            first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+            raise CheckpointError(f"{path} is damaged ({first}); start again with --overwrite") from error
+
+    def finish(self) -> None:
+        """The training is done: its state is no longer needed."""
+        (self.path / _STATE).unlink(missing_ok=True)
+
+    def save_weights(self, name: str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> Path:
+        """Write weights as safetensors, with texts in their header."""
+        path = self.path / name
+        with complete_file(path) as part:
+            part.write_bytes(save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, dict(about)))
+        return path
+
+    def checkpoints(self) -> Sequence[Path]:
+        """Weights of the epochs, in their order."""
+        return sorted((self.path / _WEIGHTS).glob("*.safetensors"))
+
+    def _write(self, name: str, text: str) -> None:
+        with complete_file(self.path / name) as part:
+            part.write_text(text, encoding="utf-8")
