@@ -10,6 +10,7 @@ from erf.cli.bench import bench
 from erf.cli.check import check
 from erf.cli.compare import compare
 from erf.cli.compute import compute
+from erf.cli.evaluate import evaluate
 from erf.cli.layers import layers
 from erf.cli.merge import merge
 from erf.cli.models import models
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (compute, merge, compare, plot, report, show, models, layers, theory, check, bench, train):
+for command in (compute, merge, compare, plot, report, show, models, layers, theory, check, bench, train, evaluate):
     app.command()(command)
 
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,10 +19,10 @@ from erf.cli.console import (
     fail,
     parse_list,
     parse_options,
-    parse_size,
     reported_errors,
     warn,
 )
+from erf.cli.examples import Data, frame_of, with_classes
 from erf.cli.network import ModelArguments, ModelName, Network, Size, build_network, file_name
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from erf.images import Framing
     from erf.series import Series
     from erf.training import Plan, Recipe
-
-_PHANTOMS = 200
-"""Phantoms where no number is given."""
 
 _DATA, _RECIPE, _RUN, _OUTPUT, _ERF = (
     "What is learned from",
@@ -161,76 +158,22 @@ def train(
             fail(f"preset '{preset}' not known; expected one of {', '.join(PRESETS)}")
         recipe = PRESETS[preset].changed(parse_options(change or [], "--set"))
         recipe = recipe.without(parse_list(stages)) if stages else recipe
-        examples, frame = _examples(
-            model, images, n, seed, size, parse_list(classes), recipe, split, where, allow_outside
-        )
-        network = build_network(model, weights, seed, frame, _with_classes(model, model_arg, examples))
-        plan = _plan(network, examples, recipe, seed, device, precision, micro_batch, workers, normalise, resample)
+        data = Data(
+            source=images, n=n, seed=seed, split=split, classes=parse_list(classes), where=where,
+            allow_outside=allow_outside, task=recipe.task,
+        )  # fmt: skip
+        examples = data.examples(frame_of(model, size))
+        if not any(example.image.patient_id for example in examples):
+            warn("no image names a patient; images of one patient may fall into different splits")
+        network = build_network(model, weights, seed, size, with_classes(model, model_arg, examples.classes))
+        plan = _plan(network, data, examples, recipe, seed, device, precision, micro_batch, workers, normalise, resample)
         watch = _Watch(network, output / "erf.h5", erf_every, erf_images, erf_n, seed, plan.framing) if erf_every else None
-        _run(network, plan, output, watch, images, resume, overwrite)
-
-
-def _examples(
-    model: str,
-    source: str,
-    n: int,
-    seed: int,
-    size: str,
-    classes: "Sequence[str]",
-    recipe: "Recipe",
-    split: str,
-    where: str,
-    allow_outside: bool,
-) -> "tuple[ExampleSet, str]":
-    """The images that are trained on and validated with, and the frame as a text."""
-    from erf.examples import load_examples, split_by_patient
-    from erf.images import PHANTOM
-    from erf.models import ModelError, model_card
-
-    try:
-        frame = parse_size(size) if size else model_card(model).input_size
-    except ModelError as error:
-        fail(str(error))
-    if source == PHANTOM and not n:
-        n = _PHANTOMS
-    if source == PHANTOM and recipe.task != "classes":
-        fail(f"preset '{recipe.name}' needs masks or several labels, which phantoms do not have; give --images")
-    if recipe.task == "masks" and not classes:
-        classes = ("background", "object")
-    found = load_examples(
-        source, n=n, seed=seed, size=frame if all(frame) else (224, 224), classes=classes, allow_outside=allow_outside
-    )
-    if where:
-        column, _, value = where.partition("=")
-        found = found.where(column.strip(), value.strip())
-    if not any(example.image.patient_id for example in found):
-        warn("no image names a patient; images of one patient may fall into different splits")
-    return replace(found, examples=split_by_patient(found.examples, _shares(split), seed)), size
-
-
-def _shares(text: str) -> tuple[float, float, float]:
-    try:
-        train, val, test = (float(part) for part in text.split(":"))
-    except ValueError:
-        fail(f"--split '{text}' not understood; expected three shares, such as 80:10:10")
-    if train <= 0 or min(val, test) < 0:
-        fail(f"--split '{text}': expected a share for training and none below 0")
-    return train, val, test
-
-
-def _with_classes(model: str, model_arg: list[str] | None, examples: "ExampleSet") -> list[str]:
-    """Options of the network, with as many outputs as there are classes."""
-    given = list(model_arg or [])
-    source = model.split(":")[0]
-    name = {"timm": "num_classes", "torchvision": "num_classes"}.get(source, "classes")
-    is_factory = ":" in model and source not in ("timm", "torchvision", "smp")
-    if is_factory or model.endswith(".pt2") or any(text.split("=")[0].strip() == name for text in given):
-        return given
-    return [*given, f"{name}={len(examples.classes)}"]
+        _run(network, plan, output, watch, data, resume, overwrite)
 
 
 def _plan(
     network: Network,
+    data: Data,
     examples: "ExampleSet",
     recipe: "Recipe",
     seed: int,
@@ -246,11 +189,12 @@ def _plan(
     from erf.training import Plan
 
     normalisation = normalise or network.card.normalisation
-    validated = any(example.split == "val" for example in examples)
+    chosen = data.chosen(examples)
+    validated = any(example.split == "val" for example in chosen)
     return Plan(
         recipe,
-        examples.of_split("train"),
-        examples.of_split("val") if validated else None,
+        chosen.of_split("train"),
+        chosen.of_split("val") if validated else None,
         Framing(network.size, network.channels, normalisation, resample),
         seed=seed,
         device=pick_device(device).type,
@@ -265,7 +209,7 @@ def _run(
     plan: "Plan",
     output: Path,
     watch: "_Watch | None",
-    source: str,
+    data: Data,
     resume: bool,
     overwrite: bool,
 ) -> None:
@@ -281,7 +225,10 @@ def _run(
         "model": network.name,
         "model_options": dict(network.options),
         "weights": network.weights,
-        "source": source,
+        "trained_on": data.where,
+        "data": asdict(data),
+        "normalisation": plan.framing.normalisation,
+        "resample": plan.framing.resample,
         "command": shlex.join(["erf", *sys.argv[1:]]),
         "versions": {name: version(name) for name in ("erf-toolkit", "torch", "accelerate")}
         | {"python": platform.python_version()},

@@ -2,7 +2,7 @@
 
 Columns: `image`, `patient_id`, `laterality`, `view`, `truth` (labels joined by '|'), `finding`, `finding_size`, all
 columns of the manifest, then `score:CLASS` for every class, or `pixels:TRUE:FOUND` for masks, and the same in every
-row: `model`, `weights`, `size`.
+row: `model`, `weights`, `size`, `trained_on`.
 """
 
 import csv
@@ -20,7 +20,7 @@ from erf.errors import FormatError, InputError
 
 MARK = "|"
 
-_OWN = ("image", "patient_id", "laterality", "view", "truth", "finding", "finding_size", "model", "weights", "size")
+_OWN = ("image", "patient_id", "laterality", "view", "truth", "finding", "finding_size", "model", "weights", "size", "trained_on")
 _SCORE = "score:"
 _PIXELS = "pixels:"
 
@@ -61,6 +61,8 @@ class Predictions:
     model: str = ""
     weights: str = ""
     size: str = ""
+    trained_on: str = ""
+    """Which part of its data the network was trained on, such as 'magnification=40X'; '' for all."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -94,7 +96,7 @@ def save_predictions(predictions: Predictions, path: Path, *, overwrite: bool = 
             size = "" if math.isnan(row.finding_size) else f"{row.finding_size:.1f}"
             own = [row.image, row.patient, row.laterality, row.view, MARK.join(row.truth), MARK.join(row.findings), size]
             values = row.pixels.ravel().tolist() if row.pixels is not None else [repr(score) for score in row.scores]
-            about = [predictions.model, predictions.weights, predictions.size]
+            about = [predictions.model, predictions.weights, predictions.size, predictions.trained_on]
             writer.writerow([*own, *(row.columns.get(name, "") for name in further), *values, *about])
 
 
@@ -122,7 +124,7 @@ def load_predictions(path: Path) -> Predictions:
     except (ValueError, TypeError, InputError) as error:
         raise FormatError(f"{path}: {error}; expected predictions as `erf evaluate` writes them") from error
     first = rows[0]
-    return Predictions(task, classes, read, first["model"], first["weights"], first["size"])
+    return Predictions(task, classes, read, *(first[name] for name in _OWN[7:]))
 
 
 def _task_of(path: Path, header: list[str]) -> tuple[str, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from erf.disk import complete_file, lock
-from erf.errors import CheckpointError, OutputError
+from erf.errors import CheckpointError, FormatError, OutputError
 
 STEPS = ("step", "stage", "epoch", "lr", "loss")
 """Columns of log.csv, a row for each update."""
@@ -139,3 +139,14 @@ class Folder:
     def _write(self, name: str, text: str) -> None:
         with complete_file(self.path / name) as part:
             part.write_text(text, encoding="utf-8")
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What the training in a folder was asked to do; `FormatError` where there is none that is finished."""
+    try:
+        about: dict[str, Any] = json.loads((path / _ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: no {_ABOUT} ({error}); expected a folder of `erf train`") from error
+    if not (path / _FINAL).is_file():
+        raise FormatError(f"{path}: the training there is not finished; go on with `erf train --resume`")
+    return about

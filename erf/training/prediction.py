@@ -36,13 +36,15 @@ def predict(
     device: torch.device,
     workers: int = 1,
     progress: Progress | None = None,
-    label: tuple[str, str] = ("", ""),
+    model_name: str = "",
+    weights: str = "",
+    trained_on: str = "",
 ) -> Predictions:
-    """What a network in eval mode says of all examples; `label` has the names of network and weights."""
+    """What a network in eval mode says of all examples; the texts are kept beside it."""
     outcomes = outcomes_of(model, examples.examples, task, framing, device, workers, progress)
     rows = tuple(outcome.prediction for outcome in outcomes)
     height, width = framing.size
-    return Predictions(kind, examples.classes, rows, *label, f"{height}x{width}")
+    return Predictions(kind, examples.classes, rows, model_name, weights, f"{height}x{width}", trained_on)
 
 
 def outcomes_of(

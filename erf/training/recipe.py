@@ -145,8 +145,8 @@ PRESETS = {
         Recipe(
             name="phantom-small",
             stages=(
-                Stage("patch", epochs=4, batch_size=32, lr=6e-4, patch=512, patches=8),
-                Stage("image", epochs=3, batch_size=4, lr=1e-4),
+                Stage("patch", epochs=5, batch_size=32, lr=6e-4, patch=512, patches=8),
+                Stage("image", epochs=4, batch_size=4, lr=1e-4),
             ),
             noise=0.05,
             source=f"the two stages of {_HCT}, for a few hundred images on a laptop: less of everything, higher rates",

@@ -1,0 +1,268 @@
+"""`erf evaluate`: how well trained networks do, with intervals, alone and against each other."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from erf.cli.console import ProgressReport, fail, parse_list, reported_errors
+from erf.cli.examples import Data, frame_of, with_classes
+from erf.cli.network import ModelArguments, Size, Weights, build_network, file_name
+
+if TYPE_CHECKING:
+    from erf.evaluation import Predictions
+    from erf.evaluation.tables import Table
+
+_WHAT, _DATA, _HOW, _OUTPUT = (
+    "What is evaluated",
+    "On which images",
+    "How it is told",
+    "What is written",
+)
+
+_KINDS = (".md", ".csv", ".json")
+
+
+def evaluate(
+    trained: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders of `erf train`, each tried on the test part of its own images, or files of predictions.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A network, instead of folders.", rich_help_panel=_WHAT)
+    ] = "",
+    weights: Weights = "",
+    model_arg: ModelArguments = None,
+    size: Size = "",
+    images: Annotated[
+        str,
+        typer.Option(
+            help="All images of a manifest CSV with labels, of the folder of a public data set, or `phantom`.",
+            rich_help_panel=_DATA,
+            metavar="SOURCE",
+        ),
+    ] = "",
+    n: Annotated[int, typer.Option("-n", min=0, help="Images; default: all, or 200 phantoms.", rich_help_panel=_DATA)] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the phantoms, and of the draws of intervals.", rich_help_panel=_DATA)
+    ] = 0,
+    part: Annotated[
+        str, typer.Option(help="Part of a training's own images: `test`, `val` or `train`.", rich_help_panel=_DATA)
+    ] = "test",
+    classes: Annotated[
+        str, typer.Option(help="Labels in the order of the outputs.", rich_help_panel=_DATA)
+    ] = "",
+    task: Annotated[
+        str, typer.Option(help="`classes`, `labels` or `masks`, with --model.", rich_help_panel=_DATA)
+    ] = "classes",
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Scale images to fit the frame, with --model.", rich_help_panel=_DATA)
+    ] = False,
+    allow_outside: Annotated[
+        bool,
+        typer.Option("--allow-outside", help="Paths of a manifest may lead out of its folder.", rich_help_panel=_DATA),
+    ] = False,
+    labels: Annotated[
+        str, typer.Option(help="Names in the tables, with commas; default: of the folders.", rich_help_panel=_HOW)
+    ] = "",
+    matrix: Annotated[
+        str,
+        typer.Option(
+            help="Accuracy by this column in training and testing, such as `magnification`.",
+            rich_help_panel=_HOW,
+            metavar="COLUMN",
+        ),
+    ] = "",
+    by_patient: Annotated[
+        bool, typer.Option("--by-patient", help="Draw whole patients for the intervals.", rich_help_panel=_HOW)
+    ] = False,
+    draws: Annotated[int, typer.Option(min=100, help="Of the bootstrap.", rich_help_panel=_HOW)] = 10_000,
+    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.", rich_help_panel=_HOW)] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Threads that decode ahead.", rich_help_panel=_HOW)] = 2,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="CSV for what a single network said; default: in its folder.", rich_help_panel=_OUTPUT),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("--output", "-o", help="The tables as .md, .csv or .json; several times.", rich_help_panel=_OUTPUT),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="PNG, SVG or PDF of the matrix, or of the AUC by finding.", rich_help_panel=_OUTPUT),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=_OUTPUT)
+    ] = False,
+) -> None:
+    """Tell how well trained networks do: AUC with intervals, by kind and size of findings, or accuracy of masks.
+
+    Several networks are compared with the first on the same images, paired. `--matrix magnification` shows what
+    networks that were trained on one magnification do on each.
+    """
+    with reported_errors():
+        from erf.disk import check_free
+
+        if not trained and not model:
+            fail("nothing to evaluate; give folders of `erf train`, files of predictions, or --model")
+        if trained and model:
+            fail("folders or files and --model at once; expected one of them")
+        if predictions and len(trained or [model]) > 1:
+            fail("--predictions is the file of a single network; folders get a file each")
+        for path in (*(output or ()), *([picture] if picture else []), *([predictions] if predictions else [])):
+            check_free(path, overwrite)
+        unknown = [path for path in output or () if path.suffix not in _KINDS]
+        if unknown:
+            fail(f"{unknown[0]}: suffix not known; expected one of {', '.join(_KINDS)}")
+        own = Data(images, n, seed, classes=parse_list(classes), allow_outside=allow_outside, task=task)
+        if model:
+            found = [_of_model(model, weights, model_arg, size, replace(own, source=images or "phantom"), resample, device, workers)]
+            _keep(found[0], predictions)
+        else:
+            found = [_of_path(path, own, part, device, workers, predictions, overwrite) for path in trained or ()]
+        names = parse_list(labels) or _names(trained or [], found)
+        if len(names) != len(found):
+            fail(f"{len(names)} labels for {len(found)} networks")
+        tables = _tables(names, found, matrix, by_patient, draws, seed)
+        _show(tables, output or ())
+        if picture is not None:
+            _draw(picture, tables, found, matrix)
+
+
+def _of_path(
+    path: Path, own: Data, part: str, device: str, workers: int, predictions: Path | None, overwrite: bool
+) -> "Predictions":
+    """A file of predictions, or what the network in a folder says."""
+    from erf.evaluation import load_predictions
+    from erf.training.folder import read_about
+
+    if not path.is_dir():
+        return load_predictions(path)
+    about = read_about(path)
+    kept = predictions or path / ("predictions.csv" if own.source or part == "test" else f"predictions-{part}.csv")
+    if kept.exists() and not own.source and not overwrite:
+        return load_predictions(kept)
+    data = _data_of(about)
+    size = "x".join(map(str, about["size"]))
+    options = [f"{name}={value}" for name, value in about["model_options"].items()]
+    if own.source:
+        data = replace(own, classes=tuple(about["classes"]), task=data.task)
+    found = _predicted(
+        about["model"], str(path / "final.safetensors"), options, size, data, "" if own.source else part,
+        about["resample"], about["normalisation"], device, workers, about["trained_on"],
+    )  # fmt: skip
+    if not own.source or predictions:
+        _keep(found, kept, overwrite=True)
+    return found
+
+
+def _data_of(about: dict[str, Any]) -> Data:
+    values = about["data"] | {"classes": tuple(about["classes"])}
+    return Data(**values)
+
+
+def _of_model(
+    model: str,
+    weights: str,
+    model_arg: list[str] | None,
+    size: str,
+    data: Data,
+    resample: bool,
+    device: str,
+    workers: int,
+) -> "Predictions":
+    return _predicted(model, weights, list(model_arg or []), size, data, "", resample, "", device, workers, "")
+
+
+def _predicted(
+    model: str,
+    weights: str,
+    options: Sequence[str],
+    size: str,
+    data: Data,
+    part: str,
+    resample: bool,
+    normalisation: str,
+    device: str,
+    workers: int,
+    trained_on: str,
+) -> "Predictions":
+    """What a network says of images, or of one part of them."""
+    from erf.devices import pick_device, reuse_freed_memory
+    from erf.images import Framing
+    from erf.training import PRESETS, predict, task_of
+
+    reuse_freed_memory()
+    examples = data.examples(frame_of(model, size))
+    examples = examples.of_split(part) if part else examples
+    shipped = not options and len(examples.classes) == 2
+    network = build_network(model, weights, 0, size, options if shipped else with_classes(model, options, examples.classes))
+    recipe = replace(next(iter(PRESETS.values())), task=data.task)
+    chosen = pick_device(device)
+    job = task_of(recipe, examples.classes)
+    job.check(examples)
+    framing = Framing(network.size, network.channels, normalisation or network.card.normalisation, resample)
+    with ProgressReport(model) as progress:
+        return predict(
+            network.model.to(chosen), examples, job, framing, kind=data.task, device=chosen, workers=workers,
+            progress=progress, model_name=model, weights=network.weights_sha256[:16], trained_on=trained_on,
+        )  # fmt: skip
+
+
+def _keep(found: "Predictions", path: Path | None, overwrite: bool = False) -> None:
+    from erf.evaluation import save_predictions
+
+    if path is not None:
+        save_predictions(found, path, overwrite=overwrite)
+        typer.echo(f"written: {path}")
+
+
+def _names(paths: Sequence[Path], found: "Sequence[Predictions]") -> tuple[str, ...]:
+    """Names of networks where they differ, else of folders or files."""
+    models = tuple(file_name(one.model) for one in found)
+    if len(set(models)) == len(models):
+        return models
+    return tuple(path.name if path.is_dir() else path.stem for path in paths)
+
+
+def _tables(
+    names: Sequence[str], found: "Sequence[Predictions]", matrix: str, by_patient: bool, draws: int, seed: int
+) -> "list[Table]":
+    from erf.evaluation.matrix import matrices, tabulate_matrix
+    from erf.evaluation.tables import tabulate_accuracy, tabulate_classes, tabulate_masks
+
+    if matrix:
+        return [tabulate_matrix(one) for one in matrices(found, matrix)]
+    if found[0].task == "masks":
+        return [tabulate_masks(names, found, draws, seed)]
+    tables = [tabulate_classes(names, found, by_patient, draws, seed)]
+    return tables if found[0].task == "labels" else [*tables, tabulate_accuracy(names, found)]
+
+
+def _show(tables: "Sequence[Table]", output: Sequence[Path]) -> None:
+    from erf.cli.tables import print_table
+    from erf.disk import complete_file
+    from erf.evaluation.tables import to_text
+
+    for table in tables:
+        print_table(table.title, list(table.columns), [list(row) for row in table.rows])
+    for path in output:
+        with complete_file(path) as file:
+            file.write_text(to_text(tables, path.suffix[1:]), encoding="utf-8")
+        typer.echo(f"written: {path}")
+
+
+def _draw(path: Path, tables: "Sequence[Table]", found: "Sequence[Predictions]", matrix: str) -> None:
+    from erf.evaluation.matrix import matrices
+    from erf.plotting.evaluation import draw_matrices, draw_questions
+
+    if matrix:
+        draw_matrices(matrices(found, matrix), path)
+    else:
+        draw_questions(tables[0], path)
+    typer.echo(f"written: {path}")

@@ -1,0 +1,94 @@
+"""What `erf train` and `erf evaluate` share: which images with labels, in which parts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from erf.cli.console import fail, parse_size
+from erf.errors import InputError
+
+if TYPE_CHECKING:
+    from erf.examples import ExampleSet
+
+PHANTOMS = 200
+"""Phantoms where no number is given."""
+
+MASK_CLASSES = ("background", "object")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images with labels, as options name them; kept in run.json, so that a training can be evaluated on its own."""
+
+    source: str
+    n: int = 0
+    seed: int = 0
+    split: str = "80:10:10"
+    classes: tuple[str, ...] = ()
+    where: str = ""
+    """COLUMN=VALUE: what is trained on; the split is that of all images."""
+    allow_outside: bool = False
+    task: str = "classes"
+
+    def examples(self, frame: tuple[int, int]) -> "ExampleSet":
+        """All images, with their parts; phantoms of the (height, width) of a frame."""
+        from erf.examples import load_examples, split_by_patient
+        from erf.images import PHANTOM
+
+        if self.source == PHANTOM and self.task != "classes":
+            raise InputError("phantoms have one label and no masks; give --images, or a preset for classes")
+        classes = self.classes or (MASK_CLASSES if self.task == "masks" else ())
+        found = load_examples(
+            self.source,
+            n=self.n or (PHANTOMS if self.source == PHANTOM else 0),
+            seed=self.seed,
+            size=frame,
+            classes=classes,
+            allow_outside=self.allow_outside,
+        )
+        return replace(found, examples=split_by_patient(found.examples, parse_shares(self.split), self.seed))
+
+    def chosen(self, examples: "ExampleSet") -> "ExampleSet":
+        """Those that are trained on."""
+        if not self.where:
+            return examples
+        column, equals, value = (part.strip() for part in self.where.partition("="))
+        if not equals:
+            raise InputError(f"--where '{self.where}' not understood; expected COLUMN=VALUE, such as magnification=40X")
+        return examples.where(column, value)
+
+
+def parse_shares(text: str) -> tuple[float, float, float]:
+    """Shares of training, validation and test from a text such as 80:10:10."""
+    try:
+        train, val, test = (float(part) for part in text.split(":"))
+    except ValueError as error:
+        raise InputError(f"--split '{text}' not understood; expected three shares, such as 80:10:10") from error
+    if train <= 0 or min(val, test) < 0:
+        raise InputError(f"--split '{text}': expected a share for training and none below 0")
+    return train, val, test
+
+
+def frame_of(model: str, size: str) -> tuple[int, int]:
+    """The frame of a network, as far as its card or an option tells it."""
+    from erf.models import ModelError, model_card
+    from erf.models.sources import FALLBACK_SIZE
+
+    if size:
+        return parse_size(size)
+    try:
+        own = model_card(model).input_size
+    except ModelError as error:
+        fail(str(error))
+    return own if all(own) else FALLBACK_SIZE
+
+
+def with_classes(model: str, model_arg: Sequence[str] | None, classes: Sequence[str]) -> list[str]:
+    """Options of a network, with as many outputs as there are classes where its card takes that."""
+    given = list(model_arg or [])
+    source = model.split(":")[0]
+    name = {"timm": "num_classes", "torchvision": "num_classes"}.get(source, "classes")
+    is_factory = (":" in model and source not in ("timm", "torchvision", "smp")) or model.endswith(".pt2")
+    if is_factory or any(text.split("=")[0].strip() == name for text in given):
+        return given
+    return [*given, f"{name}={len(classes)}"]

@@ -1,0 +1,223 @@
+"""Tables of how well networks do: overall, by kind and by size of the findings, by label, of masks.
+
+Kinds of findings as in Table A1 of Taha et al. 2022 (HCT): positive are the positive images with this kind, negative
+all negative images. Sizes as in Fig. A2: positive are those with findings below a size, or in one third of the sizes.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score
+
+from erf.errors import InputError
+from erf.evaluation.auc import DRAWS, Estimate, Gain, estimate, gain
+from erf.evaluation.predictions import Predictions
+from erf.evaluation.segmentation import SCORES, scores_of
+
+SIZES = (100, 150, 200, 250, 300, 350, 400)
+"""Thresholds of Fig. A2, in pixels."""
+
+THIRDS = ("smallest third", "middle third", "largest third")
+
+_LEAST = 2
+"""Positive and negative images that a row needs at least."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Words for people, and the same as records for programs."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    records: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Which images are asked about, and which of them are positive."""
+
+    name: str
+    kind: str
+    rows: NDArray[np.bool_]
+    truth: NDArray[np.bool_]
+    """Of all images."""
+    output: int
+    """Number of the class whose score counts."""
+
+
+def tabulate_classes(
+    labels: Sequence[str],
+    several: Sequence[Predictions],
+    by_patient: bool = False,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Table:
+    """AUC with intervals for each question, and how much each network gains on the first.
+
+    Raises `InputError` for networks that were not asked about the same images.
+    """
+    _check_same(labels, several)
+    first = several[0]
+    patients = first.patients if by_patient else None
+    rows, records = [], []
+    for question in _questions(first):
+        truth = question.truth[question.rows]
+        if min(truth.sum(), (~truth).sum()) < _LEAST:
+            continue
+        chosen = [one.scores[question.rows, question.output] for one in several]
+        names = None if patients is None else [patients[row] for row in np.flatnonzero(question.rows)]
+        found = [estimate(truth, scores, names, draws, seed) for scores in chosen]
+        gains = [gain(truth, chosen[0], scores, names, draws, seed) for scores in chosen[1:]]
+        rows.append((question.name, f"{found[0].positives} + {found[0].negatives}", *map(_auc_words, found), *map(_gain_words, gains)))
+        records += _records(question, labels, found, gains)
+    if not rows:
+        raise InputError("too few images: an AUC needs two positive and two negative ones")
+    gained = [f"{label} − {labels[0]}" for label in labels[1:]]
+    columns = ("images", "positive + negative", *labels, *gained)
+    drawn = "patients" if by_patient else "images"
+    title = (
+        f"AUC [%] with 95 % percentile-bootstrap intervals ({draws:,} draws of {drawn}, stratified), in parentheses "
+        "DeLong's" + ("; differences with p of DeLong's paired test" if gains else "")
+    )
+    return Table(title, columns, tuple(rows), tuple(records))
+
+
+def _questions(predictions: Predictions) -> Iterator[_Question]:
+    everything = np.ones(len(predictions), bool)
+    truth, classes = predictions.truth, predictions.classes
+    if predictions.task == "labels":
+        for output, name in enumerate(classes):
+            yield _Question(name, "label", everything, truth[:, output] == 1, output)
+        return
+    if len(classes) > 2:
+        for output, name in enumerate(classes):
+            yield _Question(f"{name} against all others", "class", everything, truth == output, output)
+        return
+    positive = truth == 1
+    yield _Question("all", "all", everything, positive, 1)
+    kinds = sorted({kind for row in predictions.rows for kind in row.findings})
+    for kind in kinds:
+        having = np.array([kind in row.findings for row in predictions.rows])
+        yield _Question(kind, "finding", ~positive | having, positive, 1)
+    yield from _by_size(predictions, positive)
+
+
+def _by_size(predictions: Predictions, positive: NDArray[np.bool_]) -> Iterator[_Question]:
+    sizes = np.array([row.finding_size for row in predictions.rows])
+    known = positive & np.isfinite(sizes)
+    if known.sum() < len(THIRDS) * _LEAST:
+        return
+    for limit in SIZES:
+        below = known & (sizes < limit)
+        if 0 < below.sum():
+            yield _Question(f"findings below {limit} px", "size", ~positive | below, positive, 1)
+        if below.sum() == known.sum():
+            break
+    order = np.argsort(sizes[known], kind="stable")
+    for name, members in zip(THIRDS, np.array_split(np.flatnonzero(known)[order], len(THIRDS)), strict=True):
+        third = np.zeros(len(sizes), bool)
+        third[members] = True
+        words = f"{name} of findings ({sizes[members].min():.0f} to {sizes[members].max():.0f} px)"
+        yield _Question(words, "third", ~positive | third, positive, 1)
+
+
+def _auc_words(found: Estimate) -> str:
+    value, low, high, near, far = (
+        100 * one for one in (found.value, found.low, found.high, found.delong_low, found.delong_high)
+    )
+    return f"{value:.1f} [{low:.1f}, {high:.1f}] ({near:.1f}, {far:.1f})"
+
+
+def _gain_words(found: Gain) -> str:
+    value, low, high = (100 * one for one in (found.value, found.low, found.high))
+    p = "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}], p {p}"
+
+
+def _records(
+    question: _Question, labels: Sequence[str], found: Sequence[Estimate], gains: Sequence[Gain]
+) -> Iterator[dict[str, Any]]:
+    for place, (label, one) in enumerate(zip(labels, found, strict=True)):
+        record = {"label": label, "subset": question.name, "by": question.kind, "measure": "auc", **vars(one)}
+        if place:
+            record |= {f"gain_{name}": value for name, value in vars(gains[place - 1]).items()}
+        yield record
+
+
+def tabulate_accuracy(labels: Sequence[str], several: Sequence[Predictions]) -> Table:
+    """Share of the images whose most probable class is the true one."""
+    rows = []
+    for label, one in zip(labels, several, strict=True):
+        rows.append((label, str(len(one)), f"{100 * accuracy_score(one.truth, one.scores.argmax(1)):.1f}"))
+    records = tuple({"label": row[0], "measure": "accuracy", "value": float(row[2]) / 100} for row in rows)
+    return Table("Accuracy [%]", ("", "images", "accuracy"), tuple(rows), records)
+
+
+def tabulate_masks(
+    labels: Sequence[str], several: Sequence[Predictions], draws: int = DRAWS, seed: int = 0
+) -> Table:
+    """The four scores of Table 1 of Li et al. 2020 (SRB), with 95 % percentile intervals over images."""
+    _check_same(labels, several)
+    rows, records = [], []
+    for label, one in zip(labels, several, strict=True):
+        counts = np.stack([row.pixels for row in one.rows if row.pixels is not None])
+        values = scores_of(counts.sum(0))
+        rng = np.random.default_rng(seed)
+        weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), draws)
+        drawn = np.array([scores_of(table) for table in np.tensordot(weights, counts, 1)])
+        low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
+        cells = [
+            f"{100 * value:.1f} [{100 * near:.1f}, {100 * far:.1f}]" for value, near, far in zip(values, low, high, strict=True)
+        ]
+        rows.append((label, str(len(one)), *cells))
+        records += [
+            {"label": label, "measure": name, "value": value, "low": float(near), "high": float(far)}
+            for name, value, near, far in zip(SCORES, values, low, high, strict=True)
+        ]
+    columns = ("", "images", *(name.replace("_", " ") for name in SCORES))
+    return Table(f"Masks [%], with 95 % intervals ({draws:,} draws of images)", columns, tuple(rows), tuple(records))
+
+
+def _check_same(labels: Sequence[str], several: Sequence[Predictions]) -> None:
+    first = several[0]
+    for label, other in zip(labels[1:], several[1:], strict=True):
+        if other.classes != first.classes or other.task != first.task:
+            raise InputError(f"{label} has classes {', '.join(other.classes)}, {labels[0]} {', '.join(first.classes)}")
+        if [(row.image, row.truth) for row in other.rows] != [(row.image, row.truth) for row in first.rows]:
+            raise InputError(
+                f"{label} and {labels[0]} were not asked about the same images in the same order; evaluate both on "
+                "the same --images, -n and --seed"
+            )
+
+
+def to_text(tables: Sequence[Table], kind: str) -> str:
+    """Tables as `md`, or their records as `csv` or `json`."""
+    if kind == "md":
+        return "\n\n".join(map(_pipes, tables)) + "\n"
+    records = [_plain(record) for table in tables for record in table.records]
+    if kind == "json":
+        return json.dumps(records, indent=1, ensure_ascii=False) + "\n"
+    out = io.StringIO()
+    names = list(dict.fromkeys(name for record in records for name in record))
+    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return out.getvalue()
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()}
+
+
+def _pipes(table: Table) -> str:
+    lines = [table.columns, ("---",) * len(table.columns), *table.rows]
+    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return f"{table.title}\n\n{body}"
