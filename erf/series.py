@@ -114,6 +114,15 @@ def save_series(series: Series, path: Path, *, overwrite: bool = False) -> None:
                 dataset.dims[0].attach_scale(file["epoch"])
 
 
+def is_series(path: Path) -> bool:
+    """Whether a file says of itself that it is a series."""
+    try:
+        with h5py.File(path, "r") as file:
+            return _text(file.attrs.get("format", b"")) == FORMAT
+    except (OSError, ValueError):
+        return False
+
+
 def load_series(path: Path) -> Series:
     """Read a series; `FormatError` for a file that is missing, damaged, no series or of a newer version."""
     if not path.is_file():
@@ -135,7 +144,8 @@ def load_series(path: Path) -> Series:
 
 def _read(file: h5py.File) -> Series:
     images = tuple(
-        ImageRecord(**(values | {"subsets": tuple(values["subsets"])})) for values in map(json.loads, _texts(file, "images"))
+        ImageRecord(**(values | {"subsets": tuple(values["subsets"])}))
+        for values in map(json.loads, _texts(file, "images"))
     )
     overview = Overview(*(file["overview"][name][:] for name in OVERVIEW)) if "overview" in file else None
     columns = zip(*(_texts(file, name) for name in ("stage", "provenance", "scores")), strict=True)

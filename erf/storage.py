@@ -315,6 +315,8 @@ def _reading(path: Path) -> Iterator[h5py.File]:
 
 def _check_format(path: Path, file: h5py.File) -> None:
     found = _plain(file.attrs.get("format", "none"))
+    if found == f"{FORMAT} series":
+        raise FormatError(f"{path}: a series over training; `erf show` and `erf plot --over-training` read it")
     if found != FORMAT:
         raise FormatError(f"{path}: found HDF5 of format '{found}', expected '{FORMAT}' as written by `erf compute`")
     version = int(file.attrs["format_version"])

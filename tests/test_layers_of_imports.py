@@ -26,11 +26,15 @@ LAYER = {
     "erf.moments": 2,
     "erf.storage": 2,
     "erf.checkpoint": 2,
+    "erf.examples": 2,
+    "erf.evaluation": 2,
     "erf.tracing": 3,
     "erf.methods": 3,
     "erf.diagnosis": 3,
     "erf.intervals": 3,
     "erf.merging": 3,
+    "erf.series": 3,
+    "erf.training": 3,
     "erf.windows": 4,
     "erf.tapping": 4,
     "erf.settings": 4,
@@ -69,6 +73,7 @@ NEEDS_TORCH = {
     "erf.benchmark",
     "erf.merging",
     "erf.models",
+    "erf.training",
 }
 
 SOURCES = sorted(path for folder in ("erf", "models") for path in (ROOT / folder).rglob("*.py"))

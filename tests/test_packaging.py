@@ -36,7 +36,7 @@ def test_the_top_level_is_as_agreed() -> None:
         pytest.skip("not a git checkout")
     assert {line.split("/")[0] for line in tracked.splitlines()} <= {
         "erf", "models", "notebooks", "cli.py", "tests", "pyproject.toml", "README.md",
-        "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "MANIFEST.in", "docs", "benchmarks",
+        "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "MANIFEST.in", "docs", "benchmarks", "scripts",
         ".ci", ".gitignore", ".gitattributes", ".pre-commit-config.yaml",
     }  # fmt: skip
 

@@ -20,6 +20,7 @@ from erf.cli.console import (
     warn,
 )
 from erf.cli.network import Depth, ModelArguments, ModelName, Network, Size, Weights, build_network, file_name
+from erf.cli.over_training import compute_series, weight_files
 from erf.cli.processes import Processes, parse_shard
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 
@@ -188,12 +189,16 @@ def compute(
     measure: Annotated[
         str, typer.Option(help="For --until; `erf compare --list` explains each.", rich_help_panel=_RUN)
     ] = "r50",
+    further: Annotated[
+        list[Path] | None, typer.Argument(hidden=True, help="Weights that a shell has made of --weights PATTERN.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="HDF5 file; default: MODEL.h5 in this folder. Of several layers, NAME.LAYER.h5.",
+            help="HDF5 file; default: MODEL.h5 in this folder. Of several layers, NAME.LAYER.h5; of several weights, "
+            "MODEL-over-training.h5.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -216,10 +221,14 @@ def compute(
 ) -> None:
     """Compute the effective receptive field of a unit over images, for all, left and right breasts.
 
+    With the weights of several epochs (`--weights 'runs/hct/checkpoints/*'`), the file has an epoch axis.
+
     Exit code 0: done; 3: done, but images were skipped; 2: nothing written, one line says why; 130, 143: interrupted,
     and what was done is kept for --resume.
     """
-    output = output or Path(f"{file_name(model)}.h5")
+    with reported_errors():
+        epochs = weight_files(weights, further or [])
+    output = output or Path(f"{file_name(model)}{'-over-training' if epochs else ''}.h5")
     drawing = output.with_suffix(".png") if picture else None
     with reported_errors():
         from erf.disk import check_free
@@ -230,7 +239,7 @@ def compute(
         until_precise = _precision(until, measure)
         processes = Processes.of_environment()
         part = _part(shard, processes)
-        network = build_network(model, weights, seed, size, model_arg, depth)
+        network = build_network(model, str(epochs[0]) if epochs else weights, seed, size, model_arg, depth)
         from erf.settings import Settings
 
         settings = Settings(
@@ -253,6 +262,16 @@ def compute(
             window=window,
         )
         layers = network.layers(layer)
+        if epochs:
+            check_free(output, overwrite)
+            if processes.count > 1 or shard or resume:
+                fail("several --weights run in one process, without --shard and --resume")
+            with ProgressReport(model) as progress:
+                chosen = _choose(
+                    network, images, n, seed, normalise, resample, mirror, lesions, allow_outside, progress
+                )
+                compute_series(network, epochs, chosen, layers, settings, output, drawing, seed, images, progress)
+            return
         files = _files(output, network, layers, settings)
         parts = [processes.part(file) for file in files]
         for file in files:

@@ -150,7 +150,7 @@ class ProgressReport:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if stage.split(",")[0] != self._stage.split(",")[0] or done == 1:
+        if stage.split(",", maxsplit=1)[0] != self._stage.split(",")[0] or done == 1:
             self._started, self._stage, self._first = self._previous, stage, done - 1
         self._previous = now
         pace = (now - self._started) / (done - self._first)

@@ -47,16 +47,16 @@ def evaluate(
             metavar="SOURCE",
         ),
     ] = "",
-    n: Annotated[int, typer.Option("-n", min=0, help="Images; default: all, or 200 phantoms.", rich_help_panel=_DATA)] = 0,
+    n: Annotated[
+        int, typer.Option("-n", min=0, help="Images; default: all, or 200 phantoms.", rich_help_panel=_DATA)
+    ] = 0,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the phantoms, and of the draws of intervals.", rich_help_panel=_DATA)
     ] = 0,
     part: Annotated[
         str, typer.Option(help="Part of a training's own images: `test`, `val` or `train`.", rich_help_panel=_DATA)
     ] = "test",
-    classes: Annotated[
-        str, typer.Option(help="Labels in the order of the outputs.", rich_help_panel=_DATA)
-    ] = "",
+    classes: Annotated[str, typer.Option(help="Labels in the order of the outputs.", rich_help_panel=_DATA)] = "",
     task: Annotated[
         str, typer.Option(help="`classes`, `labels` or `masks`, with --model.", rich_help_panel=_DATA)
     ] = "classes",
@@ -82,7 +82,9 @@ def evaluate(
         bool, typer.Option("--by-patient", help="Draw whole patients for the intervals.", rich_help_panel=_HOW)
     ] = False,
     draws: Annotated[int, typer.Option(min=100, help="Of the bootstrap.", rich_help_panel=_HOW)] = 10_000,
-    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.", rich_help_panel=_HOW)] = "auto",
+    device: Annotated[
+        str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.", rich_help_panel=_HOW)
+    ] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode ahead.", rich_help_panel=_HOW)] = 2,
     predictions: Annotated[
         Path | None,
@@ -90,7 +92,9 @@ def evaluate(
     ] = None,
     output: Annotated[
         list[Path] | None,
-        typer.Option("--output", "-o", help="The tables as .md, .csv or .json; several times.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            "--output", "-o", help="The tables as .md, .csv or .json; several times.", rich_help_panel=_OUTPUT
+        ),
     ] = None,
     picture: Annotated[
         Path | None,
@@ -121,7 +125,11 @@ def evaluate(
             fail(f"{unknown[0]}: suffix not known; expected one of {', '.join(_KINDS)}")
         own = Data(images, n, seed, classes=parse_list(classes), allow_outside=allow_outside, task=task)
         if model:
-            found = [_of_model(model, weights, model_arg, size, replace(own, source=images or "phantom"), resample, device, workers)]
+            found = [
+                _of_model(
+                    model, weights, model_arg, size, replace(own, source=images or "phantom"), resample, device, workers
+                )
+            ]
             _keep(found[0], predictions)
         else:
             found = [_of_path(path, own, part, device, workers, predictions, overwrite) for path in trained or ()]
@@ -201,7 +209,9 @@ def _predicted(
     examples = data.examples(frame_of(model, size))
     examples = examples.of_split(part) if part else examples
     shipped = not options and len(examples.classes) == 2
-    network = build_network(model, weights, 0, size, options if shipped else with_classes(model, options, examples.classes))
+    network = build_network(
+        model, weights, 0, size, options if shipped else with_classes(model, options, examples.classes)
+    )
     recipe = replace(next(iter(PRESETS.values())), task=data.task)
     chosen = pick_device(device)
     job = task_of(recipe, examples.classes)

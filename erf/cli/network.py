@@ -79,6 +79,11 @@ class Network:
     weights: str = ""
     """Where they come from; '' where they are drawn from the seed."""
 
+    @staticmethod
+    def digest(weights: Path) -> str:
+        """SHA-256 of a weights file."""
+        return _digest(weights)
+
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of all inputs."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from erf.cli.console import busy, parse_list, reported_errors
+from erf.cli.console import busy, fail, parse_list, reported_errors
 from erf.cli.options import Labels
 from erf.definitions import DEFAULT_DEFINITION
 
@@ -28,6 +28,10 @@ def plot(
             "growth (files of several layers); convergence (with the number of images)."
         ),
     ] = "overview",
+    over_training: Annotated[
+        bool,
+        typer.Option("--over-training", help="Draw a series with an epoch axis, as `erf train --erf-every` writes it."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a picture that exists.")] = False,
 ) -> None:
     """Draw maps, curves across rows and columns, and their square roots."""
@@ -35,6 +39,9 @@ def plot(
         from erf.cli.files import load_named
         from erf.plotting import plot as draw
 
+        if over_training:
+            _draw_series(files, output, definition, parse_list(subsets), overwrite)
+            return
         erfs, names = load_named(files, labels)
         with busy("drawing"):
             draw(
@@ -48,3 +55,17 @@ def plot(
                 overwrite=overwrite,
             )
         typer.echo(f"written: {output}")
+
+
+def _draw_series(files: list[Path], output: Path, definition: str, subsets: tuple[str, ...], overwrite: bool) -> None:
+    from erf.plotting import SUFFIXES
+    from erf.plotting.series import draw_series
+    from erf.series import load_series
+
+    if len(files) != 1:
+        fail(f"{len(files)} files over training; expected one series")
+    if output.suffix.lower() not in SUFFIXES[:-1]:
+        fail(f"{output}: suffix '{output.suffix}' not known; expected one of {', '.join(SUFFIXES[:-1])}")
+    with busy("drawing"):
+        draw_series(load_series(files[0]), output, definition=definition, subsets=subsets, overwrite=overwrite)
+    typer.echo(f"written: {output}")

@@ -12,14 +12,18 @@ if TYPE_CHECKING:
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="ERF file written by `erf compute`.")],
+    file: Annotated[Path, typer.Argument(help="ERF file written by `erf compute`, or a series over training.")],
     images: Annotated[bool, typer.Option("--images", help="List every image as well.")] = False,
 ) -> None:
     """Show how an ERF file came about and what it holds."""
     with reported_errors():
-        from erf.cli.tables import print_subsets, print_table
+        from erf.cli.tables import print_series, print_subsets, print_table
+        from erf.series import is_series, load_series
         from erf.storage import load
 
+        if is_series(file):
+            print_series(str(file), load_series(file))
+            return
         erf = load(file)
         rows = [list(row) for row in erf.provenance.described()]
         print_table(str(file), ["attribute", "value"], rows, left=2)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -9,6 +10,7 @@ from rich.text import Text
 
 from erf.measures import MEASURES, observe
 from erf.result import ERF, tap_names
+from erf.series import Series
 
 GROWTH = ("rms_radius", "r50", "r90")
 """Measures that tell how a field grows over depth; all but the first are resolved from two blocks on."""
@@ -43,6 +45,35 @@ def print_subsets(erf: ERF, definition: str) -> None:
     )
     if origin.projections > 1:
         _print_spread(erf, definition)
+
+
+def print_series(title: str, series: Series) -> None:
+    """Per epoch: how wide the field is, and where it lies for left and right breasts."""
+    has_sides = {"left", "right"} <= set(series.subsets)
+    scores = list(dict.fromkeys(name for moment in series.moments for name in moment.scores))
+    rows = []
+    for moment in series.moments:
+        seen = series.observe(moment, definition=moment.provenance.shown_definition).all()
+        names = (*GROWTH, *(("lean",) if has_sides else ()))
+        found = [_px(float(MEASURES[name].of(seen))) for name in names]
+        known = [f"{moment.scores[name]:.3f}" if name in moment.scores else "–" for name in scores]
+        rows.append(
+            [
+                str(moment.epoch),
+                moment.stage or "–",
+                Path(moment.provenance.weights).name or "untrained",
+                *found,
+                *known,
+            ]
+        )
+    columns = [*(f"{name} [px]" for name in GROWTH), *(("lean [px]",) if has_sides else ())]
+    first = series.moments[0].provenance
+    print_table(
+        f"{title}: {first.title}, {first.target}, {len(series.images)} images, definition {first.shown_definition}",
+        ["epoch", "stage", "weights", *columns, *(name.replace("_", " ") for name in scores)],
+        rows,
+        left=3,
+    )
 
 
 def print_growth(erfs: Sequence[ERF], definition: str) -> None:

@@ -107,13 +107,17 @@ def train(
     ] = "",
     resample: Annotated[
         bool,
-        typer.Option("--resample", help="Scale images to fit the frame, as for half resolution.", rich_help_panel=_RECIPE),
+        typer.Option(
+            "--resample", help="Scale images to fit the frame, as for half resolution.", rich_help_panel=_RECIPE
+        ),
     ] = False,
     seed: Annotated[
         int, typer.Option(min=0, help="Of weights, split, order, patches and noise.", rich_help_panel=_RUN)
     ] = 0,
     device: Annotated[str, typer.Option(help="`auto` or `cpu`.", rich_help_panel=_RUN)] = "auto",
-    precision: Annotated[str, typer.Option(help="`float32`, or `bfloat16` mixed with it.", rich_help_panel=_RUN)] = "float32",
+    precision: Annotated[
+        str, typer.Option(help="`float32`, or `bfloat16` mixed with it.", rich_help_panel=_RUN)
+    ] = "float32",
     micro_batch: Annotated[
         int,
         typer.Option(
@@ -125,7 +129,9 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Threads that make batches ahead.", rich_help_panel=_RUN)] = 2,
     erf_every: Annotated[
         int,
-        typer.Option(min=0, help="Compute the ERF before training and after every so many epochs.", rich_help_panel=_ERF),
+        typer.Option(
+            min=0, help="Compute the ERF before training and after every so many epochs.", rich_help_panel=_ERF
+        ),
     ] = 0,
     erf_images: Annotated[
         str, typer.Option(help="Folder, manifest or `phantom` for that; the same at every epoch.", rich_help_panel=_ERF)
@@ -140,7 +146,9 @@ def train(
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with an interrupted training of the same command.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            "--resume", help="Go on with an interrupted training of the same command.", rich_help_panel=_OUTPUT
+        ),
     ] = False,
 ) -> None:
     """Train a network: patches first and whole images then, as the recipe says.
@@ -166,8 +174,12 @@ def train(
         if not any(example.image.patient_id for example in examples):
             warn("no image names a patient; images of one patient may fall into different splits")
         network = build_network(model, weights, seed, size, with_classes(model, model_arg, examples.classes))
-        plan = _plan(network, data, examples, recipe, seed, device, precision, micro_batch, workers, normalise, resample)
-        watch = _Watch(network, output / "erf.h5", erf_every, erf_images, erf_n, seed, plan.framing) if erf_every else None
+        plan = _plan(
+            network, data, examples, recipe, seed, device, precision, micro_batch, workers, normalise, resample
+        )
+        watch = (
+            _Watch(network, output / "erf.h5", erf_every, erf_images, erf_n, seed, plan.framing) if erf_every else None
+        )
         _run(network, plan, output, watch, data, resume, overwrite)
 
 

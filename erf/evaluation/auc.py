@@ -85,8 +85,8 @@ def gain(
     covariance = delong_covariance(truth, [first, second])
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     p = float(2 * norm.sf(abs(value) / np.sqrt(variance))) if variance > 0 else float(value == 0)
-    below = np.mean(after - before <= 0)
-    p_bootstrap = float(min(1, max(2 * min(below, 1 - below), 2 / draws)))
+    sides = (float(np.mean(after - before <= 0)), float(np.mean(after - before >= 0)))
+    p_bootstrap = min(1.0, max(2 * min(sides), 2 / draws))
     return Gain(value, low, high, p, p_bootstrap)
 
 
@@ -132,7 +132,7 @@ def _draw(
 
 
 def _strata(truth: Truth, patients: Sequence[str] | None) -> list[list[NDArray[np.intp]]]:
-    """What is drawn, in groups of which each keeps its size: images by truth, or patients by whether any is positive."""
+    """What is drawn, in groups that keep their size: images by truth, or patients by whether any is positive."""
     if patients is None:
         return [[np.array([place]) for place in np.flatnonzero(truth == kind)] for kind in (True, False)]
     names = np.asarray(patients)

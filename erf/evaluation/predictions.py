@@ -20,7 +20,19 @@ from erf.errors import FormatError, InputError
 
 MARK = "|"
 
-_OWN = ("image", "patient_id", "laterality", "view", "truth", "finding", "finding_size", "model", "weights", "size", "trained_on")
+_OWN = (
+    "image",
+    "patient_id",
+    "laterality",
+    "view",
+    "truth",
+    "finding",
+    "finding_size",
+    "model",
+    "weights",
+    "size",
+    "trained_on",
+)
 _SCORE = "score:"
 _PIXELS = "pixels:"
 
@@ -94,7 +106,15 @@ def save_predictions(predictions: Predictions, path: Path, *, overwrite: bool = 
         writer.writerow([*_OWN[:7], *further, *found, *_OWN[7:]])
         for row in predictions.rows:
             size = "" if math.isnan(row.finding_size) else f"{row.finding_size:.1f}"
-            own = [row.image, row.patient, row.laterality, row.view, MARK.join(row.truth), MARK.join(row.findings), size]
+            own = [
+                row.image,
+                row.patient,
+                row.laterality,
+                row.view,
+                MARK.join(row.truth),
+                MARK.join(row.findings),
+                size,
+            ]
             values = row.pixels.ravel().tolist() if row.pixels is not None else [repr(score) for score in row.scores]
             about = [predictions.model, predictions.weights, predictions.size, predictions.trained_on]
             writer.writerow([*own, *(row.columns.get(name, "") for name in further), *values, *about])
@@ -131,7 +151,9 @@ def _task_of(path: Path, header: list[str]) -> tuple[str, tuple[str, ...]]:
     scores = [name.removeprefix(_SCORE) for name in header if name.startswith(_SCORE)]
     pixels = [name.removeprefix(_PIXELS) for name in header if name.startswith(_PIXELS)]
     if not set(_OWN) <= set(header) or bool(scores) == bool(pixels):
-        raise FormatError(f"{path}: found columns {', '.join(header) or 'none'}; expected predictions of `erf evaluate`")
+        raise FormatError(
+            f"{path}: found columns {', '.join(header) or 'none'}; expected predictions of `erf evaluate`"
+        )
     if pixels:
         return "masks", tuple(dict.fromkeys(name.split(":")[0] for name in pixels))
     if all(name.startswith("any:") for name in scores):

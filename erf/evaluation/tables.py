@@ -67,7 +67,8 @@ def tabulate_classes(
     _check_same(labels, several)
     first = several[0]
     patients = first.patients if by_patient else None
-    rows, records = [], []
+    rows: list[tuple[str, ...]] = []
+    records: list[dict[str, Any]] = []
     for question in _questions(first):
         truth = question.truth[question.rows]
         if min(truth.sum(), (~truth).sum()) < _LEAST:
@@ -76,7 +77,14 @@ def tabulate_classes(
         names = None if patients is None else [patients[row] for row in np.flatnonzero(question.rows)]
         found = [estimate(truth, scores, names, draws, seed) for scores in chosen]
         gains = [gain(truth, chosen[0], scores, names, draws, seed) for scores in chosen[1:]]
-        rows.append((question.name, f"{found[0].positives} + {found[0].negatives}", *map(_auc_words, found), *map(_gain_words, gains)))
+        rows.append(
+            (
+                question.name,
+                f"{found[0].positives} + {found[0].negatives}",
+                *map(_auc_words, found),
+                *map(_gain_words, gains),
+            )
+        )
         records += _records(question, labels, found, gains)
     if not rows:
         raise InputError("too few images: an AUC needs two positive and two negative ones")
@@ -117,7 +125,7 @@ def _by_size(predictions: Predictions, positive: NDArray[np.bool_]) -> Iterator[
         return
     for limit in SIZES:
         below = known & (sizes < limit)
-        if 0 < below.sum():
+        if below.sum() > 0:
             yield _Question(f"findings below {limit} px", "size", ~positive | below, positive, 1)
         if below.sum() == known.sum():
             break
@@ -161,12 +169,11 @@ def tabulate_accuracy(labels: Sequence[str], several: Sequence[Predictions]) -> 
     return Table("Accuracy [%]", ("", "images", "accuracy"), tuple(rows), records)
 
 
-def tabulate_masks(
-    labels: Sequence[str], several: Sequence[Predictions], draws: int = DRAWS, seed: int = 0
-) -> Table:
+def tabulate_masks(labels: Sequence[str], several: Sequence[Predictions], draws: int = DRAWS, seed: int = 0) -> Table:
     """The four scores of Table 1 of Li et al. 2020 (SRB), with 95 % percentile intervals over images."""
     _check_same(labels, several)
-    rows, records = [], []
+    rows: list[tuple[str, ...]] = []
+    records: list[dict[str, Any]] = []
     for label, one in zip(labels, several, strict=True):
         counts = np.stack([row.pixels for row in one.rows if row.pixels is not None])
         values = scores_of(counts.sum(0))
@@ -175,7 +182,8 @@ def tabulate_masks(
         drawn = np.array([scores_of(table) for table in np.tensordot(weights, counts, 1)])
         low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
         cells = [
-            f"{100 * value:.1f} [{100 * near:.1f}, {100 * far:.1f}]" for value, near, far in zip(values, low, high, strict=True)
+            f"{100 * value:.1f} [{100 * near:.1f}, {100 * far:.1f}]"
+            for value, near, far in zip(values, low, high, strict=True)
         ]
         rows.append((label, str(len(one)), *cells))
         records += [
@@ -214,7 +222,9 @@ def to_text(tables: Sequence[Table], kind: str) -> str:
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
+    }
 
 
 def _pipes(table: Table) -> str:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +46,8 @@ def _phantoms(n: int, seed: int, size: tuple[int, int]) -> tuple[Example, ...]:
     healthy, ill = list_phantoms(n, seed, size), list_phantoms(n, seed, size, lesions=1)
     is_ill = np.random.default_rng((seed, 0x1E)).permuted(np.arange(n) % 2 == 0)
     numbers = [number for number in range(n) if is_ill[number]]
-    lesions = dict(
-        zip(numbers, ahead(lambda number: find_lesions(number, seed, size, 1), numbers, os.cpu_count() or 1))
-    )
+    found = ahead(lambda number: find_lesions(number, seed, size, 1), numbers, os.cpu_count() or 1)
+    lesions = dict(zip(numbers, found, strict=True))
     return tuple(
         Example(ill[number], ("positive",), tuple(Finding(one.box, one.label) for one in lesions[number]))
         if number in lesions
@@ -97,23 +95,10 @@ def _findings(image: Image) -> tuple[Finding, ...]:
         try:
             top, left, bottom, right = (round(float(number)) for number in text.split())
         except ValueError as error:
-            raise InputError(f"{image.path}: box '{text.strip()}'; expected 'top left bottom right' in pixels") from error
+            raise InputError(
+                f"{image.path}: box '{text.strip()}'; expected 'top left bottom right' in pixels"
+            ) from error
         if not (bottom > top and right > left):
             raise InputError(f"{image.path}: box '{text.strip()}' is empty; expected 'top left bottom right' in pixels")
         found.append(Finding((top, left, bottom, right), kind))
     return tuple(found)
-
-
-def with_labels(examples: ExampleSet) -> ExampleSet:
-    """The examples; `InputError` where one of them has no label."""
-    bare = [example for example in examples if not example.labels]
-    if bare:
-        raise InputError(f"{bare[0].image.path}: no label; expected a column 'label' with one label in every row")
-    several = [example for example in examples if len(example.labels) > 1]
-    if several:
-        raise InputError(
-            f"{several[0].image.path}: {len(several[0].labels)} labels; expected one, or a recipe for multi-label data"
-        )
-    if len(examples.classes) < 2:
-        raise InputError(f"a single class, '{examples.classes[0]}'; expected two or more labels")
-    return replace(examples)

@@ -12,8 +12,8 @@ from erf.errors import ImageError, InputError
 from erf.images.frame import Framing
 from erf.images.image import Failure, Image, Sample
 
-
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)

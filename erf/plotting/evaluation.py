@@ -49,9 +49,13 @@ def draw_questions(table: Table, path: Path) -> None:
         values, low, high = (100 * np.array([own[name][key] for name in names]) for key in ("value", "low", "high"))
         at = np.arange(len(names)) + (place - (len(labels) - 1) / 2) * 0.6 / len(labels)
         color = _COLORS[place % len(_COLORS)]
-        axis.errorbar(values, at, xerr=[values - low, high - values], fmt="o", color=color, capsize=2, markersize=5, label=label)
+        axis.errorbar(
+            values, at, xerr=[values - low, high - values], fmt="o", color=color, capsize=2, markersize=5, label=label
+        )
     axis.axvline(50, color="#888888", lw=0.8, ls=":")
-    axis.annotate("chance", (50, 1), (2, 2), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=7.5)
+    axis.annotate(
+        "chance", (50, 1), (2, 2), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=7.5
+    )
     counts = {str(record["subset"]): f"{record['positives']} + {record['negatives']}" for record in table.records}
     axis.set_yticks(range(len(names)), [f"{name}\n{counts[name]} images" for name in names], fontsize=8.5)
     axis.invert_yaxis()

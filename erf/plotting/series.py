@@ -53,7 +53,8 @@ def _figure(series: Series, definition: str, subsets: tuple[str, ...]) -> Figure
     size = (sum(widths) + 0.3 * len(widths) + 1.2, 2.6 * len(subsets) + 4.1)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[2.6 * len(subsets) + 0.7, 3.2])
+    halves: Any = figure.subfigures(2, 1, height_ratios=[2.6 * len(subsets) + 0.7, 3.2])
+    upper, lower = halves
     grid = upper.subplots(len(subsets), len(widths), squeeze=False, width_ratios=widths)
     for row, subset in enumerate(subsets):
         for column, moment in enumerate(shown):
@@ -76,7 +77,7 @@ def _figure(series: Series, definition: str, subsets: tuple[str, ...]) -> Figure
     bar.set_label("share of the map's maximum, powers of ten", fontsize=8)
     bar.ax.tick_params(labelsize=7.5)
     epochs = [moment.epoch for moment in series.moments]
-    scale = ScalarMappable(Normalize(min(epochs), max(max(epochs), 1)), "plasma")
+    scale = ScalarMappable(Normalize(min(epochs), max(*epochs, 1)), "plasma")
     upper.colorbar(scale, ax=list(grid[:, -2:].flat), location="bottom", aspect=40, shrink=0.8, pad=0.01).set_label(
         "epoch", fontsize=8
     )
@@ -123,12 +124,12 @@ def _draw_map(axis: Axes, series: Series, moment: Moment, subset: str, definitio
 def _draw_curves(axis: Axes, series: Series, subset: str, definition: str, name: str) -> None:
     """A curve for each moment, from dark to bright."""
     epochs = [moment.epoch for moment in series.moments]
-    shades = ScalarMappable(Normalize(min(epochs), max(max(epochs), 1)), "plasma")
+    shades = ScalarMappable(Normalize(min(epochs), max(*epochs, 1)), "plasma")
     for moment in series.moments:
         curve: NDArray[Any] = getattr(series.observe(moment, subset, definition), name).mean(0)
         share = 1000 * curve / max(float(curve.sum()), 1e-300)
         places, means = smooth(share, stretch_length(max(moment.provenance.input_shape[1:])))
-        axis.plot(places, np.sqrt(means), color=shades.to_rgba(moment.epoch), lw=1.0)
+        axis.plot(places, np.sqrt(means), color=shades.to_rgba(np.asarray(moment.epoch)), lw=1.0)
     center = series.moments[0].provenance.unit_center[1 if name == "across_rows" else 0]
     axis.axvline(center, color="#888888", lw=0.8, ls=":")
     axis.set_ylim(bottom=0)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def _draw_scores(axis: Axes, epochs: list[dict[str, Any]]) -> None:
 
 def _mark_stages(axis: Axes, epochs: list[dict[str, Any]]) -> None:
     """A line where a stage begins, and its name."""
-    for before, row in zip(epochs, epochs[1:], strict=False):
+    for before, row in pairwise(epochs):
         if before["stage"] != row["stage"]:
             axis.axvline(before["updates"], color="#999999", lw=0.8, ls=":")
             axis.annotate(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -22,6 +23,9 @@ from erf.errors import CheckpointError, FormatError, OutputError
 
 STEPS = ("step", "stage", "epoch", "lr", "loss")
 """Columns of log.csv, a row for each update."""
+
+HEADER = "erf-toolkit"
+"""Key of the header of weights under which there is a JSON text."""
 
 _STATE, _ABOUT, _LOG, _EPOCHS, _WEIGHTS = "state.pt", "run.json", "log.csv", "epochs.json", "checkpoints"
 _FINAL = "final.safetensors"
@@ -63,14 +67,14 @@ class Folder:
             (self.path / _WEIGHTS).mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / "lock").open("w")
         except OSError as error:
-            raise OutputError(
-                f"{self.path} cannot be written ({error.strerror}); choose another --output"
-            ) from error
+            raise OutputError(f"{self.path} cannot be written ({error.strerror}); choose another --output") from error
         try:
             lock(self._lock)
         except OSError as error:
             self._lock.close()
-            raise CheckpointError(f"another training writes to {self.path}; wait, or choose another --output") from error
+            raise CheckpointError(
+                f"another training writes to {self.path}; wait, or choose another --output"
+            ) from error
         if any((self.path / name).exists() for name in (_STATE, _FINAL)) and not self.resume:
             if not self.overwrite:
                 self._lock.close()
@@ -125,11 +129,11 @@ class Folder:
         """The training is done: its state is no longer needed."""
         (self.path / _STATE).unlink(missing_ok=True)
 
-    def save_weights(self, name: str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> Path:
-        """Write weights as safetensors, with texts in their header."""
+    def save_weights(self, name: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
+        """Write weights as safetensors, with what is known of them in the header; the same bytes for the same."""
         path = self.path / name
         with complete_file(path) as part:
-            part.write_bytes(save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, dict(about)))
+            part.write_bytes(pack_weights(tensors, about))
         return path
 
     def checkpoints(self) -> Sequence[Path]:
@@ -150,3 +154,20 @@ def read_about(path: Path) -> dict[str, Any]:
     if not (path / _FINAL).is_file():
         raise FormatError(f"{path}: the training there is not finished; go on with `erf train --resume`")
     return about
+
+
+def pack_weights(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """A safetensors file."""
+    # A single entry: safetensors writes several in an order that changes.
+    header = {HEADER: json.dumps(dict(about))}
+    return save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, header)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """What the header of weights says of their training; empty for weights from elsewhere."""
+    try:
+        with safe_open(path, "pt") as opened:
+            found = json.loads((opened.metadata() or {}).get(HEADER, "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -10,19 +10,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import nn
 
 from erf.devices import memory_errors
 from erf.errors import CheckpointError, InputError, InterruptedRunError, TrainingError
-from erf.evaluation.scores import summarise
 from erf.evaluation import Predictions
+from erf.evaluation.scores import summarise
 from erf.examples import ExampleSet
 from erf.images import Framing
 from erf.training.asam import at_sharpest
@@ -269,12 +268,15 @@ class Training:
             self.plan.recipe.task, examples.classes, tuple(outcome.prediction for outcome in found)
         )
         loss = float(np.mean([outcome.loss for outcome in found]))
-        return {"validation_loss": loss} | {f"validation_{name}": value for name, value in summarise(predictions).items()}
+        return {"validation_loss": loss} | {
+            f"validation_{name}": value for name, value in summarise(predictions).items()
+        }
 
-    def _header(self, row: Mapping[str, Any]) -> dict[str, str]:
-        keys = ("epoch", "stage", "epoch_of_stage", "updates")
-        about = {key: str(value) for key, value in self.about.items() if isinstance(value, str | int | float)}
-        return about | {key: str(row[key]) for key in keys} | {"classes": "|".join(self.plan.train.classes)}
+    def _header(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What is kept with weights: the same for a training that was stopped and went on."""
+        about = {key: self.about[key] for key in ("model", "model_options", "trained_on") if key in self.about}
+        moment = {key: row[key] for key in ("epoch", "stage", "epoch_of_stage", "updates")}
+        return about | moment | {"classes": list(self.plan.train.classes)}
 
     def _is_stopped(self) -> bool:
         """Whether any process was asked to stop."""

@@ -172,7 +172,7 @@ PRESETS = {
         Recipe(
             name="magnification",
             stages=(Stage("image", epochs=300, batch_size=128, lr=1e-3),),
-            source="Jeevan et al. 2023 (arXiv 2302.11488), section 2.3; the rate is open, Adam stands for timm's script",
+            source="Jeevan et al. 2023 (arXiv 2302.11488), section 2.3; rate open, Adam for timm's script",
         ),
     )
 }

@@ -44,7 +44,11 @@ class Task(Protocol):
 
 def task_of(recipe: Recipe, classes: Sequence[str]) -> Task:
     """The task of a recipe, for these classes."""
-    kinds = {"classes": Classes, "labels": Labels, "masks": Masks}
+    kinds: dict[str, type[Classes] | type[Labels] | type[Masks]] = {
+        "classes": Classes,
+        "labels": Labels,
+        "masks": Masks,
+    }
     return kinds[recipe.task](tuple(classes), recipe.balance)
 
 

@@ -1,0 +1,97 @@
+"""`erf compute` with the weights of several epochs: one file with an epoch axis, and its picture."""
+
+import glob
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from erf.cli.console import ProgressReport, fail
+from erf.cli.network import Network
+from erf.errors import InputError
+
+if TYPE_CHECKING:
+    from erf.images import ImageSet
+    from erf.settings import Settings
+
+
+def weight_files(text: str, further: Sequence[Path]) -> list[Path]:
+    """The files that `--weights` names, where they are several: a pattern, or names that a shell has made of one."""
+    if further:
+        return [Path(text), *further]
+    if not text or Path(text).exists() or not any(mark in text for mark in "*?["):
+        return []
+    found = sorted(Path(name) for name in glob.glob(text))
+    if not found:
+        raise InputError(f"--weights '{text}': no file matches; expected weights such as runs/hct/checkpoints/*")
+    return found
+
+
+def compute_series(
+    network: Network,
+    files: Sequence[Path],
+    images: "ImageSet",
+    layers: Sequence[str],
+    settings: "Settings",
+    output: Path,
+    picture: Path | None,
+    seed: int,
+    source: str,
+    progress: ProgressReport,
+) -> None:
+    """The ERF of the same unit with the weights of each file, on the same images."""
+    from erf.engine import compute_layers
+    from erf.models import WeightsError, load_weights
+    from erf.plotting.series import draw_series
+    from erf.result import Origin
+    from erf.series import Moment, Series, save_series
+
+    if len(layers) > 1:
+        fail(f"{len(layers)} layers over training; expected one --layer")
+    series = None
+    for place, (epoch, stage, file) in enumerate(sorted(_epochs(files))):
+        try:
+            load_weights(network.model, file)
+        except WeightsError as error:
+            fail(str(error))
+        origin = Origin(
+            model=network.name,
+            model_options=network.options,
+            weights=str(file),
+            weights_sha256=network.digest(file),
+            seed=seed,
+            source=source,
+            command=shlex.join(["erf", *sys.argv[1:]]),
+        )
+        progress.note(f"{place + 1}/{len(files)}: {file}")
+        erfs = compute_layers(network.model, images, layers, settings, origin=origin, progress=progress)
+        if len(erfs) > 1:
+            fail(f"{len(erfs)} units over training; expected one --unit")
+        moment = Moment.of(erfs[0], epoch, stage)
+        series = Series.of(erfs[0], moment) if series is None else series.added(erfs[0], moment)
+    assert series is not None
+    save_series(series, output, overwrite=True)
+    written = [output]
+    if picture is not None:
+        draw_series(series, picture, definition=settings.definitions[0], overwrite=True)
+        written.append(picture)
+    typer.echo(f"written: {', '.join(map(str, written))}")
+
+
+def _epochs(files: Sequence[Path]) -> list[tuple[int, str, Path]]:
+    """Epoch and stage of each file, as `erf train` writes them into its header; else files are counted."""
+    found = [(*_header(file), file) for file in files]
+    if any(epoch < 0 for epoch, _, _ in found) or len({epoch for epoch, _, _ in found}) < len(found):
+        return [(number, "", file) for number, file in enumerate(files)]
+    return found
+
+
+def _header(file: Path) -> tuple[int, str]:
+    from erf.training.folder import read_header
+
+    about = read_header(file)
+    epoch, stage = about.get("epoch"), about.get("stage")
+    return epoch if isinstance(epoch, int) else -1, stage if isinstance(stage, str) else ""
