@@ -116,6 +116,14 @@ def test_parts_share_no_patient_and_do_not_depend_on_the_order() -> None:
     assert {one.image.id: one.split for one in other} != {one.image.id: one.split for one in parts}
 
 
+def test_labels_of_patients_are_split_on_their_own() -> None:
+    examples = [Example(image(f"{n}", f"p{n}"), ("ab"[n % 2],)) for n in range(20)]
+    parts = split_by_patient(examples)
+    assert Counter((one.labels[0], one.split) for one in parts) == {
+        (label, split): count for label in "ab" for split, count in (("train", 8), ("val", 1), ("test", 1))
+    }
+
+
 def test_every_part_with_a_share_gets_a_patient() -> None:
     examples = [Example(image(str(number), str(number))) for number in range(3)]
     assert {one.split for one in split_by_patient(examples)} == {"train", "val", "test"}

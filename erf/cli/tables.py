@@ -15,6 +15,9 @@ from erf.series import Series
 GROWTH = ("rms_radius", "r50", "r90")
 """Measures that tell how a field grows over depth; all but the first are resolved from two blocks on."""
 
+_SCORES = {"validation_auc": "AUC", "validation_mean_iou": "mean IoU"}
+"""Of a training, on its validation images."""
+
 
 def print_table(title: str, columns: list[str], rows: list[list[str]], left: int = 1) -> None:
     """Print rows under columns; the first `left` columns are text, the others numbers."""
@@ -50,29 +53,22 @@ def print_subsets(erf: ERF, definition: str) -> None:
 def print_series(title: str, series: Series) -> None:
     """Per epoch: how wide the field is, and where it lies for left and right breasts."""
     has_sides = {"left", "right"} <= set(series.subsets)
-    scores = list(dict.fromkeys(name for moment in series.moments for name in moment.scores))
+    known = {name for moment in series.moments for name in moment.scores}
+    scores = {name: words for name, words in _SCORES.items() if name in known}
     rows = []
     for moment in series.moments:
         seen = series.observe(moment, definition=moment.provenance.shown_definition).all()
         names = (*GROWTH, *(("lean",) if has_sides else ()))
         found = [_px(float(MEASURES[name].of(seen))) for name in names]
-        known = [f"{moment.scores[name]:.3f}" if name in moment.scores else "–" for name in scores]
-        rows.append(
-            [
-                str(moment.epoch),
-                moment.stage or "–",
-                Path(moment.provenance.weights).name or "untrained",
-                *found,
-                *known,
-            ]
-        )
+        told = [f"{moment.scores[name]:.3f}" if name in moment.scores else "–" for name in scores]
+        rows.append([str(moment.epoch), moment.stage or Path(moment.provenance.weights).stem, *found, *told])
     columns = [*(f"{name} [px]" for name in GROWTH), *(("lean [px]",) if has_sides else ())]
     first = series.moments[0].provenance
     print_table(
         f"{title}: {first.title}, {first.target}, {len(series.images)} images, definition {first.shown_definition}",
-        ["epoch", "stage", "weights", *columns, *(name.replace("_", " ") for name in scores)],
+        ["epoch", "stage", *columns, *scores.values()],
         rows,
-        left=3,
+        left=2,
     )
 
 

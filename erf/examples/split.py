@@ -16,16 +16,28 @@ def split_by_patient(
 ) -> tuple[Example, ...]:
     """Examples with their split; patients, not images, are drawn, and a split that the data name is kept.
 
-    The draw depends on the patients' names and `seed`, not on the order of the examples; every split with a share gets
-    a patient where there are enough of them. Raises `InputError` for a patient whom the data put into two splits.
+    The draw depends on the patients' names and `seed`, not on the order of the examples. Where every patient has a
+    single label, each label is split on its own. Every split with a share gets a patient where there are enough of
+    them. Raises `InputError` for a patient whom the data put into two splits.
     """
-    named = _splits_of_patients(examples)
-    open_patients = sorted({example.patient for example in examples} - set(named))
-    shuffled = np.random.default_rng((seed, 0x51)).permutation(len(open_patients))
-    bounds = _bounds(len(open_patients), shares)
-    drawn = {open_patients[index]: _split_at(place, bounds) for place, index in enumerate(shuffled)}
-    where = named | drawn
+    where = _splits_of_patients(examples)
+    rng = np.random.default_rng((seed, 0x51))
+    for patients in _strata(examples):
+        drawn = [patient for patient in patients if patient not in where]
+        bounds = _bounds(len(drawn), shares)
+        where |= {drawn[index]: _split_at(place, bounds) for place, index in enumerate(rng.permutation(len(drawn)))}
     return tuple(replace(example, split=where[example.patient]) for example in examples)
+
+
+def _strata(examples: Sequence[Example]) -> list[list[str]]:
+    """Patients that are split together, each group in alphabetical order."""
+    labels: dict[str, set[tuple[str, ...]]] = {}
+    for example in examples:
+        labels.setdefault(example.patient, set()).add(example.labels)
+    if any(len(found) > 1 for found in labels.values()):
+        return [sorted(labels)]
+    kinds = sorted({found for each in labels.values() for found in each})
+    return [sorted(patient for patient, found in labels.items() if kind in found) for kind in kinds]
 
 
 def _splits_of_patients(examples: Sequence[Example]) -> dict[str, str]:

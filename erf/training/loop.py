@@ -85,6 +85,7 @@ class Training:
         for examples in (plan.train, plan.validation):
             if examples is not None:
                 self._task.check(examples)
+        self._feeds = [self._feed(stage, number) for number, stage in enumerate(plan.recipe.stages)]
         self._state = State(self._identity())
         saved = self.folder.load() if self.folder.resume else None
         with torch.random.fork_rng():
@@ -130,7 +131,7 @@ class Training:
 
     def _train_stage(self, number: int) -> None:
         stage = self.plan.recipe.stages[number]
-        feed = self._feed(stage, number)
+        feed = self._feeds[number]
         optimiser = torch.optim.Adam(self.model.parameters(), stage.lr, weight_decay=self.plan.recipe.weight_decay)
         if self._state.optimiser:
             optimiser.load_state_dict(dict(self._state.optimiser))
