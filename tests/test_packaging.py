@@ -1,5 +1,7 @@
 """The package as it is installed: nothing left out, nothing that leaks."""
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -39,6 +41,23 @@ def test_the_top_level_is_as_agreed() -> None:
         "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "MANIFEST.in", "docs", "benchmarks", "scripts",
         ".ci", ".gitignore", ".gitattributes", ".pre-commit-config.yaml",
     }  # fmt: skip
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """The wheel is tried beside the packages that developers have, so that one of theirs must not be relied on."""
+    names = {"PIL": "pillow", "sklearn": "scikit-learn", "performer_pytorch": "performer-pytorch"}
+    needed = {re.split(r"[>=<\[]", text)[0] for text in PROJECT["project"]["dependencies"]}
+    extras = {"timm", "torchvision", "segmentation_models_pytorch"}
+    imported = set()
+    for path in (ROOT / "erf").glob("**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                imported.add(node.module.split(".")[0])
+    foreign = imported - set(sys.stdlib_module_names) - {"erf", "typing_extensions"} - extras
+    assert {names.get(name, name) for name in foreign} <= needed
+    assert needed <= {names.get(name, name) for name in imported}, "declared, but not imported"
 
 
 def test_models_refuse_any_other_name() -> None:
