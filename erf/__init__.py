@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from erf.result import Origin as Origin
     from erf.result import Provenance as Provenance
     from erf.result import Statistics as Statistics
+    from erf.series import Series as Series
+    from erf.series import load_series as load_series
     from erf.settings import Settings as Settings
     from erf.storage import FileSink as FileSink
     from erf.storage import load as load
@@ -64,6 +66,7 @@ _HOME = {
     "Precision": "intervals",
     "Provenance": "result",
     "ReceptiveField": "geometry",
+    "Series": "series",
     "Settings": "settings",
     "Statistics": "result",
     "UnitGradient": "attribution",
@@ -74,6 +77,7 @@ _HOME = {
     "list_layers": "tapping",
     "load": "storage",
     "load_images": "images",
+    "load_series": "series",
     "merge": "merging",
     "pick_measures": "measures",
     "plot": "plotting",

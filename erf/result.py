@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
 
+SHIPPED = "shipped/"
+"""How `Origin.weights` begins for weights that come with the package."""
+
 Curve = NDArray[np.floating]
 Map = NDArray[np.float32]
 
@@ -24,7 +27,7 @@ class Origin:
     model_options: Mapping[str, Any] = field(default_factory=dict)
     """Options with which the model was built, where they are not its defaults."""
     weights: str = ""
-    """Path of the weights file, '' for weights drawn from the seed."""
+    """Path of the weights file, or SHIPPED and its name; '' for weights drawn from the seed."""
     weights_sha256: str = ""
     seed: int = 0
     source: str = ""
@@ -100,6 +103,8 @@ class Provenance(Origin):
     @property
     def weights_words(self) -> str:
         """Whether the network was trained, for captions."""
+        if self.weights.startswith(SHIPPED):
+            return "shipped weights, trained on phantoms"
         return f"weights {Path(self.weights).name}" if self.weights else f"untrained, seed {self.seed}"
 
     @property

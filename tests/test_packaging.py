@@ -49,7 +49,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     needed = {re.split(r"[>=<\[]", text)[0] for text in PROJECT["project"]["dependencies"]}
     extras = {"timm", "torchvision", "segmentation_models_pytorch"}
     imported = set()
-    for path in (ROOT / "erf").glob("**/*.py"):
+    for path in (path for folder in ("erf", "models") for path in (ROOT / folder).glob("**/*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes the pictures of this folder from generated mammograms: about eight minutes on two CPU cores. Needs the extra timm.
-# With names of pictures as arguments, only those are made: `sh docs/gallery/make.sh swin-tiny`.
+# With names of pictures as arguments, only those are made: `sh docs/gallery/make.sh swin-tiny`. Two of them need trainings
+# and are made only when they are named: hct-over-training (20 minutes) and magnification (10 minutes).
 set -eu
 cd "$(dirname "$0")"
 work=$(mktemp -d)
@@ -18,6 +19,17 @@ if wanted gmic-hct; then
         erf compute --model "$model" --no-picture -o "$work/$model.h5"
     done
     erf plot "$work/gmic.h5" "$work/hct.h5" -o gmic-hct.png --overwrite
+fi
+
+if wanted hct-over-training; then
+    erf train --model hct --erf-every 1 --erf-n 16 --output "$work/run"
+    cp "$work/run/erf.png" hct-over-training.png
+fi
+
+if wanted magnification; then
+    scripts=$PWD/../../scripts
+    (cd "$work" && python "$scripts/synthetic_breakhis.py" tissue && sh "$scripts/train_magnifications.sh" tissue)
+    cp "$work/magnification.png" .
 fi
 
 if wanted hct-growth; then

@@ -45,7 +45,10 @@ def _print_cards(pattern: str) -> None:
 
 def _row(card: "ModelCard") -> list[str]:
     size = "{1}x{2}, {0} ch.".format(card.in_channels, *card.input_size)
-    return [card.name, card.summary, _shorten(card.layers, card.default_layer), f"{card.parameters:,}", size]
+    from erf.models import shipped_weights
+
+    trained = ", trained weights" if shipped_weights(card.name) else ""
+    return [card.name, card.summary + trained, _shorten(card.layers, card.default_layer), f"{card.parameters:,}", size]
 
 
 def _shorten(layers: tuple[str, ...], default: str) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from erf.arguments import Arguments
-from erf.cli.console import fail, parse_list, parse_options, parse_size, warn
+from erf.cli.console import fail, note, parse_list, parse_options, parse_size, warn
 from erf.errors import InputError
+from erf.result import SHIPPED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +52,7 @@ Depth = Annotated[
 ]
 LayerName = Annotated[str, typer.Option(help="Tap point; default: the network's last map of several units.")]
 UnitName = Annotated[str, typer.Option(help="`center`, `y,x` in the layer's map, or `pixel:y,x`.")]
-SHIPPED, UNTRAINED = "shipped", "none"
+_SHIPPED_WORD, _UNTRAINED_WORD = "shipped", "none"
 
 Weights = Annotated[
     str,
@@ -169,13 +170,15 @@ def _weights_file(name: str, weights: str, has_options: bool) -> Path | None:
     """The file that a text names, None for an untrained network; shipped weights fit a network without options only."""
     from erf.models import ModelError, shipped_weights
 
-    if weights == UNTRAINED:
+    if weights == _UNTRAINED_WORD:
         return None
-    if weights in ("", SHIPPED):
+    if weights in ("", _SHIPPED_WORD):
         found = None if has_options else shipped_weights(name)
         if weights and found is None:
             why = "with options" if has_options else "for it"
             raise ModelError(f"model '{name}': no weights are shipped {why}; expected a weights file, or `none`")
+        if found is not None and not weights:
+            note(f"{name} has the weights that come with the package, trained on phantoms; --weights none: untrained")
         return found
     return Path(weights)
 
@@ -234,7 +237,7 @@ def _origin_of_weights(name: str, model: "nn.Module", card: "ModelCard", weights
     from erf.models import shipped_weights
 
     if weights is not None and weights == shipped_weights(name):
-        return f"{SHIPPED}/{weights.name}", _digest(weights)
+        return f"{SHIPPED}{weights.name}", _digest(weights)
     if weights is not None:
         return str(weights), _digest(weights) if weights.is_file() else ""
     if not card.brings_weights:
