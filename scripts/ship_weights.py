@@ -31,6 +31,9 @@ from erf.training.folder import pack_weights, read_about
 
 HELD_OUT_SEED = 1
 
+_KEPT = 4
+"""Scores in the card, by which a test sees that card and weights belong together."""
+
 
 def main() -> None:
     """Ship the weights of every folder that is named."""
@@ -63,14 +66,14 @@ def ship(run: Path, n: int) -> None:
         "updates": epochs[-1]["updates"],
         "seconds": round(sum(row.get("seconds", 0) for row in epochs)),
         "validation": {key: value for key, value in epochs[-1].items() if key.startswith("validation_")},
-        "held_out": {"phantoms": n, "seed": HELD_OUT_SEED, "auc": found},
+        "held_out": found,
         "device": "cuda" if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads",
         "versions": {"torch": version("torch"), "python": platform.python_version()},
         "date": datetime.now(UTC).date().isoformat(),
         "licence": "Apache-2.0, as the code; trained on generated images only",
     }
     (FOLDER / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    auc = found
+    auc = found["auc"]
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, AUC {auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]")
 
 
@@ -79,7 +82,7 @@ def _halved(tensor: Tensor) -> Tensor:
 
 
 def _held_out(name: str, path: Path, about: dict[str, Any], n: int) -> dict[str, Any]:
-    """AUC with its intervals on phantoms of another seed."""
+    """AUC with its intervals on phantoms of another seed, and what was said of the first of them."""
     size = (about["size"][0], about["size"][1])
     examples = load_examples("phantom", n=n, seed=HELD_OUT_SEED, size=size)
     card = model_card(name)
@@ -93,7 +96,9 @@ def _held_out(name: str, path: Path, about: dict[str, Any], n: int) -> dict[str,
         workers=2,
     )
     found = asdict(estimate(said.truth == 1, said.scores[:, 1]))
-    return {key: float(np.round(value, 4)) if isinstance(value, float) else value for key, value in found.items()}
+    auc = {key: float(np.round(value, 4)) if isinstance(value, float) else value for key, value in found.items()}
+    first = np.round(said.scores[:_KEPT, 1], 4).tolist()
+    return {"phantoms": n, "seed": HELD_OUT_SEED, "auc": auc, "first_scores": first}
 
 
 if __name__ == "__main__":

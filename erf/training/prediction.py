@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from erf.devices import memory_errors
+from erf.devices import memory_errors, memory_layout
 from erf.evaluation import Prediction, Predictions
 from erf.examples import Example, ExampleSet
 from erf.images import Framing
@@ -40,7 +40,13 @@ def predict(
     weights: str = "",
     trained_on: str = "",
 ) -> Predictions:
-    """What a network in eval mode says of all examples; the texts are kept beside it."""
+    """What a network in eval mode says of all examples; the texts are kept beside it.
+
+    Its weights are laid out for the device, which a training that goes on must not be.
+    """
+    layout = memory_layout(device)
+    if layout is not None:
+        model = model.to(memory_format=layout)
     outcomes = outcomes_of(model, examples.examples, task, framing, device, workers, progress)
     rows = tuple(outcome.prediction for outcome in outcomes)
     height, width = framing.size
