@@ -32,7 +32,7 @@ def test_every_option_in_the_readme_exists() -> None:
 
     for line in commands(README):
         for call in re.findall(
-            r"\berf (compute|merge|compare|plot|report|show|models|layers|theory|check|bench|train|evaluate)([^&|]*)",
+            r"\berf (compute|merge|compare|plot|report|show|models|layers|theory|check|bench|train|evaluate|manifest)([^&|]*)",
             line,
         ):
             shown = CliRunner().invoke(app, [call[0], "--help"], env={"COLUMNS": "300"}).stdout

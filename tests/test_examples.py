@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from typer.testing import CliRunner
 
+from erf.cli import app
 from erf.errors import InputError
 from erf.examples import Example, Finding, load_examples, split_by_patient
 from erf.examples.layouts import layout_of
@@ -163,6 +165,28 @@ def test_breakhis_is_recognised(tmp_path: Path) -> None:
         ("malignant", "40X", "ductal carcinoma", "14-2523"),
     ]
     assert found.examples[0].image.decode().pixels.shape == (3, 12, 16)
+
+
+def test_a_public_folder_becomes_a_manifest(tmp_path: Path) -> None:
+    """What the file tells is what the folder tells, from wherever it lies."""
+    for number in (3, 7):
+        picture(tmp_path / "isic" / "ISIC2018_Task1-2_Test_Input" / f"ISIC_000000{number}.jpg")
+        picture(
+            tmp_path / "isic" / "ISIC2018_Task1_Test_GroundTruth" / f"ISIC_000000{number}_segmentation.png", mode="L"
+        )
+    result = CliRunner().invoke(app, ["manifest", str(tmp_path / "isic"), "-o", str(tmp_path / "m.csv")])
+    assert result.exit_code == 0, result.output
+    folder, file = load_examples(tmp_path / "isic"), load_examples(tmp_path / "m.csv")
+    for one, other in zip(folder, file, strict=True):
+        assert (one.split, one.labels, one.mask.resolve()) == (other.split, other.labels, other.mask.resolve())  # type: ignore[union-attr]
+        np.testing.assert_array_equal(one.image.decode().pixels, other.image.decode().pixels)
+    again = CliRunner().invoke(app, ["manifest", str(tmp_path / "isic"), "-o", str(tmp_path / "m.csv")])
+    assert again.exit_code == 2
+    none = CliRunner().invoke(app, ["manifest", str(tmp_path), "-o", str(tmp_path / "n.csv")])
+    assert none.exit_code == 0  # the set may lie deeper
+    (tmp_path / "empty").mkdir()
+    none = CliRunner().invoke(app, ["manifest", str(tmp_path / "empty")])
+    assert "found no public data set that is known" in " ".join(none.output.split())
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from erf.cli.compare import compare
 from erf.cli.compute import compute
 from erf.cli.evaluate import evaluate
 from erf.cli.layers import layers
+from erf.cli.manifest import manifest
 from erf.cli.merge import merge
 from erf.cli.models import models
 from erf.cli.plot import plot
@@ -28,7 +29,22 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (compute, merge, compare, plot, report, show, models, layers, theory, check, bench, train, evaluate):
+for command in (
+    compute,
+    merge,
+    compare,
+    plot,
+    report,
+    show,
+    models,
+    layers,
+    theory,
+    check,
+    bench,
+    train,
+    evaluate,
+    manifest,
+):
     app.command()(command)
 
 

@@ -1,0 +1,48 @@
+"""`erf manifest`: the folder of a public data set as a manifest CSV."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from erf.cli.console import fail, reported_errors
+
+_FIRST = ("path", "label", "patient_id", "view", "split")
+
+
+def manifest(
+    folder: Annotated[Path, typer.Argument(help="BreakHis, ISIC 2017 or 2018, or ChestX-ray14, as published.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="CSV file; default: manifest.csv in the folder.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+) -> None:
+    """Write what the folder of a public data set tells about its images, for `--images` of all commands.
+
+    `erf train` and `erf evaluate` take such a folder itself; the file is for a look, a change, or
+    `erf compute --subset-by magnification`.
+    """
+    output = output or folder / "manifest.csv"
+    with reported_errors():
+        from erf.disk import check_free, complete_file
+        from erf.examples.layouts import layout_of, recognise
+
+        check_free(output, overwrite)
+        images = recognise(folder) if folder.is_dir() else None
+        if not images:
+            fail(f"{folder}: found no public data set that is known; expected BreakHis, ISIC or ChestX-ray14")
+        further = dict.fromkeys(name for image in images for name in image.columns if name not in _FIRST)
+        with complete_file(output) as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [*_FIRST, *further], restval="")
+            writer.writeheader()
+            for image in images:
+                own = {"path": folder / image.path, "patient_id": image.patient_id, "view": image.view}
+                row = dict(image.columns) | {name: str(value) for name, value in own.items()}
+                for name in ("path", "mask"):
+                    if row.get(name):
+                        place = Path(row[name]) if name == "path" else folder / row[name]
+                        row[name] = Path(os.path.relpath(place, output.parent)).as_posix()
+                writer.writerow(row)
+        typer.echo(f"written: {output}, {len(images)} images of {layout_of(folder)}")
