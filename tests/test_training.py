@@ -1,5 +1,6 @@
 """Training: what is fed, how weights are moved, and that a stop changes nothing."""
 
+import copy
 import json
 import math
 import os
@@ -373,6 +374,25 @@ def test_parts_of_a_batch_add_up(phantoms: ExampleSet, tmp_path: Path) -> None:
         losses.append([row["loss"] for row in state.steps])
     np.testing.assert_allclose(losses[1], losses[0], rtol=2e-5)
     np.testing.assert_allclose(losses[2], losses[0], rtol=2e-5)
+
+
+def test_mixed_precision_is_near_and_leaves_copies_alone(phantoms: ExampleSet, tmp_path: Path) -> None:
+    """bfloat16 has 8 bits: the first losses differ by less than 2 %, and are not the same."""
+    seen = []
+
+    def look(model: nn.Module, row: Any) -> None:
+        copied = copy.deepcopy(model)
+        copied.head.weight.data.zero_()
+        seen.append(torch.equal(copied(torch.ones(1, 1, *SIZE))[0], copied.head.bias))
+
+    exact = run(tmp_path / "exact", plan(phantoms)).steps
+    mixed = run(tmp_path / "mixed", plan(phantoms, precision="bfloat16"), after_epoch=look).steps
+    first, other = exact[0]["loss"], mixed[0]["loss"]
+    assert first != other
+    assert other == pytest.approx(first, rel=0.02)
+    assert seen == [True] * len(seen)  # the copy's own head was used: its logits are its bias alone
+    with pytest.raises(InputError, match="precision 'float16' not known; expected float32 or bfloat16"):
+        run(tmp_path / "half", plan(phantoms, precision="float16"))
 
 
 def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path: Path) -> None:

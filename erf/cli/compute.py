@@ -420,7 +420,7 @@ def _precision(until: float | None, measure: str) -> "Precision | None":
 def _report(erfs: "Sequence[ERF]", files: list[Path], drawing: Path | None, precision: "Precision | None") -> None:
     from erf.cli.tables import print_growth, print_subsets
     from erf.plotting import plot
-    from erf.result import tap_names
+    from erf.result import SHIPPED, tap_names
 
     last, written = erfs[-1], list(files)
     shown = last.provenance.shown_definition
@@ -438,6 +438,8 @@ def _report(erfs: "Sequence[ERF]", files: list[Path], drawing: Path | None, prec
         labels = tap_names([erf.provenance for erf in erfs]) if len(erfs) > 1 and not several else None
         written.append(plot(erfs, drawing, labels=labels, definition=shown, layout=layout, overwrite=True))
     typer.echo("written: " + ", ".join(map(str, written)))
+    if last.provenance.weights.startswith(SHIPPED):
+        typer.echo("Weights: those of the package, trained on phantoms; --weights none gives the untrained network.")
     for record in last.images:
         if record.status == "ok" and record.message:
             warn(f"{record.path}: {record.message}")

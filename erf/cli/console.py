@@ -68,11 +68,6 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(BAD_INPUT)
 
 
-def note(message: str) -> None:
-    """What a user should know, without being a warning."""
-    typer.echo(f"erf: {' '.join(message.split())}", err=True)
-
-
 def warn(message: str) -> None:
     typer.secho(f"erf: {' '.join(message.split())}", fg="yellow", err=True)
 

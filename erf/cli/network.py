@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from erf.arguments import Arguments
-from erf.cli.console import fail, note, parse_list, parse_options, parse_size, warn
+from erf.cli.console import fail, parse_list, parse_options, parse_size, warn
 from erf.errors import InputError
-from erf.result import SHIPPED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -177,8 +176,6 @@ def _weights_file(name: str, weights: str, has_options: bool) -> Path | None:
         if weights and found is None:
             why = "with options" if has_options else "for it"
             raise ModelError(f"model '{name}': no weights are shipped {why}; expected a weights file, or `none`")
-        if found is not None and not weights:
-            note(f"{name} has the weights that come with the package, trained on phantoms; --weights none: untrained")
         return found
     return Path(weights)
 
@@ -235,6 +232,7 @@ def _warn_of_hidden_branches(name: str, model: "nn.Module") -> None:
 def _origin_of_weights(name: str, model: "nn.Module", card: "ModelCard", weights: Path | None) -> tuple[str, str]:
     """What is known of the weights, and their SHA-256: of the file, or of what a factory has made of them."""
     from erf.models import shipped_weights
+    from erf.result import SHIPPED
 
     if weights is not None and weights == shipped_weights(name):
         return f"{SHIPPED}{weights.name}", _digest(weights)

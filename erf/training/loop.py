@@ -1,6 +1,6 @@
 """Training, stage by stage, so that it can stop at any update and go on as if it had not.
 
-Processes, devices and mixed precision are accelerate's. All that is random is seeded by the number of the update and of
+Processes and devices are accelerate's. All that is random is seeded by the number of the update and of
 the example, so that nothing but weights and the optimiser's state has to be kept.
 """
 
@@ -206,7 +206,7 @@ class Training:
         for start in range(0, count, size):
             part = slice(start, start + size)
             pixels, targets = (one[part].to(accelerator.device) for one in (batch.pixels, batch.targets))
-            with self._synchronised(start + size >= count), accelerator.autocast():
+            with self._synchronised(start + size >= count), self._autocast():
                 loss = self._task.loss(self._wrapped(pixels), targets) * (len(pixels) / count)
                 accelerator.backward(loss)
             total += loss.detach()
@@ -220,6 +220,11 @@ class Training:
         else:
             with self._accelerator.no_sync(self._wrapped):
                 yield
+
+    def _autocast(self) -> torch.autocast:
+        # Not accelerate's, which replaces the network's forward by one that copies of the network share.
+        is_mixed = self.plan.precision == "bfloat16"
+        return torch.autocast(self._accelerator.device.type, torch.bfloat16, enabled=is_mixed)
 
     def _check_finite(self, loss: float, batch: Batch, where: str) -> None:
         if math.isfinite(loss):
@@ -302,8 +307,7 @@ class Training:
 def _accelerator(plan: Plan) -> Accelerator:
     if plan.precision not in ("float32", "bfloat16"):
         raise InputError(f"precision '{plan.precision}' not known; expected float32 or bfloat16")
-    mixed = {"float32": "no", "bfloat16": "bf16"}[plan.precision]
-    return Accelerator(mixed_precision=mixed, cpu=plan.device == "cpu")
+    return Accelerator(mixed_precision="no", cpu=plan.device == "cpu")
 
 
 def _seed(*numbers: int) -> int:
