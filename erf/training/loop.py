@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from erf.devices import memory_errors
+from erf.devices import memory_errors, memory_layout
 from erf.errors import CheckpointError, InputError, InterruptedRunError, TrainingError
 from erf.evaluation import Predictions
 from erf.evaluation.scores import summarise
@@ -91,6 +91,9 @@ class Training:
         with torch.random.fork_rng():
             if saved is not None:
                 self._go_on_from(saved)
+            layout = memory_layout(self._accelerator.device)
+            if layout is not None:  # nearly twice as fast on a CPU
+                self.model.to(memory_format=layout)
             self._wrapped = self._accelerator.prepare_model(self.model)
             if saved is None:
                 self._begin()
