@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import os
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,6 +14,12 @@ import erf
 from erf.result import ERF
 
 mpl.use("Agg")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests run side by side, so that each has its share of the cores, as have the processes that it starts.
+    _THREADS = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ["OMP_NUM_THREADS"] = str(_THREADS)
+    torch.set_num_threads(_THREADS)
 
 
 def small_network(seed: int = 0, channels: int = 1) -> nn.Sequential:
