@@ -56,9 +56,10 @@ def test_delong_by_its_definition(ties: bool) -> None:
     np.testing.assert_allclose(delong_covariance(truth, [first, second]), expected, rtol=1e-10)
 
 
-def test_draws_are_of_images_within_each_kind() -> None:
+@pytest.mark.parametrize("ties", [False, True])
+def test_draws_are_of_images_within_each_kind(ties: bool) -> None:
     """The spread of drawn AUCs is that of images drawn by index, and the same for the same seed."""
-    truth, scores = drawn(60, 0.9)
+    truth, scores = drawn(60, 0.9, ties=ties)
     found = estimate(truth, scores, draws=4000, seed=3)
     assert found == estimate(truth, scores, draws=4000, seed=3)
     rng = np.random.default_rng(11)
@@ -96,6 +97,20 @@ def test_patients_that_are_drawn_whole_widen_the_interval() -> None:
     by_patient = estimate(truth[four], scores[four], patients, draws=4000)
     assert by_patient.high - by_patient.low == pytest.approx(single.high - single.low, rel=0.05)
     assert by_image.high - by_image.low < 0.6 * (by_patient.high - by_patient.low)
+
+
+def test_all_images_of_a_patient_are_drawn() -> None:
+    """Two images of each patient, the second much better told: intervals are those of patients drawn by name."""
+    rng = np.random.default_rng(5)
+    truth = np.repeat(np.arange(40) % 2 == 0, 2)
+    scores = rng.normal(np.tile([0.2, 2.5], 40) * truth, 1)
+    found = estimate(truth, scores, [str(n) for n in np.repeat(np.arange(40), 2)], draws=4000)
+    slow = []
+    for _ in range(1500):
+        chosen = np.concatenate([rng.choice(np.arange(0, 40, 2), 20), rng.choice(np.arange(1, 40, 2), 20)])
+        rows = np.concatenate([2 * chosen, 2 * chosen + 1])
+        slow.append(pairs_auc(truth[rows], scores[rows]))
+    assert (found.low, found.high) == pytest.approx(np.percentile(slow, (2.5, 97.5)), abs=0.012)
 
 
 def test_gains_are_paired() -> None:

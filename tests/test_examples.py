@@ -126,6 +126,12 @@ def test_labels_of_patients_are_split_on_their_own() -> None:
     }
 
 
+def test_patients_with_several_labels_are_split_together() -> None:
+    examples = [Example(image(f"{n}", f"p{n // 2}"), ("ab"[n % 2],)) for n in range(40)]
+    parts = split_by_patient(examples)
+    assert Counter(one.split for one in parts) == {"train": 32, "val": 4, "test": 4}
+
+
 def test_every_part_with_a_share_gets_a_patient() -> None:
     examples = [Example(image(str(number), str(number))) for number in range(3)]
     assert {one.split for one in split_by_patient(examples)} == {"train", "val", "test"}

@@ -227,6 +227,12 @@ def test_a_mask_is_scaled_to_the_nearest_pixel() -> None:
     )
 
 
+def test_a_mask_is_reduced_by_its_middle_pixels() -> None:
+    """At half the size, pixel r of the frame is centred between pixels 2 r and 2 r + 1 of the file: the latter is taken."""
+    reduced = frame_mask(np.arange(16).reshape(4, 4), Placement(0.5), (2, 2))
+    np.testing.assert_array_equal(reduced, [[5, 7], [13, 15]])
+
+
 def test_patches_larger_than_the_frame_are_refused(phantoms: ExampleSet) -> None:
     with pytest.raises(InputError, match=r"patches of 200 pixels from a frame of 104x80; expected a larger frame"):
         feed(phantoms, Stage("patch", 1, 1, 1.0, patch=200), SIZE)
