@@ -33,7 +33,7 @@ if wanted magnification; then
 fi
 
 if wanted hct-growth; then
-    erf compute --model hct --layer all -n 20 -o "$work/hct.h5"
+    erf compute --model hct --weights none --layer all -n 20 -o "$work/hct.h5"
     cp "$work/hct.png" hct-growth.png
 fi
 
@@ -41,7 +41,7 @@ fi
 for model in def-gmic hct-nystrom wavemix swin-tiny; do
     if wanted "$model"; then
         case $model in *gmic | hct*) images=20 ;; *) images=50 ;; esac
-        erf compute --model "$model" -n "$images" -o "$work/$model.h5"
+        erf compute --model "$model" --weights none -n "$images" -o "$work/$model.h5"
         cp "$work/$model.png" .
     fi
 done
