@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from erf.cli import app
 from erf.errors import FormatError, InputError
+from erf.examples import load_examples
 from erf.series import Moment, Series, load_series, save_series
 from erf.storage import load
 
@@ -289,3 +290,26 @@ def test_what_cannot_be_trained_is_said_in_one_line(
     )
     assert message in output
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_half_and_full_resolution_are_compared_on_the_same_images(tmp_path: Path) -> None:
+    """Fig. 5 of the HCT paper in small: one manifest, two frames, paired differences."""
+    lines = ["path,label,patient_id"]
+    for number, one in enumerate(load_examples("phantom", n=16, size=(96, 80))):
+        Pillow.fromarray(one.image.decode().pixels[0]).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{one.labels[0]},p{number}")
+    (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
+    for name, size in (("full", ["--size", "96x80"]), ("half", ["--size", "48x40", "--resample"])):
+        call(
+            "train", "-m", "gmic", "--images", tmp_path / "m.csv", *size, *CPU, "--stages", "image", "--split", "50:0:50",
+            "--set", "epochs=1", "-o", tmp_path / name,
+        )  # fmt: skip
+    output = call("evaluate", tmp_path / "full", tmp_path / "half", "--draws", 200, "-o", tmp_path / "t.json")
+    assert "half − full" in output
+    assert [json.loads((tmp_path / name / "run.json").read_text())["size"] for name in ("full", "half")] == [
+        [96, 80],
+        [48, 40],
+    ]
+    told = json.loads((tmp_path / "t.json").read_text())
+    assert [record["label"] for record in told] == ["full", "half"]
+    assert told[0]["positives"] + told[0]["negatives"] == 8
