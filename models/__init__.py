@@ -21,7 +21,8 @@ from .creation import create_model, model_card
 from .layers.spectral import reorthogonalise
 from .registry import ModelCard, ModelError, list_models
 from .shipped import shipped_card, shipped_weights
-from .weights import WeightsError, load_weights
+from .stored import WeightsError
+from .weights import load_weights
 
 __all__ = [
     "ModelCard",

@@ -1,93 +1,177 @@
-"""Weights from files that are not trusted: only tensors are read, and every key must fit."""
+"""Weights from files that are not trusted: only tensors are read, and every key, shape and type must fit."""
 
-import pickle
-import re
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+from .stored import StoredTensor, WeightsError, open_tensors
 
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
+_AVERAGES = ("ema", "model_ema", "state_dict_ema", "ema_state_dict", "params_ema", "teacher")
+"""Names under which checkpoints keep a state dict, and one that is averaged over a training."""
 
-class WeightsError(ValueError):
-    """A weights file that cannot be read, would run code, or does not fit the network."""
+_PREFIXES = ("module.", "_orig_mod.")
+"""What wrappers for several devices and compiled networks put before every key."""
+
+_MOST_NAMED = 8
+"""Keys of a kind that a message names."""
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load a file into a network, strictly.
 
     A network may have a method `rename_key(key)` that maps a public repository's key to its own, or to None for a key
-    of another network in the same checkpoint. Raises `WeightsError` that names every missing, unexpected, wrongly
-    shaped or non-finite key.
+    of another network in the same checkpoint. Raises `WeightsError` that names missing, unexpected, wrongly shaped,
+    wrongly typed and non-finite keys; nothing is loaded then.
     """
     path = Path(path)
-    rename: Callable[[str], str | None] = getattr(model, "rename_key", str)
-    state = {}
-    for key, value in read_state_dict(path).items():
-        renamed = rename(key.removeprefix("module."))
-        if renamed is not None:
-            state[renamed] = value
-    problems = _misfits(model.state_dict(), state)
-    if problems:
-        raise WeightsError(f"weights {path} do not fit {type(model).__name__}: {'; '.join(problems)}")
-    model.load_state_dict(state)
+    expected = model.state_dict()
+    with open_tensors(path) as content:
+        stored = _renamed(path, expected, getattr(model, "rename_key", str), _state_dict(path, content))
+        problems = _misfits(expected, stored)
+        fitting = set(expected) - set().union(*problems.values())
+        state = {key: stored[key].read() for key in expected if key in fitting}
+    problems |= _unusable(expected, state)
+    if found := [f"{problem}: {_names(keys.values())}" for problem, keys in problems.items() if keys]:
+        raise WeightsError(f"weights {path} do not fit {type(model).__name__}: {'; '.join(found)}")
+    _load(path, model, {key: values.to(expected[key].dtype) for key, values in state.items()})
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or a `torch.save` state dict; never runs code from the file."""
-    if not path.is_file():
-        raise WeightsError(f"weights {path} not found; expected a safetensors file or a torch.save state dict")
+def _load(path: Path, model: nn.Module, state: Mapping[str, Tensor]) -> None:
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
-    except WeightsError:
-        raise
-    except Exception as error:  # readers raise whatever a damaged file makes them raise
-        raise WeightsError(f"weights {path} cannot be read ({_first_line(error)}); the file may be damaged") from error
-    return _as_state_dict(path, content)
+        model.load_state_dict(state)
+    except Exception as error:  # a network's own hooks may raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise WeightsError(f"weights {path} cannot be loaded into {type(model).__name__} ({reason})") from error
+    for key, tensor in model.state_dict().items():
+        if not torch.equal(tensor.cpu(), state[key]):
+            raise WeightsError(
+                f"weights {path}: {key} took another value than the file has; the network shares it with another key "
+                "of the file, whose values differ"
+            )
 
 
-def _load_pickle(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the error below says what matters
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
-        found = f"it asks to run {wanted.group(1)}" if wanted else _first_line(error)
+def _state_dict(path: Path, content: Any) -> Mapping[Any, StoredTensor]:
+    """The one state dict that a file holds, which may lie within others."""
+    if _is_state_dict(content):
+        return content
+    inner = ((key, _within(content, key)) for key in (*_WRAPPERS, *_AVERAGES))
+    found = {key: one for key, one in inner if one is not None}
+    if len(found) > 1:
         raise WeightsError(
-            f"weights {path} refused: {found}, expected tensors only; "
-            "save the model's state_dict() again, as safetensors or with torch.save"
-        ) from error
+            f"weights {path} hold several state dicts ({', '.join(found)}); save the one that is meant alone"
+        )
+    if not found:
+        what = f"a dictionary of {_names(content)}" if isinstance(content, Mapping) else _kind(content)
+        raise WeightsError(f"weights {path} hold {what}, expected a state dict of tensors by name")
+    return next(iter(found.values()))
 
 
-def _as_state_dict(path: Path, content: Any) -> dict[str, Tensor]:
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"weights {path} hold {type(content).__name__}, expected a state dict of tensors by name")
-    return {str(key): value for key, value in content.items()}
+def _within(content: Any, key: str) -> Mapping[Any, StoredTensor] | None:
+    inner = content.get(key) if isinstance(content, Mapping) else None
+    if inner and _is_state_dict(inner):
+        return inner
+    deeper = (_within(inner, further) for further in ("state_dict", "model") if isinstance(inner, Mapping))
+    return next((one for one in deeper if one is not None), None)
 
 
-def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    shared = [key for key in expected if key in found]
-    groups = {
-        "missing": [key for key in expected if key not in found],
-        "unexpected": [key for key in found if key not in expected],
-        "wrong shape": [
-            f"{key} (found {tuple(found[key].shape)}, expected {tuple(expected[key].shape)})"
-            for key in shared
-            if found[key].shape != expected[key].shape
-        ],
-        "not finite": [key for key in shared if not torch.isfinite(found[key]).all()],
+def _is_state_dict(content: Any) -> bool:
+    return isinstance(content, Mapping) and all(isinstance(one, StoredTensor) for one in content.values())
+
+
+def _kind(content: Any) -> str:
+    return "a single tensor" if isinstance(content, StoredTensor) else type(content).__name__
+
+
+def _renamed(
+    path: Path, own: Mapping[str, Tensor], rename: Callable[[str], str | None], state: Mapping[Any, StoredTensor]
+) -> dict[str, StoredTensor]:
+    """The same under the network's own names, without those that are of another network."""
+    renamed: dict[str, StoredTensor] = {}
+    origins: dict[str, Any] = {}
+    for key, tensor in state.items():
+        name = rename(_bare(str(key), own))
+        if name in renamed:
+            raise WeightsError(f"weights {path} hold {name} twice, as {origins[name]!r} and as {key!r}")
+        if name is not None:
+            renamed[name], origins[name] = tensor, key
+    return renamed
+
+
+def _bare(key: str, own: Mapping[str, Tensor]) -> str:
+    while key not in own and key.startswith(_PREFIXES):
+        key = key.split(".", maxsplit=1)[1]
+    return key
+
+
+def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, StoredTensor]) -> dict[str, dict[str, str]]:
+    """By problem, the keys that have it and what is said of each; nothing is read."""
+    shared = {key: (expected[key], found[key]) for key in expected if key in found}
+    return {
+        "missing": {key: key for key in expected if key not in found},
+        "unexpected": {key: key for key in found if key not in expected},
+        "no plain values": {key: f"{key} ({one.kind})" for key, (_, one) in shared.items() if one.dtype is None},
+        "wrong type": {
+            key: f"{key} (found {_word(one.dtype)}, expected {_word(own.dtype)})"
+            for key, (own, one) in shared.items()
+            if one.dtype is not None and not _takes(own.dtype, one.dtype)
+        },
+        "wrong shape": {
+            key: f"{key} (found {one.shape}, expected {tuple(own.shape)})"
+            for key, (own, one) in shared.items()
+            if one.dtype is not None and one.shape != tuple(own.shape)
+        },
     }
-    return [f"{problem}: {', '.join(keys)}" for problem, keys in groups.items() if keys]
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+def _unusable(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:
+    """The same of values that were read."""
+    pairs = {key: (expected[key], values) for key, values in state.items()}
+    return {
+        "too large": {
+            key: f"{key} (for {_word(own.dtype)})"
+            for key, (own, values) in pairs.items()
+            if _overflow(values, own.dtype)
+        },
+        # A network may have infinite constants of its own, such as masks.
+        "not finite": {key: key for key, (own, values) in pairs.items() if _has_gaps(values) and not _has_gaps(own)},
+    }
+
+
+def _overflow(values: Tensor, dtype: torch.dtype) -> bool:
+    cast = values.to(dtype)
+    if dtype in _INTEGERS:
+        return not torch.equal(cast.to(values.dtype), values)
+    return _has_gaps(cast) and not _has_gaps(values)
+
+
+def _has_gaps(values: Tensor) -> bool:
+    """Whether some values are NaN or infinite."""
+    return not bool(torch.isfinite(values).all())
+
+
+def _names(keys: Iterable[Any]) -> str:
+    """Names with commas, the first of many."""
+    names = [str(key) if len(str(key)) <= 200 else f"{str(key)[:200]}…" for key in keys]
+    shown = ", ".join(names[:_MOST_NAMED])
+    return shown if len(names) <= _MOST_NAMED else f"{shown} and {len(names) - _MOST_NAMED} more"
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def _takes(expected: torch.dtype, found: torch.dtype) -> bool:
+    """Whether values of a type mean the same in another: integers and 8-bit floats need a scale to be weights."""
+    if found == expected:
+        return True
+    if expected.is_complex:
+        return found.is_complex
+    return any(expected in kind and found in kind for kind in (_FLOATS, _INTEGERS))

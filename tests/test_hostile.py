@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 import erf
 from erf.errors import ErfError, FormatError, ImageError
 from erf.images import Image, list_images, read_image
-from erf.models.weights import WeightsError, read_state_dict
+from erf.models import WeightsError, load_weights
 from tests.conftest import small_network
 from tests.test_dicom import compress, write
 
@@ -95,6 +95,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
         compress(folder / "raw.dcm", folder / f"{syntax}.dcm", syntax)
     save_file({"a": torch.ones(3, 4)}, folder / "w.safetensors")
     torch.save({"state_dict": {"a": torch.ones(3, 4)}}, folder / "w.pt")
+    torch.save({"a": torch.ones(3, 4)}, folder / "old.pt", _use_new_zipfile_serialization=False)
     (folder / "m.csv").write_text("path,laterality,view,patient_id,site\na.png,L,CC,p1,A\na.tif,R,MLO,p2,B\n")
     return folder
 
@@ -116,7 +117,13 @@ def test_damaged_images(name: str, originals: Path, tmp_path: Path) -> None:
     check()
 
 
-@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+class Weights(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "old.pt"])
 def test_damaged_weights(name: str, originals: Path, tmp_path: Path) -> None:
     content, path = (originals / name).read_bytes(), tmp_path / name
 
@@ -125,7 +132,7 @@ def test_damaged_weights(name: str, originals: Path, tmp_path: Path) -> None:
     def check(damage: Damage) -> None:
         path.write_bytes(damage(content))
         with named_error(WeightsError, name):
-            read_state_dict(path)
+            load_weights(Weights(), path)
 
     check()
 

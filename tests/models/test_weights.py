@@ -1,14 +1,18 @@
 """Weights: public naming, strictness, and files that are not to be trusted."""
 
+import os
 import pickle
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from erf.models import WeightsError, create_model
+from erf.models import WeightsError, create_model, load_weights
 
 
 def to_hct_repository(state: dict[str, Tensor], conv_stages: int) -> dict[str, Tensor]:
@@ -161,3 +165,188 @@ def test_something_else_than_a_state_dict(tmp_path: Path) -> None:
     torch.save([torch.zeros(1)], tmp_path / "w.pt")
     with pytest.raises(WeightsError, match="hold list, expected a state dict of tensors"):
         create_model("gmic", tmp_path / "w.pt")
+
+
+def load(state: Any, path: Path, model: nn.Module | None = None, **how: Any) -> nn.Module:
+    """A network with the weights of a file that `torch.save` has made of something."""
+    torch.save(state, path, **how)
+    model = model or nn.Linear(3, 2)
+    load_weights(model, path)
+    return model
+
+
+def state_with(**more: Any) -> dict[str, Any]:
+    return {"weight": torch.randn(2, 3), "bias": torch.zeros(2)} | more
+
+
+WEIGHT = torch.arange(6.0).reshape(2, 3)
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["zip", "before 1.6"])
+@pytest.mark.parametrize(
+    "weight",
+    [
+        WEIGHT.double(),
+        WEIGHT.half(),
+        WEIGHT.bfloat16(),
+        WEIGHT.T.contiguous().T,
+        torch.arange(600.0).reshape(20, 30)[3:5, 2:5],
+        torch.ones(1).expand(2, 3),
+        nn.Parameter(WEIGHT),
+    ],
+    ids=["double", "half", "bfloat16", "transposed", "slice", "expanded", "parameter"],
+)
+def test_values_arrive_however_they_lie_in_the_file(weight: Tensor, is_old: bool, tmp_path: Path) -> None:
+    model = load(state_with(weight=weight), tmp_path / "w.pt", _use_new_zipfile_serialization=not is_old)
+    assert torch.equal(model.weight, weight.float())
+
+
+def test_tensors_of_one_storage_and_attributes_beside_weights(tmp_path: Path) -> None:
+    source, other = nn.LSTM(3, 4), nn.LSTM(3, 4)
+    source.weight_ih_l0.note = "kept by torch.save"  # type: ignore[assignment]
+    optimiser = torch.optim.Adam(source.parameters()).state_dict()
+    load({"epoch": 3, "model": source.state_dict(), "optimizer": optimiser, "ema": None}, tmp_path / "w.pt", other)
+    assert_same(other, source)
+
+
+def test_prefixes_of_wrappers_are_left_out(tmp_path: Path) -> None:
+    state = {f"_orig_mod.module.{key}": value for key, value in state_with().items()}
+    assert torch.equal(load(state, tmp_path / "w.pt").weight, state["_orig_mod.module.weight"])
+    inner = nn.ModuleDict({"module": nn.Linear(3, 2)})
+    load(inner.state_dict(), tmp_path / "w.pt", inner)  # a network's own name is no prefix
+
+
+class Subclass(Tensor):
+    pass
+
+
+def several_views() -> dict[str, Tensor]:
+    complex_ = torch.randn(2, 3, dtype=torch.complex64)
+    return {"conj": complex_.conj(), "neg": complex_.conj().imag}
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (WEIGHT.to_sparse(), "no plain values: weight (sparse)"),
+        (WEIGHT.to("meta"), "no plain values: weight (without values"),
+        (several_views()["conj"], "no plain values: weight (a view (conj))"),
+        (several_views()["neg"], "no plain values: weight (a view (neg))"),
+        (WEIGHT.to(torch.complex64), "wrong type: weight (found complex64, expected float32)"),
+        (WEIGHT.to(torch.int8), "wrong type: weight (found int8, expected float32)"),
+        (WEIGHT.to(torch.int64), "wrong type: weight (found int64, expected float32)"),
+        (WEIGHT > 0, "wrong type: weight (found bool, expected float32)"),
+        (WEIGHT.to(torch.float8_e4m3fn), "wrong type: weight (found float8_e4m3fn, expected float32)"),
+        (WEIGHT.double() * 1e300, "too large: weight (for float32)"),
+        (WEIGHT / 0, "not finite: weight"),
+        (WEIGHT.T, "wrong shape: weight (found (3, 2), expected (2, 3))"),
+        (torch.ones(1).expand(10**6, 10**6), "wrong shape: weight (found (1000000, 1000000)"),
+        (WEIGHT.as_subclass(Subclass), "refused: it asks to run tests.models.test_weights.Subclass"),
+    ],
+    ids=lambda value: "" if isinstance(value, Tensor) else value,
+)
+def test_tensors_that_are_no_weights(weight: Tensor, message: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load(state_with(weight=weight), tmp_path / "w.pt")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantiz")
+def test_quantised_tensors_are_refused(tmp_path: Path) -> None:
+    weight = torch.quantize_per_tensor(WEIGHT, 0.1, 0, torch.qint8)
+    with pytest.raises(WeightsError, match=r"no plain values: weight \(quantised\)"):
+        load(state_with(weight=weight), tmp_path / "w.pt")
+
+
+def test_types_that_safetensors_has_beside_ours(tmp_path: Path) -> None:
+    save_file(state_with(weight=WEIGHT.to(torch.float8_e5m2)), tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=r"no plain values: weight \(F8_E5M2\)"):
+        load_weights(nn.Linear(3, 2), tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (state_with() | {"module.weight": WEIGHT}, "hold weight twice, as 'weight' and as 'module.weight'"),
+        ({1: WEIGHT, "1": WEIGHT}, "hold 1 twice, as 1 and as '1'"),
+        ({"model": state_with(), "ema": state_with()}, "several state dicts (model, ema); save the one that is meant"),
+        ({"weight": WEIGHT, "epoch": 3}, "hold a dictionary of weight, epoch, expected a state dict"),
+        ({}, "missing: weight, bias"),
+        (WEIGHT, "hold a single tensor, expected a state dict"),
+        (nn.Linear(3, 2), "it asks to run torch.nn.modules.linear.Linear"),
+    ],
+    ids=str,
+)
+def test_contents_of_two_meanings_or_none(content: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load(content, tmp_path / "w.pt")
+    assert message in str(caught.value)
+
+
+def test_shared_parameters_take_one_value(tmp_path: Path) -> None:
+    def tied() -> nn.Module:
+        model = nn.ModuleDict({"a": nn.Linear(3, 2), "b": nn.Linear(3, 2)})
+        model["b"].weight = model["a"].weight
+        return model
+
+    state = tied().state_dict()
+    load(state, tmp_path / "w.pt", tied())
+    with pytest.raises(WeightsError, match=r"a\.weight took another value than the file has; the network shares it"):
+        load(dict(state) | {"b.weight": WEIGHT}, tmp_path / "w.pt", tied())
+
+
+def deflated(path: Path) -> None:
+    """A few hundred bytes that would inflate to 40 MB."""
+    torch.save(state_with(more=torch.zeros(10**7)), path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, entry in entries.items():
+            archive.writestr(name, entry)
+
+
+def claiming(text: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(b"\x80\x02" + text)
+
+
+def damaged(path: Path) -> None:
+    """The first number of the weights is another one."""
+    torch.save({"weight": WEIGHT + 1.5, "bias": torch.zeros(2)}, path)
+    content, values = path.read_bytes(), (WEIGHT + 1.5).numpy().tobytes()
+    assert content.count(values) == 1
+    path.write_bytes(content.replace(values, b"\0" + values[1:-1] + b"?"))
+
+
+def five_gigabytes(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(5 * 2**30)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (deflated, "is compressed, which torch.save does not do"),
+        (damaged, "its check sum is wrong"),
+        (Path.mkdir, "is a folder; expected a safetensors file"),
+        (os.mkfifo, "is no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is no regular file"),
+        (lambda path: path.write_bytes(b""), "the file is empty"),
+        (lambda path: path.write_text("weights of a network"), "it is neither; expected a safetensors file"),
+        (five_gigabytes, "it is neither"),
+        (claiming(b"cbuiltins\nbytearray\n\x8a\x05\0\0\0\0\x01\x85R."), "a pickle, but not of torch.save"),
+        (claiming(b"]r\xff\xff\xff\x7f."), "a pickle, but not of torch.save"),
+        (claiming(b"]" * 100_000 + b"."), "a pickle, but not of torch.save"),
+        (claiming(b"X\xff\xff\xff\x7fabc."), "cannot be read: expected 2147483647 bytes"),
+        (claiming(b"cos\nsystem\nX\x04\0\0\0true\x85R."), "refused: it asks to run os.system"),
+        (claiming(b"(I1\nios\nsystem\n."), "refused: it holds the instruction INST"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_files_that_claim_or_are_something_else(make: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    make(path)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(nn.Linear(3, 2), path)
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
