@@ -1,21 +1,19 @@
 """`erf compute` with the weights of several epochs: one file with an epoch axis, and its picture."""
 
 import glob
-import shlex
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from erf.cli.console import ProgressReport, fail
-from erf.cli.network import Network
 from erf.errors import InputError
 
 if TYPE_CHECKING:
-    from erf.images import ImageSet
-    from erf.settings import Settings
+    from erf.cli.computing import Job
+    from erf.series import Series
 
 
 def weight_files(text: str, further: Sequence[Path]) -> list[Path]:
@@ -30,55 +28,48 @@ def weight_files(text: str, further: Sequence[Path]) -> list[Path]:
     return found
 
 
-def compute_series(
-    network: Network,
-    files: Sequence[Path],
-    images: "ImageSet",
-    layers: Sequence[str],
-    settings: "Settings",
-    output: Path,
-    picture: Path | None,
-    seed: int,
-    source: str,
-    progress: ProgressReport,
-) -> None:
+def compute_series(job: "Job", files: Sequence[Path]) -> None:
     """The ERF of the same unit with the weights of each file, on the same images."""
+    from erf.disk import check_free
+    from erf.plotting.series import draw_series
+    from erf.series import save_series
+
+    if job.processes.count > 1 or job.part != (1, 1) or job.resume:
+        fail("several --weights run in one process, without --shard and --resume")
+    check_free(job.output, job.overwrite)
+    if len(job.layers) > 1:
+        fail(f"{len(job.layers)} layers over training; expected one --layer")
+    series = _series(job, files)
+    save_series(series, job.output, overwrite=True)
+    written = [job.output]
+    if job.picture is not None:
+        draw_series(series, job.picture, definition=job.settings.definitions[0], overwrite=True)
+        written.append(job.picture)
+    typer.echo(f"written: {', '.join(map(str, written))}")
+
+
+def _series(job: "Job", files: Sequence[Path]) -> "Series":
     from erf.engine import compute_layers
     from erf.models import WeightsError, load_weights
-    from erf.plotting.series import draw_series
-    from erf.result import Origin
-    from erf.series import Moment, Series, save_series
+    from erf.series import Moment, Series
 
-    if len(layers) > 1:
-        fail(f"{len(layers)} layers over training; expected one --layer")
     series = None
-    for place, (epoch, stage, file) in enumerate(sorted(_epochs(files))):
-        try:
-            load_weights(network.model, file)
-        except WeightsError as error:
-            fail(str(error))
-        origin = Origin(
-            model=network.name,
-            model_options=network.options,
-            weights=str(file),
-            weights_sha256=network.digest(file),
-            seed=seed,
-            source=source,
-            command=shlex.join(["erf", *sys.argv[1:]]),
-        )
-        progress.note(f"{place + 1}/{len(files)}: {file}")
-        erfs = compute_layers(network.model, images, layers, settings, origin=origin, progress=progress)
-        if len(erfs) > 1:
-            fail(f"{len(erfs)} units over training; expected one --unit")
-        moment = Moment.of(erfs[0], epoch, stage)
-        series = Series.of(erfs[0], moment) if series is None else series.added(erfs[0], moment)
+    with ProgressReport(job.network.name) as progress:
+        images = job.selection.choose(job.network, progress)
+        for place, (epoch, stage, file) in enumerate(sorted(_epochs(files))):
+            try:
+                load_weights(job.network.model, file)
+            except WeightsError as error:
+                fail(str(error))
+            origin = replace(job.origin(), weights=str(file), weights_sha256=job.network.digest(file))
+            progress.note(f"{place + 1}/{len(files)}: {file}")
+            erfs = compute_layers(job.network.model, images, job.layers, job.settings, origin=origin, progress=progress)
+            if len(erfs) > 1:
+                fail(f"{len(erfs)} units over training; expected one --unit")
+            moment = Moment.of(erfs[0], epoch, stage)
+            series = Series.of(erfs[0], moment) if series is None else series.added(erfs[0], moment)
     assert series is not None
-    save_series(series, output, overwrite=True)
-    written = [output]
-    if picture is not None:
-        draw_series(series, picture, definition=settings.definitions[0], overwrite=True)
-        written.append(picture)
-    typer.echo(f"written: {', '.join(map(str, written))}")
+    return series
 
 
 def _epochs(files: Sequence[Path]) -> list[tuple[int, str, Path]]:
