@@ -16,6 +16,7 @@ from erf.errors import ErfError, LayerError
 from erf.models import create_model, model_card
 from erf.models.sources import input_channels
 from erf.tapping import default_layer, list_layers
+from tests.agreement import assert_statistics_agree, plain_gradient
 
 FIRST, LAST = "channels first", "channels last"
 
@@ -94,6 +95,9 @@ SEGMENTATION = [
     ("smp:unet:resnet18", "encoder:3", FIRST),
 ]
 MATRIX = CNN + TRANSFORMERS + HYBRIDS + MIXERS + SEGMENTATION
+CANCELLING = {"timm:swinv2_cr_tiny_ns_224": 5}
+"""One channel of networks whose layer ends in an untrained norm over channels: what these add up to is constant."""
+
 SIZES = {
     "timm:deit_tiny_distilled_patch16_224": (160, 96),
     "timm:vit_small_patch14_reg4_dinov2": (140, 140),
@@ -115,43 +119,48 @@ def pick(output: Any, keys: list[str]) -> Tensor:
     return output
 
 
-def plain_gradient(model: nn.Module, layer: str, layout: Any, inputs: Tensor) -> Tensor:
-    """The usual loop: a hook, a tensor of zeros with a one on every channel of the centre, a backward pass."""
+def unit_values(model: nn.Module, inputs: Tensor, layer: str, layout: Any, channel: int | None) -> Tensor:
+    """What the central unit sums, among zeros, as the usual loop finds it: by a hook and a tensor of zeros and ones."""
     path, *keys = layer.split(":")
     kept: list[Any] = []
     module = model if path == "output" else model.get_submodule(path)
     handle = module.register_forward_hook(lambda *call: kept.append(call[2]))
-    source = inputs.clone().requires_grad_()
-    model(source)
+    model(inputs)
     handle.remove()
     output = pick(kept[0], keys)
-    unit = torch.zeros_like(output)
+    unit, channels = torch.zeros_like(output), slice(None) if channel is None else channel
     if layout == FIRST:
-        unit[:, :, output.shape[2] // 2, output.shape[3] // 2] = 1
+        unit[:, channels, output.shape[2] // 2, output.shape[3] // 2] = 1
     elif layout == LAST:
-        unit[:, output.shape[1] // 2, output.shape[2] // 2] = 1
+        unit[:, output.shape[1] // 2, output.shape[2] // 2, channels] = 1
     else:
         before, (height, width) = layout
         assert output.shape[1] == before + height * width
-        unit[:, before + height // 2 * width + width // 2] = 1
-    (gradient,) = torch.autograd.grad(output, source, unit)
-    return gradient[0]
+        unit[:, before + height // 2 * width + width // 2, channels] = 1
+    # Not by an index: behind a norm and a transposition the library's gradient of an index is wrong at batch 1.
+    return output * unit
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "layer", "layout"), MATRIX, ids=[f"{row[0]}-{row[1]}" for row in MATRIX])
 def test_the_erf_is_that_of_a_plain_loop(name: str, layer: str, layout: Any) -> None:
-    size = size_of(name)
+    size, channel = size_of(name), CANCELLING.get(name)
     model = create_model(name, size=size).double()
-    noise = np.random.default_rng(0).standard_normal((input_channels(model), *size))
-    found = erf.compute(model, erf.from_arrays([noise]), layer=layer, definitions=("signed", "abs"), device="cpu")
     # The engine's images are in single precision.
-    expected = plain_gradient(model, layer, layout, torch.from_numpy(noise.astype(np.float32)).double()[None]).numpy()
-    assert expected.any()
-    for definition, of in (("signed", lambda g: g.sum(0)), ("abs", lambda g: np.abs(g).sum(0))):
-        mean, wanted = found.statistics("all", definition).mean, of(expected)
-        # Double precision up to the file's float32.
-        np.testing.assert_allclose(mean, wanted, rtol=2e-6, atol=1e-7 * np.abs(wanted).max())
+    noise = np.random.default_rng(0).standard_normal((input_channels(model), *size)).astype(np.float32)
+    found = erf.compute(
+        model,
+        erf.from_arrays([noise]),
+        layer=layer,
+        channel="all" if channel is None else channel,
+        definitions=("signed", "abs"),
+        device="cpu",
+    )
+    expected = plain_gradient(
+        model, torch.from_numpy(noise)[None], lambda *given: unit_values(*given, layer, layout, channel)
+    )
+    for definition, of in (("signed", lambda g: g.sum(1)), ("abs", lambda g: np.abs(g).sum(1))):
+        assert_statistics_agree(found.statistics("all", definition), expected.map(of), rtol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore")
