@@ -15,7 +15,7 @@ from erf.result import ERF
 
 mpl.use("Agg")
 
-if "PYTEST_XDIST_WORKER" in os.environ:
+if "PYTEST_XDIST_WORKER" in os.environ and "OMP_NUM_THREADS" not in os.environ:
     # Tests run side by side, so that each has its share of the cores, as have the processes that it starts.
     _THREADS = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
     os.environ["OMP_NUM_THREADS"] = str(_THREADS)

@@ -10,6 +10,7 @@ from erf.gradients import Target, frozen
 from erf.tapping import default_layer, list_layers, match_layers
 from erf.theory import Probe, border_layer, is_inside, probe, theoretical_box
 from erf.tracing import trace
+from tests.agreement import assert_gradients_agree
 from tests.conftest import small_network
 
 TARGET = Target("output", ((8, 6),))
@@ -53,14 +54,14 @@ def test_finite_differences_find_a_wrong_backward_pass(noise: Tensor) -> None:
         with frozen(Square(True).double()) as model:
             wrong = agree(model, noise, TARGET)
         assert wrong.error == pytest.approx(0.5, abs=1e-6)
-        np.testing.assert_allclose(wrong.measured, 2 * np.array(wrong.expected), rtol=1e-6, atol=1e-9)
+        assert_gradients_agree(wrong.measured, 2 * np.array(wrong.expected), rtol=1e-6, rounding=1e-9)
 
 
 def test_single_pixels_give_the_field_without_a_backward_pass(noise: Tensor) -> None:
     with frozen(Square(False).double()) as model:
         found = pixels_agree(model, noise, TARGET, count=40)
     assert 0 < np.count_nonzero(found.measured) < 40  # evenly drawn pixels lie outside the field too
-    np.testing.assert_allclose(found.measured, found.expected, atol=1e-8)
+    assert_gradients_agree(found.measured, found.expected, rtol=1e-6, rounding=1e-9)
 
 
 def test_what_is_repeatable(noise: Tensor) -> None:

@@ -23,6 +23,7 @@ from erf.result import ERF
 from erf.run import rounds
 from erf.settings import Settings
 from erf.windows import whole
+from tests.agreement import assert_gradients_agree, assert_statistics_agree
 from tests.conftest import SIDES, small_network
 
 
@@ -69,22 +70,16 @@ def test_the_field_box_is_the_support_also_where_up_sampling_shifts_it() -> None
 def test_mean_variance_and_curves(arrays: list[np.ndarray], definition: str, subset: str) -> None:
     maps = plain_maps(arrays, definition)[list(MEMBERS[subset])]
     result = run(arrays).statistics(subset, definition)
-    assert result.count == len(maps)
-    # Stored in float32: half a unit in the 24th bit. The curves stay in float64.
-    np.testing.assert_allclose(result.mean, maps.mean(0), rtol=1e-7, atol=1e-12)
-    np.testing.assert_allclose(result.variance, maps.var(0, ddof=1), rtol=1e-7, atol=1e-12)
-    np.testing.assert_allclose(result.across_rows, maps.mean(0).sum(0), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(result.across_columns, maps.mean(0).sum(1), rtol=1e-9, atol=1e-12)
+    assert_statistics_agree(result, maps, rtol=1e-11)
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 4}, {"workers": 0}, {"workers": 3}, {"deterministic": True}])
 def test_the_way_of_running_does_not_matter(arrays: list[np.ndarray], options: dict[str, object]) -> None:
     plain, other = run(arrays), run(arrays, **options)
     for subset in MEMBERS:
-        np.testing.assert_allclose(
-            other.statistics(subset).across_rows, plain.statistics(subset).across_rows, rtol=1e-12
-        )
-        np.testing.assert_allclose(other.statistics(subset).mean, plain.statistics(subset).mean, rtol=1e-6)
+        for name in ("mean", "variance", "across_rows", "across_columns"):
+            one, two = (getattr(result.statistics(subset), name) for result in (other, plain))
+            assert_gradients_agree(one, two, rtol=1e-12, rounding=1e-16)
 
 
 def test_what_is_kept_of_each_image(arrays: list[np.ndarray]) -> None:
@@ -93,9 +88,10 @@ def test_what_is_kept_of_each_image(arrays: list[np.ndarray]) -> None:
     order = [int(record.id.split(":")[1]) for record in result.images]
     assert sorted(order) == list(range(6))
     footprint = result.footprints["abs"]
-    np.testing.assert_allclose(footprint.across_rows, maps[order].sum(1), rtol=1e-6)
-    np.testing.assert_allclose(footprint.across_columns, maps[order].sum(2), rtol=1e-6)
-    np.testing.assert_allclose(footprint.small.sum((1, 2)), maps[order].sum((1, 2)), rtol=1e-6)
+    for row, map_ in zip(range(len(order)), maps[order], strict=True):
+        assert_gradients_agree(footprint.across_rows[row], map_.sum(0), rtol=1e-11)
+        assert_gradients_agree(footprint.across_columns[row], map_.sum(1), rtol=1e-11)
+        assert_gradients_agree(footprint.small[row].sum(dtype=np.float64), map_.sum(), rtol=1e-7)
 
 
 def test_provenance(arrays: list[np.ndarray]) -> None:
@@ -165,7 +161,7 @@ def test_a_bad_image_is_passed_over_and_listed(arrays: list[np.ndarray]) -> None
     assert np.isnan(result.footprints["abs"].across_rows[row]).all()
     good = [0, 1, 3, 4, 5]
     maps = plain_maps([arrays[index] for index in good], "abs")
-    np.testing.assert_allclose(result.statistics("all", "abs").mean, maps.mean(0), rtol=1e-7, atol=1e-12)
+    assert_statistics_agree(result.statistics("all", "abs"), maps, rtol=1e-11)
 
 
 def test_strict_stops_at_a_bad_image(arrays: list[np.ndarray]) -> None:
@@ -252,7 +248,7 @@ def test_mirrored_images_give_the_mirrored_map_for_a_mirrored_network() -> None:
     array = np.random.default_rng(0).standard_normal((1, 21, 21))
     one = compute(network, from_arrays([array]), layer="2").statistics().mean
     other = compute(network, from_arrays([array[:, :, ::-1]]), layer="2").statistics().mean
-    np.testing.assert_allclose(other, one[:, ::-1], rtol=1e-6)
+    assert_gradients_agree(other, one[:, ::-1], rtol=1e-11, rounding=1e-16)
 
 
 def many(count: int) -> ImageSet:
@@ -275,8 +271,8 @@ def test_until_stops_when_the_interval_is_narrow() -> None:
     for subset in ("all", "left", "right"):
         one, two = stopped.statistics(subset), again.statistics(subset)
         assert one.count == two.count
-        np.testing.assert_allclose(one.mean, two.mean, rtol=1e-6, atol=1e-12)
-        np.testing.assert_allclose(one.variance, two.variance, rtol=1e-6, atol=1e-12)
+        assert_gradients_agree(one.mean, two.mean, rtol=1e-11, rounding=1e-16)
+        assert_gradients_agree(one.variance, two.variance, rtol=1e-11, rounding=1e-16)
 
 
 def test_rounds_grow_by_half_and_are_balanced() -> None:
@@ -331,7 +327,9 @@ def test_several_layers_share_the_forward_pass_and_equal_runs_of_their_own(array
         alone = compute(model, images, layer=layer, device="cpu", batch_size=4)
         assert several.provenance.layer == layer
         for subset in MEMBERS:
-            np.testing.assert_array_equal(several.statistics(subset).mean, alone.statistics(subset).mean)
+            assert_gradients_agree(
+                several.statistics(subset).mean, alone.statistics(subset).mean, 1e-11, rounding=1e-16
+            )
     assert together[0].provenance.depth < together[1].provenance.depth
 
 

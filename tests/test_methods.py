@@ -12,6 +12,7 @@ import erf
 from erf.errors import InputError
 from erf.gradients import Target
 from erf.methods import METHOD_WORDS, METHODS, attributions
+from tests.agreement import assert_gradients_agree
 from tests.conftest import small_network
 
 
@@ -38,17 +39,16 @@ def test_a_linear_network_has_weight_times_input(name: str) -> None:
         # Captum draws how far along the way from the baseline: of a linear network that changes nothing.
         assert found.shape == inputs.shape
     # Captum's weights of the steps of integrated gradients sum to 1 in single precision only.
-    rtol = 1e-7 if name == "integrated-gradients" else 1e-9
-    np.testing.assert_allclose(found[:, 0].numpy(), expected, rtol=rtol, atol=1e-12)
+    assert_gradients_agree(found[:, 0], expected, rtol=1e-5 if name == "integrated-gradients" else 1e-12)
 
 
 def test_occlusion_of_a_linear_network_is_a_share_of_what_is_lost() -> None:
     model = linear_network()
     inputs = torch.randn(1, 1, 12, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     (found,) = attributions("occlusion", model, inputs, [Target("0", ((6, 5),))], options={"side": 2})
-    # Captum subtracts in single precision.
+    # Captum subtracts in single precision values of about 1.
     lost = (kernel_map(model) * inputs[0, 0].numpy()).reshape(6, 2, 5, 2).sum((1, 3))
-    np.testing.assert_allclose(found[0, 0].numpy(), np.kron(lost, np.ones((2, 2))) / 4, rtol=1e-6, atol=1e-8)
+    assert_gradients_agree(found[0, 0], np.kron(lost, np.ones((2, 2))) / 4, rtol=1e-5, rounding=2.0**-23)
 
 
 def test_guided_backprop_passes_positive_parts_only() -> None:
@@ -63,7 +63,7 @@ def test_guided_backprop_passes_positive_parts_only() -> None:
     back = nn.functional.conv_transpose2d(unit, second.weight.detach(), padding=1)
     guided = back.clamp(min=0) * (hidden > 0)
     expected = nn.functional.conv_transpose2d(guided, first.weight.detach(), padding=1)
-    torch.testing.assert_close(found, expected)
+    assert_gradients_agree(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -93,7 +93,7 @@ def test_several_images_and_channels_reach_captum(monkeypatch: pytest.MonkeyPatc
     settings = {"layer": "5", "method": "integrated-gradients", "channel": 2, "unit": "max", "device": "cpu"}
     together = erf.compute(small_network(), erf.from_arrays(arrays), batch_size=3, **settings)
     single = erf.compute(small_network(), erf.from_arrays(arrays), batch_size=1, **settings)
-    np.testing.assert_allclose(together.statistics().mean, single.statistics().mean, rtol=1e-6, atol=1e-12)
+    assert_gradients_agree(together.statistics().mean, single.statistics().mean, rtol=1e-11, rounding=1e-16)
 
 
 def test_options_that_a_method_does_not_have() -> None:
@@ -114,7 +114,7 @@ def center(output: Tensor) -> Tensor:
     [
         ("center", center),
         ((1, 2), lambda output: output[:, :, 1, 2].sum(1)),
-        ((5, 1, 2), (5, 1, 2)),
+        ((4, 1, 2), (4, 1, 2)),
         (center, center),
     ],
 )
@@ -122,7 +122,7 @@ def test_our_attribution_is_captums(selector: object, neuron: Callable[[Tensor],
     model = small_network().eval()
     inputs = torch.randn(2, 1, 40, 32, dtype=next(model.parameters()).dtype, requires_grad=True)
     expected = NeuronGradient(model, model[5]).attribute(inputs, neuron)
-    torch.testing.assert_close(erf.UnitGradient(model, "5").attribute(inputs, selector), expected)
+    assert_gradients_agree(erf.UnitGradient(model, "5").attribute(inputs, selector), expected, rtol=1e-12)
 
 
 def test_our_attribution_of_two_inputs() -> None:

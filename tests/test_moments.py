@@ -28,7 +28,7 @@ def test_mean_and_variance(gradients: np.ndarray, definition: str) -> None:
     maps = DEFINITIONS[definition](gradients)
     moments = accumulate(gradients).moments(definition)
     assert moments.count == 7
-    np.testing.assert_allclose(moments.mean, maps.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(moments.mean, maps.mean(0), rtol=1e-13)
     # Welford loses only digits of the offset, 1e3 / 1 here (1e6 / 1e3 for squares): 1e-16 * 1e3 * a few.
     np.testing.assert_allclose(moments.variance, maps.var(0, ddof=1), rtol=1e-11)
 
@@ -37,7 +37,7 @@ def test_merging_equals_one_pass(gradients: np.ndarray) -> None:
     whole = accumulate(gradients).moments("abs")
     merged = accumulate(gradients[:2]).moments("abs").merge(accumulate(gradients[2:]).moments("abs"))
     assert merged.count == 7
-    np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-14)
+    np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-13)
     np.testing.assert_allclose(merged.variance, whole.variance, rtol=1e-11)
 
 

@@ -20,6 +20,7 @@ from erf.images import from_arrays
 from erf.measures import observe
 from erf.merging import merge
 from erf.result import ERF
+from tests.agreement import assert_gradients_agree
 from tests.conftest import SMALL_RUN, small_network
 
 ROOT = Path(__file__).parent.parent
@@ -47,10 +48,8 @@ def assert_alike(one: ERF, two: ERF) -> None:
             ours, other = one.statistics(subset, definition), two.statistics(subset, definition)
             assert ours.count == other.count
             assert ours.mean.dtype == other.mean.dtype == np.float32
-            # Merged in float64: curves keep it, maps are stored in float32, whose last bit may fall either way.
-            np.testing.assert_allclose(ours.across_rows, other.across_rows, rtol=1e-12, atol=1e-15)
-            np.testing.assert_allclose(ours.mean, other.mean, rtol=1.2e-7, atol=1e-14)
-            np.testing.assert_allclose(ours.variance, other.variance, rtol=1.2e-7, atol=1e-14)
+            for name in ("mean", "variance", "across_rows", "across_columns"):  # merged in float64
+                assert_gradients_agree(getattr(ours, name), getattr(other, name), rtol=1e-12, rounding=1e-17)
     for name in ("small", "across_rows", "across_columns"):
         np.testing.assert_array_equal(getattr(observe(one), name), getattr(observe(two), name))
 
@@ -66,7 +65,7 @@ def test_merged_shards_are_the_whole(count: int) -> None:
     merged = merge(shards[::-1], allow_missing=count == 12)
     assert merged.count() == whole.count() == 11
     if count == 12:  # but for the record of the image that cannot be used
-        np.testing.assert_allclose(merged.statistics().mean, whole.statistics().mean, rtol=1.2e-7)
+        assert_gradients_agree(merged.statistics().mean, whole.statistics().mean, rtol=1e-12, rounding=1e-17)
         return
     assert merged.provenance.shard == (1, 1)
     assert_alike(merged, whole)

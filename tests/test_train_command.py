@@ -17,6 +17,7 @@ from erf.errors import FormatError, InputError
 from erf.examples import load_examples
 from erf.series import Moment, Series, load_series, save_series
 from erf.storage import load
+from tests.agreement import assert_gradients_agree
 
 ROOT = Path(__file__).parent.parent
 CPU = ["--device", "cpu"]
@@ -106,8 +107,10 @@ def test_the_series_has_the_erf_of_every_epoch(trained: Path, tmp_path: Path) ->
         "--weights", trained / "checkpoints" / "001-patch.safetensors", "-o", tmp_path / "one.h5",
     )  # fmt: skip
     alone = load(tmp_path / "one.h5").footprints["abs"]
-    np.testing.assert_allclose(series.moments[1].footprints["abs"].across_rows, alone.across_rows, rtol=1e-5)
-    assert not np.allclose(series.moments[2].footprints["abs"].across_rows, alone.across_rows, rtol=1e-3)
+    here, later = (series.moments[epoch].footprints["abs"].across_rows for epoch in (1, 2))
+    assert_gradients_agree(here, alone.across_rows, rtol=1e-4)
+    with pytest.raises(AssertionError, match="values differ"):
+        assert_gradients_agree(later, alone.across_rows, rtol=1e-3)
     scores = json.loads((trained / "epochs.json").read_text())
     assert [one.scores["validation_loss"] for one in series.moments] == [row["validation_loss"] for row in scores]
     shown = call("show", trained / "erf.h5")
@@ -145,7 +148,7 @@ def test_finished_trainings_are_followed_from_their_weights(trained: Path, tmp_p
     found, watched = load_series(tmp_path / "s.h5"), load_series(trained / "erf.h5")
     assert [(one.epoch, one.stage) for one in found.moments] == [(one.epoch, one.stage) for one in watched.moments]
     for one, other in zip(found.moments, watched.moments, strict=True):
-        np.testing.assert_allclose(one.footprints["abs"].small, other.footprints["abs"].small, rtol=1e-4)
+        assert_gradients_agree(one.footprints["abs"].small, other.footprints["abs"].small, rtol=1e-4)
     assert found.moments[0].provenance.weights == str(files[0])
     assert (tmp_path / "s.png").exists()
 

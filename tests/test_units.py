@@ -16,6 +16,7 @@ from erf.images.image import Placement
 from erf.run import moved
 from erf.tracing import trace
 from erf.units import resolve_units
+from tests.agreement import assert_statistics_agree
 from tests.conftest import SIDES, small_network
 
 FIELD = ReceptiveField((AxisField().window(3, 4, 0, 1), AxisField().window(3, 4, 0, 1)))  # centred on 1, 5, 9 …
@@ -88,7 +89,7 @@ def test_several_units_share_the_forward_pass(arrays: list[np.ndarray]) -> None:
     expected = gradients_of(model, arrays, "5", units)
     for place, result in enumerate(found):
         assert result.provenance.unit == units[place]
-        np.testing.assert_allclose(result.statistics().mean, expected[:, place].mean(0), rtol=1e-6, atol=1e-12)
+        assert_statistics_agree(result.statistics(), expected[:, place], rtol=1e-11)
 
 
 def test_units_that_see_little_have_a_window_each() -> None:
@@ -101,7 +102,7 @@ def test_units_that_see_little_have_a_window_each() -> None:
     for place, result in enumerate(found):
         top, bottom, left, right = result.provenance.window
         assert (bottom - top) * (right - left) < 32 * 32
-        np.testing.assert_allclose(result.statistics().mean, expected[0, place], rtol=1e-6, atol=1e-12)
+        assert_statistics_agree(result.statistics(), expected[:, place], rtol=1e-11)
 
 
 def shifted(maps: np.ndarray, by: tuple[int, int]) -> np.ndarray:
@@ -124,8 +125,7 @@ def test_aligned_units_are_averaged_on_the_centre(arrays: list[np.ndarray]) -> N
     means = np.array(
         [np.mean([shifted(one, by) for one, by in zip(image, steps, strict=True)], 0) for image in singles]
     )
-    np.testing.assert_allclose(found.statistics().mean, means.mean(0), rtol=1e-6, atol=1e-12)
-    np.testing.assert_allclose(found.statistics().variance, means.var(0, ddof=1), rtol=1e-5, atol=1e-12)
+    assert_statistics_agree(found.statistics(), means, rtol=1e-11)
     assert found.provenance.aligned
 
 
@@ -144,7 +144,7 @@ def test_the_strongest_unit_of_each_image(arrays: list[np.ndarray]) -> None:
         maps[number] = shifted(gradients_of(model, [array], "5", [unit])[0, 0], by)
         record = next(record for record in found.images if record.number == number)
         assert record.columns["unit"] == f"{unit[0]},{unit[1]}"
-    np.testing.assert_allclose(found.statistics().mean, np.mean(list(maps.values()), 0), rtol=1e-6, atol=1e-12)
+    assert_statistics_agree(found.statistics(), list(maps.values()), rtol=1e-11)
 
 
 def test_units_from_a_manifest(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_one_channel(arrays: list[np.ndarray]) -> None:
         source = torch.from_numpy(array.astype(np.float32))[None].to(next(model.parameters())).requires_grad_()
         model.eval()(source)[(0, 3, *found.provenance.unit)].backward()
         expected.append(source.grad[0].sum(0).numpy())
-    np.testing.assert_allclose(found.statistics("all", "signed").mean, np.mean(expected, 0), rtol=1e-5, atol=1e-9)
+    assert_statistics_agree(found.statistics("all", "signed"), expected, rtol=1e-11)
     with pytest.raises(LayerError, match="channel 8 of layer '5', which has 8; expected a number below that"):
         erf.compute(model, erf.from_arrays(arrays), layer="5", channel=8, device="cpu")
 

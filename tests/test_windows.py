@@ -12,6 +12,7 @@ from erf.images import from_arrays
 from erf.models import create_model, model_card
 from erf.tracing import trace
 from erf.windows import Window, find_window
+from tests.agreement import assert_gradients_agree
 from tests.conftest import SIDES
 
 
@@ -41,12 +42,10 @@ def test_the_gradient_is_that_of_the_whole_image(
         whole = unit_gradient(model, inputs, layer, unit)
         part = unit_gradient(model, window.cut(inputs), layer, window.targets[0].units[0])
     # In double precision only the order of sums differs.
-    scale = float(whole.abs().max())
-    torch.testing.assert_close(part, window.cut(whole), rtol=0, atol=1e-11 * scale)
+    assert_gradients_agree(part, window.cut(whole), rtol=1e-11)
     outside = whole.clone()
     window.cut(outside).zero_()
     assert not outside.any()
-    assert whole.any()
 
 
 def test_a_run_in_a_window_is_that_without() -> None:
@@ -68,11 +67,10 @@ def test_a_run_in_a_window_is_that_without() -> None:
             ours, other = part.statistics(subset, definition), whole.statistics(subset, definition)
             for name in ("mean", "variance", "across_rows", "across_columns"):
                 # The images are float32 and the sums float64: maps agree to the rounding of what is stored.
-                np.testing.assert_allclose(getattr(ours, name), getattr(other, name), rtol=2e-7, atol=1e-12)
+                assert_gradients_agree(getattr(ours, name), getattr(other, name), rtol=1e-11, rounding=1e-16)
     for name in ("small", "across_rows", "across_columns"):
-        np.testing.assert_allclose(
-            getattr(part.footprints["abs"], name), getattr(whole.footprints["abs"], name), rtol=2e-7, atol=1e-12
-        )
+        one, two = (getattr(result.footprints["abs"], name) for result in (part, whole))
+        assert_gradients_agree(one, two, rtol=1e-11, rounding=1e-16)
 
 
 class Placed(nn.Module):
@@ -122,6 +120,6 @@ def test_the_command_can_do_without(tmp_path, monkeypatch) -> None:  # type: ign
     assert CliRunner().invoke(app, [*words, "-o", "whole.h5", "--no-window"]).exit_code == 0
     part, whole = erf.load("part.h5"), erf.load("whole.h5")
     assert whole.provenance.window == (0, 256, 0, 192) != part.provenance.window
-    # Single precision: what convolutions of another size may differ by, of the largest value.
+    # Single precision, in which convolutions of another size sum in another order.
     ours, other = part.statistics().mean, whole.statistics().mean
-    np.testing.assert_allclose(ours, other, rtol=0, atol=1e-6 * other.max())
+    assert_gradients_agree(ours, other, rtol=1e-5)

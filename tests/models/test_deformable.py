@@ -14,6 +14,7 @@ from erf.images import from_arrays
 from erf.models import create_model
 from erf.models.layers.deformable import DeformableConv2d, deform_conv2d
 from erf.tracing import theoretical_receptive_field
+from tests.agreement import assert_gradients_agree
 
 SETTINGS = [(1, 1, 1), (2, 1, 1), (1, 2, 2), (2, 0, 1)]
 
@@ -58,10 +59,10 @@ def test_equal_to_torchvision_with_all_gradients(stride: int, padding: int, dila
     inputs = [tensor.requires_grad_() for tensor in problem(stride, padding, dilation)]
     ours = deform_conv2d(*inputs, stride, padding, dilation)
     theirs = torchvision_deform_conv2d(*inputs, stride=stride, padding=padding, dilation=dilation)
-    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    assert_gradients_agree(ours, theirs, rtol=1e-12)
     probe = torch.randn(ours.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for mine, other in zip(*(torch.autograd.grad(result, inputs, probe) for result in (ours, theirs)), strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
+        assert_gradients_agree(mine, other, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("stride", "padding", "dilation"), SETTINGS)
@@ -105,7 +106,7 @@ def test_untrained_it_is_gmic_and_moving_taps_leave_its_field() -> None:
     maps = [
         erf.compute(model, images, layer="stage4.0", device="cpu").statistics().mean for model in (gmic, deformable)
     ]
-    np.testing.assert_allclose(maps[1], maps[0], rtol=1e-4, atol=1e-6 * maps[0].max())
+    assert_gradients_agree(maps[1], maps[0], rtol=1e-5)
     moving = create_model("def-gmic", offset_scale=0.05)
     result = erf.compute(moving, images, layer="stage4.0", device="cpu")
     assert result.provenance.field_kind == "data-dependent"

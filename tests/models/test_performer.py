@@ -62,7 +62,7 @@ def test_equal_to_the_library_with_the_same_parts(attention: PerformerAttention)
     library.load_state_dict(attention.state_dict())
     x = torch.randn(1, 64, 4, 4, dtype=torch.float64)
     expected = library(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(1, 64, 4, 4)
-    torch.testing.assert_close(attention(x), expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(attention(x), expected, rtol=1e-10, atol=1e-12)
 
 
 def test_half_precision_is_widened(attention: PerformerAttention) -> None:

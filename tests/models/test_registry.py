@@ -18,6 +18,7 @@ from erf.models import ModelCard, ModelError, create_model, list_models, load_we
 from erf.models.layers.residual import initialise
 from erf.tracing import trace
 from erf.units import center_unit
+from tests.agreement import assert_gradients_agree
 
 POOLED = [name for name in list_models() if model_card(name).default_layer == "final" and name != "gmic-nyu"]
 """Networks that take the mean of a map and classify it; gmic-nyu makes saliency maps instead."""
@@ -133,7 +134,7 @@ def test_feature_maps_at_full_size_follow_the_strides(name: str) -> None:
 def test_final_is_what_global_pooling_receives(subject: Subject) -> None:
     inputs = subject.inputs(2)
     pooled = subject.features(inputs).mean((2, 3))
-    torch.testing.assert_close(subject.model.classifier(pooled), subject.model(inputs), rtol=1e-12, atol=0)
+    assert_gradients_agree(subject.model.classifier(pooled), subject.model(inputs), rtol=1e-11)
 
 
 def test_gradient_agrees_with_finite_differences(subject: Subject) -> None:
@@ -167,7 +168,7 @@ def test_gradient_equals_plain_autograd_and_captum(subject: Subject) -> None:
     (plain,) = torch.autograd.grad(kept[0][:, :, y, x].sum(), inputs)
     captum = NeuronGradient(subject.model, module).attribute(inputs, neuron_selector=lambda out: out[:, :, y, x].sum(1))
     for expected in (plain, captum):
-        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-11 * float(plain.detach().abs().max()))
+        assert_gradients_agree(ours, expected, rtol=1e-10)
 
 
 def test_an_image_does_not_see_its_batch(subject: Subject) -> None:
@@ -178,8 +179,7 @@ def test_an_image_does_not_see_its_batch(subject: Subject) -> None:
         for index in range(3):
             alone = subject.features(inputs[index : index + 1])[0]
             # Matrix products of another size sum in another order.
-            scale = float(together[index].abs().max())
-            torch.testing.assert_close(alone, together[index], rtol=1e-9, atol=1e-9 * max(1.0, scale))
+            assert_gradients_agree(alone, together[index], rtol=1e-10)
 
 
 def test_eval_mode_is_deterministic(subject: Subject) -> None:
@@ -211,10 +211,13 @@ def test_a_run_at_small_size_is_finite(name: str) -> None:
     card = model_card(name)
     size = small_size(card)
     images = from_arrays([np.random.default_rng(0).standard_normal((card.in_channels, *size)).astype(np.float32)])
-    result = erf.compute(create_model(name, size=size), images, layer=card.default_layer, device="cpu")
-    assert np.isfinite(result.statistics().mean).all()
-    # Far above rounding: the channels of a unit must not cancel, as they do behind an untrained layer norm.
-    assert result.statistics().mean.max() > 1e-12
+    model, settings = create_model(name, size=size), {"layer": card.default_layer, "device": "cpu"}
+    mean = erf.compute(model, images, **settings).statistics().mean
+    assert np.isfinite(mean).all()
+    # Far above rounding: the channels of a unit must not cancel, as they do behind an untrained layer norm. With random
+    # signs they do not.
+    single = erf.compute(model, images, channel="signs", definitions=("square",), **settings)
+    assert mean.max() > 0.01 * np.sqrt(single.statistics("all", "square").mean.max()) > 0
 
 
 @pytest.mark.parametrize("name", MAGNIFICATION)
