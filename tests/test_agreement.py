@@ -1,6 +1,9 @@
 """The helper that compares gradients: it refuses to compare rounding, and it sees what is wrong."""
 
+import ast
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,3 +141,18 @@ def test_statistics_are_those_of_maps() -> None:
             assert_statistics_agree(statistics(wrong), maps, rtol=1e-11)
     with pytest.raises(AssertionError, match="nothing to compare"):
         assert_statistics_agree(statistics(maps), Reference(maps, 1e-12), rtol=1e-11)
+
+
+_BY_THE_LIBRARY = re.compile(r"(assert_allclose|assert_close|allclose)\(.*(statistics\(|gradient|\.grad\b)", re.I)
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("test_*.py")), ids=lambda path: path.name)
+def test_gradients_are_compared_by_the_helper(path: Path) -> None:
+    if path != Path(__file__):
+        tests = ast.parse(path.read_text())
+        calls = [ast.unparse(node) for node in ast.walk(tests) if isinstance(node, ast.Call)]
+        assert not [
+            call
+            for call in calls
+            if _BY_THE_LIBRARY.match(call.removeprefix("np.testing.").removeprefix("torch.testing."))
+        ]

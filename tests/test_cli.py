@@ -318,7 +318,7 @@ def python(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parent.parent
     environment = os.environ | {"PYTHONPATH": str(root)}
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        [sys.executable, *words], check=False, capture_output=True, text=True, env=environment, timeout=120, **options
+        [sys.executable, *words], check=False, capture_output=True, text=True, env=environment, timeout=600, **options
     )
 
 

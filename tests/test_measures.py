@@ -21,6 +21,7 @@ from erf.measures import (
     shape,
     size,
 )
+from tests.agreement import assert_gradients_agree
 
 SIZE = (333, 255)
 CENTER = (160.0, 140.0)
@@ -303,7 +304,7 @@ def test_what_cannot_be_measured_is_told(small_erf: erf.ERF) -> None:
 def test_what_is_observed_of_a_file(small_erf: erf.ERF) -> None:
     left = observe(small_erf, "left")
     assert len(left) == 3
-    np.testing.assert_allclose(left.all().across_rows, small_erf.statistics("left").across_rows, rtol=1e-6)
-    np.testing.assert_allclose(left.all().small.sum(), small_erf.statistics("left").mean.sum(), rtol=1e-6)
+    assert_gradients_agree(left.all().across_rows, small_erf.statistics("left").across_rows, rtol=1e-6)
+    assert_gradients_agree(left.all().small.sum(), small_erf.statistics("left").across_rows.sum(), rtol=1e-6)
     assert left.grid.center == small_erf.provenance.unit_center
     assert left.field_size == (25, 25)

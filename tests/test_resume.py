@@ -239,16 +239,15 @@ def command(folder: Path, *words: str, every: float = 0.0) -> subprocess.Popen[s
 
 def complete(folder: Path, *words: str) -> tuple[int, str]:
     process = command(folder, *words)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     return process.returncode, errors
 
 
-def wait_for(path: Path) -> None:
-    for _ in range(600):
-        if path.exists():
-            return
-        time.sleep(0.05)
-    pytest.fail(f"{path} did not appear")
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Until a process has written a file, however slow the machine is."""
+    while not path.exists():
+        assert process.poll() is None, f"{path} did not appear"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -263,9 +262,9 @@ def test_signals_keep_what_was_done(
     number: signal.Signals, code: int, uninterrupted: dict[str, Any], tmp_path: Path
 ) -> None:
     process = command(tmp_path)
-    wait_for(tmp_path / ".gmic.h5.progress" / "state.json")
+    wait_for(tmp_path / ".gmic.h5.progress" / "state.json", process)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == code
     assert "the same command with --resume goes on from there" in errors
     assert os.listdir(tmp_path) == [".gmic.h5.progress"]
@@ -279,10 +278,10 @@ def test_signals_keep_what_was_done(
 
 def test_two_runs_do_not_write_one_output(tmp_path: Path) -> None:
     process = command(tmp_path, "-n", "5000")
-    wait_for(tmp_path / ".gmic.h5.progress" / "state.json")
+    wait_for(tmp_path / ".gmic.h5.progress" / "state.json", process)
     code, errors = complete(tmp_path)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert code == 2
     assert "another run is writing the same output" in errors
     assert process.returncode == 143
@@ -376,9 +375,9 @@ def test_other_weights_do_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         save_file(create_model("gmic", seed=seed).state_dict(), "w.safetensors")
         if stops:
             process = command(tmp_path, "--weights", "w.safetensors")
-            wait_for(tmp_path / ".gmic.h5.progress" / "state.json")
+            wait_for(tmp_path / ".gmic.h5.progress" / "state.json", process)
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
+            process.communicate(timeout=600)
             assert process.returncode == 143
     refused = call("--resume")
     assert refused.exit_code == 2

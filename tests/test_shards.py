@@ -144,7 +144,7 @@ def torchrun(folder: Path, *words: str, count: int = 2, every: float = 30.0) -> 
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    output, _ = process.communicate(timeout=180)
+    output, _ = process.communicate(timeout=600)
     return process.returncode, output
 
 

@@ -176,7 +176,7 @@ def test_a_killed_run_leaves_the_old_file(tmp_path: Path) -> None:
     with process.stdout:
         process.stdout.readline()
         process.send_signal(signal.SIGKILL)
-        process.wait(20)
+        process.wait(600)
     assert path.read_text() == "precious"
 
 
