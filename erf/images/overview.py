@@ -19,7 +19,16 @@ def overview(pixels: NDArray[np.float32], block: int) -> tuple[NDArray[np.uint8]
 
 
 def _block_means(plane: NDArray[np.generic], block: int) -> NDArray[np.float32]:
+    """Means (h, w) of a plane over square blocks, the last of which may be cut short."""
     starts = [np.arange(0, length, block) for length in plane.shape]
     lengths = [np.diff([*start, length]) for start, length in zip(starts, plane.shape, strict=True)]
-    sums = np.add.reduceat(np.add.reduceat(plane, starts[0], axis=0, dtype=np.float64), starts[1], axis=1)
+    sums = np.add.reduceat(_row_sums(plane, block), starts[1], axis=1, dtype=np.float64)
     return np.asarray(sums / np.outer(*lengths), np.float32)
+
+
+def _row_sums(plane: NDArray[np.generic], block: int) -> NDArray[np.generic]:
+    """Sums (h, W) over blocks of rows; reshaped, since `reduceat` along rows is twenty times slower."""
+    dtype = np.uint32 if plane.dtype == bool else np.float32
+    whole = len(plane) // block * block
+    sums = plane[:whole].reshape(-1, block, plane.shape[1]).sum(1, dtype=dtype)
+    return np.concatenate([sums, plane[whole:].sum(0, dtype=dtype)[None]]) if whole < len(plane) else sums
