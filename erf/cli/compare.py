@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erf.cli.console import busy, fail, reported_errors, warn
+from erf.cli.console import busy, fail, reported_errors, say, warn
 from erf.cli.options import AllowDifferent, ByImage, Labels, Resamples, SeedOfDraws
 from erf.definitions import DEFAULT_DEFINITION
 
@@ -67,7 +67,7 @@ def compare(
         for path in outputs:
             with complete_file(path) as part:
                 part.write_text(render(table, path.suffix[1:], mm), encoding="utf-8")
-            typer.echo(f"written: {path}")
+            say(f"written: {path}")
 
 
 def _mirror(files: list[Path], labels: str, subset: str, definition: str, drawing: "Drawing", by_image: bool) -> None:
@@ -122,6 +122,6 @@ def _print(table: "ComparisonTable", mm: bool) -> None:
     if len(table.erfs) > 1:
         head, rows = difference_rows(table, mm)
         print_table(f"differences to {table.labels[0]}", head, rows, left=2)
-    typer.echo(caption(table))
+    say(caption(table))
     for note in table.notes:
         warn(note)

@@ -11,7 +11,7 @@ import typer
 
 from erf import checkpoint
 from erf.checkpoint import Checkpoint
-from erf.cli.console import ProgressReport, StopRequest, warn
+from erf.cli.console import ProgressReport, StopRequest, complain, say, warn
 from erf.cli.network import Network
 from erf.cli.processes import Processes
 from erf.cli.tables import print_growth, print_subsets
@@ -161,10 +161,10 @@ def _interruption(stop: StopRequest) -> Iterator[None]:
     try:
         yield
     except InterruptedRunError as error:
-        typer.secho(f"erf: {error}; the same command with --resume goes on from there", fg="red", err=True)
+        complain(f"{error}; the same command with --resume goes on from there")
         raise typer.Exit(128 + stop.number) from None
     except KeyboardInterrupt:
-        typer.secho("erf: interrupted; the same command with --resume goes on from what was saved", fg="red", err=True)
+        complain("interrupted; the same command with --resume goes on from what was saved")
         raise typer.Exit(128 + (stop.number or 2)) from None
 
 
@@ -181,9 +181,9 @@ def _report(erfs: Sequence[ERF], files: Sequence[Path], job: Job) -> None:
         warn(f"{len(erfs)} fields are too many for one picture; `erf plot` draws some of them")
     elif job.picture is not None:
         written.append(_draw(erfs, job.picture))
-    typer.echo("written: " + ", ".join(map(str, written)))
+    say("written: " + ", ".join(map(str, written)))
     if last.provenance.weights.startswith(SHIPPED):
-        typer.echo("Weights: those of the package, trained on phantoms; --weights none gives the untrained network.")
+        say("Weights: those of the package, trained on phantoms; --weights none gives the untrained network.")
     _report_images(last)
 
 
@@ -216,6 +216,6 @@ def _report_precision(erf: ERF, precision: Precision) -> None:
     interval = precision.estimate(observe(erf, definition=erf.provenance.shown_definition))
     share = interval.half_width / abs(interval.value)
     words = f"{measure.name} {interval_words(interval, measure.factor)} {measure.unit}, ± {100 * share:.1f} %"
-    typer.echo(f"after {erf.count()} images: {words}")
+    say(f"after {erf.count()} images: {words}")
     if not precision.is_reached(interval):
         warn(f"{100 * precision.relative:g} % was asked for, which these images do not reach; ask for more with -n")

@@ -1,19 +1,25 @@
 """What the verbs share: errors as one line, progress, options that need reading."""
 
 import ast
+import errno
+import os
 import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from erf.errors import ErfError, InputError
+from erf.text import one_line, printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 BAD_INPUT = 2
 SOME_SKIPPED = 3
@@ -58,18 +64,56 @@ def reported_errors() -> Iterator[None]:
     except ErfError as error:
         fail(str(error))
     except KeyboardInterrupt:
-        typer.secho("erf: interrupted; nothing was written", fg="red", err=True)
+        complain("interrupted; nothing was written")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def say(words: str) -> None:
+    """Print a line."""
+    _write(f"{printable(words)}\n")
+
+
+def display(*renderables: "RenderableType") -> None:
+    """Print what rich draws, such as tables; texts within them are printable already."""
+    # rich takes a tenth of a second, which `erf --help` should not pay for.
+    from rich.console import Console
+
+    console = Console()
+    with console.capture() as drawn:
+        for one in renderables:
+            console.print(one)
+    _write(drawn.get())
+
+
+def _write(text: str) -> None:
+    """Write to standard output; a reader that has gone ends the command without a word, as it ends other tools."""
+    out = sys.stdout
+    try:
+        out.write(text.encode(out.encoding or "utf-8", "backslashreplace").decode(out.encoding or "utf-8"))
+        out.flush()
+    except OSError as error:
+        with suppress(OSError):  # what is still in the buffer would fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        if error.errno == errno.EPIPE:
+            raise typer.Exit(128 + signal.SIGPIPE) from None
+        fail(f"standard output cannot be written ({error.strerror}); what was to be written to files is there")
+
+
+def complain(message: str, color: str = "red") -> None:
+    """Print one line on standard error; there is nowhere to tell where that fails."""
+    with suppress(OSError):
+        typer.secho(f"erf: {one_line(message)}", fg=color, err=True)
 
 
 def fail(message: str) -> NoReturn:
     """Print one line and end the command with exit code 2."""
-    typer.secho(f"erf: {' '.join(message.split())}", fg="red", err=True)
+    complain(message)
     raise typer.Exit(BAD_INPUT)
 
 
 def warn(message: str) -> None:
-    typer.secho(f"erf: {' '.join(message.split())}", fg="yellow", err=True)
+    """Print one line and go on."""
+    complain(message, "yellow")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -122,9 +166,10 @@ class ProgressReport:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
+        label = one_line(label)
         self._label, self._quiet = label, quiet
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -146,7 +191,8 @@ class ProgressReport:
     def note(self, words: str) -> None:
         """A line that stays."""
         if not self._quiet:
-            self._bar.console.print(f"{self._label}: {words}", highlight=False, soft_wrap=True)
+            line = f"{self._label}: {one_line(words)}"
+            self._bar.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -160,4 +206,7 @@ class ProgressReport:
             self._bar.update(self._task, description=words, completed=done, total=total, rate=rate)
         elif not self._quiet and (now - self._last_line > _QUIET_SECONDS or done == total):
             self._last_line = now
-            print(f"{words} {done}/{total}, {rate}, {pace * (total - done):.0f} s left", file=sys.stderr, flush=True)
+            with suppress(OSError):  # nobody listens
+                print(
+                    f"{words} {done}/{total}, {rate}, {pace * (total - done):.0f} s left", file=sys.stderr, flush=True
+                )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from erf.cli.console import ProgressReport, fail, parse_list, reported_errors
+from erf.cli.console import ProgressReport, fail, parse_list, reported_errors, say
 from erf.cli.examples import Data, frame_of, with_classes
 from erf.cli.network import ModelArguments, Size, Weights, build_network, file_name
 
@@ -229,7 +229,7 @@ def _keep(found: "Predictions", path: Path | None, overwrite: bool = False) -> N
 
     if path is not None:
         save_predictions(found, path, overwrite=overwrite)
-        typer.echo(f"written: {path}")
+        say(f"written: {path}")
 
 
 def _names(paths: Sequence[Path], found: "Sequence[Predictions]") -> tuple[str, ...]:
@@ -264,7 +264,7 @@ def _show(tables: "Sequence[Table]", output: Sequence[Path]) -> None:
     for path in output:
         with complete_file(path) as file:
             file.write_text(to_text(tables, path.suffix[1:]), encoding="utf-8")
-        typer.echo(f"written: {path}")
+        say(f"written: {path}")
 
 
 def _draw(path: Path, tables: "Sequence[Table]", found: "Sequence[Predictions]", matrix: str) -> None:
@@ -275,4 +275,4 @@ def _draw(path: Path, tables: "Sequence[Table]", found: "Sequence[Predictions]",
         draw_matrices(matrices(found, matrix), path)
     else:
         draw_questions(tables[0], path)
-    typer.echo(f"written: {path}")
+    say(f"written: {path}")

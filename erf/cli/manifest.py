@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from erf.cli.console import fail, reported_errors
+from erf.cli.console import fail, reported_errors, say
 
 _FIRST = ("path", "label", "patient_id", "view", "split")
 
@@ -45,4 +45,4 @@ def manifest(
                         place = Path(row[name]) if name == "path" else folder / row[name]
                         row[name] = Path(os.path.relpath(place, output.parent)).as_posix()
                 writer.writerow(row)
-        typer.echo(f"written: {output}, {len(images)} images of {layout_of(folder)}")
+        say(f"written: {output}, {len(images)} images of {layout_of(folder)}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from erf.cli.console import busy, fail, reported_errors
+from erf.cli.console import busy, fail, reported_errors, say
 
 
 def merge(
@@ -28,4 +28,4 @@ def merge(
         with FileSink(output, overwrite=overwrite) as sink, busy("merging"):
             merged = merge_erfs(erfs, allow_missing=allow_missing, sink=sink)
         print_subsets(merged, merged.provenance.shown_definition)
-        typer.echo(f"written: {output}")
+        say(f"written: {output}")

@@ -6,9 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from erf.cli.console import ProgressReport, fail
+from erf.cli.console import ProgressReport, fail, say
 from erf.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,7 +43,7 @@ def compute_series(job: "Job", files: Sequence[Path]) -> None:
     if job.picture is not None:
         draw_series(series, job.picture, definition=job.settings.definitions[0], overwrite=True)
         written.append(job.picture)
-    typer.echo(f"written: {', '.join(map(str, written))}")
+    say(f"written: {', '.join(map(str, written))}")
 
 
 def _series(job: "Job", files: Sequence[Path]) -> "Series":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from erf.cli.console import busy, fail, parse_list, reported_errors
+from erf.cli.console import busy, fail, parse_list, reported_errors, say
 from erf.cli.options import Labels
 from erf.definitions import DEFAULT_DEFINITION
 
@@ -54,7 +54,7 @@ def plot(
                 layout=layout,
                 overwrite=overwrite,
             )
-        typer.echo(f"written: {output}")
+        say(f"written: {output}")
 
 
 def _draw_series(files: list[Path], output: Path, definition: str, subsets: tuple[str, ...], overwrite: bool) -> None:
@@ -68,4 +68,4 @@ def _draw_series(files: list[Path], output: Path, definition: str, subsets: tupl
         fail(f"{output}: suffix '{output.suffix}' not known; expected one of {', '.join(SUFFIXES[:-1])}")
     with busy("drawing"):
         draw_series(load_series(files[0]), output, definition=definition, subsets=subsets, overwrite=overwrite)
-    typer.echo(f"written: {output}")
+    say(f"written: {output}")

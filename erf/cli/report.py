@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from erf.cli.console import busy, reported_errors, warn
+from erf.cli.console import busy, reported_errors, say, warn
 from erf.cli.options import AllowDifferent, ByImage, Labels, Resamples, SeedOfDraws
 from erf.definitions import DEFAULT_DEFINITION
 
@@ -36,6 +36,6 @@ def report(
             table = tabulate_files(files, measures, labels, subset, definition, drawing, by_image, allow_different)
         with busy("drawing bands, writing the page"):
             write_report(table, output, overwrite=overwrite)
-        typer.echo(f"written: {output}")
+        say(f"written: {output}")
         for note in table.notes:
             warn(note)

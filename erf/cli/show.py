@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erf.cli.console import reported_errors
+from erf.cli.console import reported_errors, say
 
 if TYPE_CHECKING:
     from erf.result import ERF
@@ -28,7 +28,7 @@ def show(
         rows = [list(row) for row in erf.provenance.described()]
         print_table(str(file), ["attribute", "value"], rows, left=2)
         print_subsets(erf, erf.provenance.shown_definition)
-        typer.echo(f"{len(erf.images)} images, {len(erf.failures)} of them skipped")
+        say(f"{len(erf.images)} images, {len(erf.failures)} of them skipped")
         if images or erf.failures:
             _list_images(erf, only_failures=not images)
 

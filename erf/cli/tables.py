@@ -4,13 +4,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from erf.cli.console import display
 from erf.measures import MEASURES, observe
 from erf.result import ERF, tap_names
 from erf.series import Series
+from erf.text import printable
 
 GROWTH = ("rms_radius", "r50", "r90")
 """Measures that tell how a field grows over depth; all but the first are resolved from two blocks on."""
@@ -23,12 +24,10 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], left: int
     """Print rows under columns; the first `left` columns are text, the others numbers."""
     table = Table(show_lines=any("\n" in cell for row in rows for cell in row))
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place < left else "right", overflow="fold")
+        table.add_column(Text(printable(column)), justify="left" if place < left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    console = Console()
-    console.print(Text(title, style="bold"))  # not as the table's title, which would be as narrow as the table
-    console.print(table)
+        table.add_row(*(Text(printable(cell)) for cell in row))  # a plain text would be read as markup
+    display(Text(printable(title), style="bold"), table)  # not the table's title, which would be as narrow as the table
 
 
 def print_subsets(erf: ERF, definition: str) -> None:

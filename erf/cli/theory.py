@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erf.cli.console import BAD_INPUT, busy, reported_errors, warn
+from erf.cli.console import BAD_INPUT, busy, reported_errors, say, warn
 from erf.cli.network import Depth, LayerName, ModelArguments, ModelName, Network, Size, UnitName, Weights, build_network
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def theory(
             _print_advice(network, name, traced, found, share)
             border = border_layer(points, network.size)
             if border is not None:
-                typer.echo(
+                say(
                     f"border layer: {border.name} is the first whose field is larger than the input; units behind it "
                     "all see the border"
                 )
@@ -61,7 +61,7 @@ def theory(
 def _print_field(network: Network, layer: str, unit: tuple[int, ...], traced: "Trace") -> None:
     field = traced.field
     shape = "x".join(map(str, network.input_shape))
-    typer.secho(f"{network.name}, layer {layer}, unit {','.join(map(str, unit))}, input {shape}", bold=True)
+    say(f"{network.name}, layer {layer}, unit {','.join(map(str, unit))}, input {shape}")
     rows = [
         ("map", f"{'x'.join(map(str, traced.feature_shape[1:]))} of {traced.feature_shape[0]} channels"),
         ("read as", traced.layout.words),
@@ -73,7 +73,7 @@ def _print_field(network: Network, layer: str, unit: tuple[int, ...], traced: "T
     if field.unbounded_by:
         rows.append(("infinite by", ", ".join(field.unbounded_by)))
     for name, words in rows:
-        typer.echo(f"  {name:<22}{words}")
+        say(f"  {name:<22}{words}")
 
 
 def _field_words(traced: "Trace", unit: tuple[int, ...]) -> str:
@@ -93,9 +93,9 @@ def _print_probe(found: "Probe", box: tuple[int, int, int, int]) -> None:
         top, bottom, left, right = edges
         return f"rows {top} to {bottom - 1}, columns {left} to {right - 1}"
 
-    typer.echo(f"  {'inside the input':<22}{words(box)}")
+    say(f"  {'inside the input':<22}{words(box)}")
     reached = "zero everywhere" if found.box is None else words(found.box)
-    typer.echo(f"  {'gradients reach':<22}{reached}")
+    say(f"  {'gradients reach':<22}{reached}")
 
 
 def _print_advice(network: Network, layer: str, traced: "Trace", found: "Probe", share: float) -> None:
@@ -103,12 +103,12 @@ def _print_advice(network: Network, layer: str, traced: "Trace", found: "Probe",
         warn(f"layer {layer} passes no gradient; `erf check -m {network.name} --layer {layer}` names where it dies")
         return
     reach = found.reach(share)
-    typer.echo(
+    say(
         f"tiles: an overlap of {2 * reach} px ({reach} px on each side) keeps {100 * share:g} % of this gradient"
         + (f", {_exact(traced)} all of it" if traced.field.kind == "finite" else "")
     )
     if found.touches_border:
-        typer.echo("border: the field touches the edge of this input; it would be larger on a larger one")
+        say("border: the field touches the edge of this input; it would be larger on a larger one")
 
 
 def _exact(traced: "Trace") -> str:

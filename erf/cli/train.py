@@ -16,10 +16,12 @@ import typer
 from erf.cli.console import (
     ProgressReport,
     StopRequest,
+    complain,
     fail,
     parse_list,
     parse_options,
     reported_errors,
+    say,
     warn,
 )
 from erf.cli.examples import Data, frame_of, with_classes
@@ -259,7 +261,7 @@ def _run(
         try:
             state = training.run()
         except InterruptedRunError as error:
-            typer.secho(f"erf: {error}; the same command with --resume goes on from there", fg="red", err=True)
+            complain(f"{error}; the same command with --resume goes on from there")
             raise typer.Exit(128 + stop.number) from None
     if is_first:
         _report(output, state.epochs, watch)
@@ -287,8 +289,8 @@ def _report(output: Path, epochs: "Sequence[Mapping[str, Any]]", watch: "_Watch 
 
         draw_series(watch.series(), watch.path.with_suffix(".png"), overwrite=True)
         written += [watch.path, watch.path.with_suffix(".png")]
-    typer.echo(f"last: {_epoch_words(epochs[-1])}")
-    typer.echo(f"written: {', '.join(map(str, written))}")
+    say(f"last: {_epoch_words(epochs[-1])}")
+    say(f"written: {', '.join(map(str, written))}")
 
 
 class _Watch:

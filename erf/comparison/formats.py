@@ -10,6 +10,7 @@ from typing import Any
 from erf.comparison.table import CORRECTION, ComparisonTable, Entry
 from erf.intervals import METHODS, Interval
 from erf.measures import Measure
+from erf.text import for_csv, for_latex, for_markdown
 
 Rows = tuple[list[str], list[list[str]]]
 """Heads of columns, and rows of cells."""
@@ -93,12 +94,12 @@ def to_markdown(table: ComparisonTable, millimetres: bool = False) -> str:
     parts = [_pipes(*value_rows(table, millimetres))]
     if len(table.erfs) > 1:
         parts.append(_pipes(*difference_rows(table, millimetres)))
-    return "\n\n".join([*parts, caption(table)]) + "\n"
+    return "\n\n".join([*parts, for_markdown(caption(table))]) + "\n"
 
 
 def _pipes(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(for_markdown, line)) + " |" for line in lines)
 
 
 def to_latex(table: ComparisonTable, millimetres: bool = False) -> str:
@@ -106,11 +107,11 @@ def to_latex(table: ComparisonTable, millimetres: bool = False) -> str:
     parts = [_tabular(*value_rows(table, millimetres), drop=1)]
     if len(table.erfs) > 1:
         parts.append(_tabular(*difference_rows(table, millimetres)))
-    return "\n\n".join([*parts, f"% {_escape_latex(caption(table))}"]) + "\n"
+    return "\n\n".join([*parts, f"% {for_latex(caption(table))}"]) + "\n"
 
 
 def _tabular(head: list[str], rows: list[list[str]], drop: int | None = None) -> str:
-    lines = [[_escape_latex(cell) for place, cell in enumerate(line) if place != drop] for line in (head, *rows)]
+    lines = [[for_latex(cell) for place, cell in enumerate(line) if place != drop] for line in (head, *rows)]
     body = [" & ".join(line) + r" \\" for line in lines]
     columns = "l" * 2 + "r" * (len(lines[0]) - 2)
     return "\n".join(
@@ -124,25 +125,6 @@ def _tabular(head: list[str], rows: list[list[str]], drop: int | None = None) ->
             r"\end{tabular}",
         ]
     )
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "°": r"$^\circ$",
-    "²": r"$^2$",
-    "−": r"$-$",
-    "–": "--",
-    "<": r"$<$",
-    ">": r"$>$",
-    "√": r"$\surd$",
-}
-
-
-def _escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def records(table: ComparisonTable) -> Iterator[dict[str, Any]]:
@@ -208,7 +190,7 @@ def to_csv(table: ComparisonTable, millimetres: bool = False) -> str:
     writer = csv.DictWriter(out, _COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for record in records(table):
-        writer.writerow({name: "" if _is_nothing(value) else value for name, value in record.items()})
+        writer.writerow({name: "" if _is_nothing(value) else for_csv(value) for name, value in record.items()})
     return out.getvalue()
 
 

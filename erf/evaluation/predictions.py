@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from erf.disk import check_free, complete_file
 from erf.errors import FormatError, InputError
+from erf.text import for_csv, from_csv
 
 MARK = "|"
 
@@ -103,7 +104,7 @@ def save_predictions(predictions: Predictions, path: Path, *, overwrite: bool = 
     found = _found_columns(predictions)
     with complete_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*_OWN[:7], *further, *found, *_OWN[7:]])
+        writer.writerow(map(for_csv, [*_OWN[:7], *further, *found, *_OWN[7:]]))
         for row in predictions.rows:
             size = "" if math.isnan(row.finding_size) else f"{row.finding_size:.1f}"
             own = [
@@ -117,7 +118,8 @@ def save_predictions(predictions: Predictions, path: Path, *, overwrite: bool = 
             ]
             values = row.pixels.ravel().tolist() if row.pixels is not None else [repr(score) for score in row.scores]
             about = [predictions.model, predictions.weights, predictions.size, predictions.trained_on]
-            writer.writerow([*own, *(row.columns.get(name, "") for name in further), *values, *about])
+            cells = [*own, *(row.columns.get(name, "") for name in further), *values, *about]
+            writer.writerow(map(for_csv, cells))
 
 
 def _found_columns(predictions: Predictions) -> list[str]:
@@ -132,8 +134,11 @@ def load_predictions(path: Path) -> Predictions:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            header = list(reader.fieldnames or ())
-            rows = list(reader)
+            reader.fieldnames = header = [from_csv(name) for name in reader.fieldnames or ()]
+            rows = [
+                {name: from_csv(value) if isinstance(value, str) else value for name, value in row.items()}
+                for row in reader
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FormatError(f"{path}: cannot be read ({error}); expected predictions of `erf evaluate`") from error
     task, classes = _task_of(path, header)

@@ -20,6 +20,7 @@ from erf.errors import InputError
 from erf.evaluation.auc import DRAWS, Estimate, Gain, estimate, gain
 from erf.evaluation.predictions import Predictions
 from erf.evaluation.segmentation import SCORES, scores_of
+from erf.text import for_csv, for_markdown
 
 SIZES = (100, 150, 200, 250, 300, 350, 400)
 """Thresholds of Fig. A2, in pixels."""
@@ -216,8 +217,8 @@ def to_text(tables: Sequence[Table], kind: str) -> str:
     out = io.StringIO()
     names = list(dict.fromkeys(name for record in records for name in record))
     writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
+    writer.writerow({name: for_csv(name) for name in names})
+    writer.writerows({name: for_csv(value) for name, value in record.items()} for record in records)
     return out.getvalue()
 
 
@@ -229,5 +230,5 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 def _pipes(table: Table) -> str:
     lines = [table.columns, ("---",) * len(table.columns), *table.rows]
-    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"{table.title}\n\n{body}"
+    body = "\n".join("| " + " | ".join(map(for_markdown, line)) + " |" for line in lines)
+    return f"{for_markdown(table.title)}\n\n{body}"

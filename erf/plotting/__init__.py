@@ -57,5 +57,6 @@ def _draw(comparison: Comparison, path: Path, layout: str) -> None:
         path.write_text(draw_page(comparison), encoding="utf-8")
     else:
         from erf.plotting.layouts import LAYOUTS
+        from erf.plotting.saving import save_figure
 
-        LAYOUTS[layout](comparison).savefig(path)
+        save_figure(LAYOUTS[layout](comparison), path)

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from erf.disk import complete_file
 from erf.evaluation.matrix import Matrix
 from erf.evaluation.tables import Table
+from erf.plotting.saving import save_figure
+from erf.text import for_matplotlib
 
 _COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#d62728", "#8c564b")
 
@@ -28,8 +30,8 @@ def draw_matrices(matrices: Sequence[Matrix], path: Path) -> None:
             bright = percent[line, place] > (low + high) / 2
             words = "–" if np.isnan(percent[line, place]) else f"{percent[line, place]:.1f}"
             axis.text(place, line, words, ha="center", va="center", fontsize=9, color="black" if bright else "white")
-        axis.set_xticks(range(len(matrix.tested)), matrix.tested, fontsize=8.5)
-        axis.set_yticks(range(len(matrix.trained)), matrix.trained, fontsize=8.5)
+        axis.set_xticks(range(len(matrix.tested)), list(map(for_matplotlib, matrix.tested)), fontsize=8.5)
+        axis.set_yticks(range(len(matrix.trained)), list(map(for_matplotlib, matrix.trained)), fontsize=8.5)
         axis.set_xlabel(f"{matrix.column} in testing", fontsize=9)
         axis.set_title(f"{matrix.model}\nsame {100 * matrix.on:.1f}, other {100 * matrix.off:.1f}", fontsize=10)
     axes[0].set_ylabel(f"{matrices[0].column} in training", fontsize=9)
@@ -57,7 +59,9 @@ def draw_questions(table: Table, path: Path) -> None:
         "chance", (50, 1), (2, 2), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=7.5
     )
     counts = {str(record["subset"]): f"{record['positives']} + {record['negatives']}" for record in table.records}
-    axis.set_yticks(range(len(names)), [f"{name}\n{counts[name]} images" for name in names], fontsize=8.5)
+    axis.set_yticks(
+        range(len(names)), [f"{for_matplotlib(name)}\n{counts[name]} images" for name in names], fontsize=8.5
+    )
     axis.invert_yaxis()
     axis.set_xlim(right=101)
     axis.set_xlabel("AUC [%], 95 % percentile-bootstrap intervals; images: positive + negative", fontsize=9)
@@ -68,4 +72,4 @@ def draw_questions(table: Table, path: Path) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     with complete_file(path) as part:
-        figure.savefig(part)
+        save_figure(figure, part)

@@ -1,7 +1,5 @@
 """An interactive page in one file, through plotly: opens from disk, needs no network."""
 
-import html
-
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
@@ -9,6 +7,7 @@ from plotly.subplots import make_subplots
 
 from erf.measures import smooth
 from erf.plotting.panels import Comparison, Panel, caption, colored, scale_words, shrink, square_root
+from erf.text import for_html
 
 Values = NDArray[np.float32]
 
@@ -28,7 +27,7 @@ def draw_page(comparison: Comparison) -> str:
         column_widths=[width / height] * count + [1.25, 1.25],
         horizontal_spacing=0.05,
         vertical_spacing=0.28 / max(rows, 2),
-        subplot_titles=[_escape(title) for subset in comparison.subsets for title in _titles(comparison, subset)],
+        subplot_titles=[for_html(title) for subset in comparison.subsets for title in _titles(comparison, subset)],
     )
     curves: dict[int, list[Values]] = {}
     for row, subset in enumerate(comparison.subsets, start=1):
@@ -49,8 +48,8 @@ def draw_page(comparison: Comparison) -> str:
     )
     plot = figure.to_html(full_html=False, include_plotlyjs="inline", config={"displaylogo": False})
     return _PAGE.format(
-        title=_escape(" and ".join(comparison.labels)),
-        caption="<br>".join(_escape(line) for line in caption(comparison).splitlines()),
+        title=for_html(" and ".join(comparison.labels)),
+        caption="<br>".join(for_html(line) for line in caption(comparison).splitlines()),
         scale=scale_words(comparison),
         plot=plot,
     )
@@ -79,10 +78,6 @@ field; the cross and the dotted line mark the centre of the unit.</p>
 </body>
 </html>
 """
-
-
-def _escape(text: str) -> str:
-    return html.escape(text, quote=False)
 
 
 def _titles(comparison: Comparison, subset: str) -> list[str]:
@@ -137,7 +132,7 @@ def _add_curve(
     color = comparison.colors[index]
     pixels = getattr(comparison.panels[index, subset], name)
     positions, means = smooth(pixels, comparison.stretch)
-    common = {"mode": "lines", "legendgroup": str(index), "name": _escape(comparison.labels[index])}
+    common = {"mode": "lines", "legendgroup": str(index), "name": for_html(comparison.labels[index])}
     pale = go.Scatter(
         y=_compact(pixels),
         line={"color": color, "width": 0.5},

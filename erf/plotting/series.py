@@ -16,6 +16,7 @@ from erf.disk import check_free, complete_file
 from erf.intervals import Drawing, Interval, estimate
 from erf.measures import MEASURES, smooth, stretch_length
 from erf.plotting.panels import LOG_DECADES
+from erf.plotting.saving import save_figure
 from erf.series import Moment, Series
 
 _SHOWN = 6
@@ -41,7 +42,7 @@ def draw_series(
     names = tuple(subsets) or tuple(name for name in ("all", "left", "right") if name in series.subsets)
     figure = _figure(series, definition, names)
     with complete_file(path) as part:
-        figure.savefig(part)
+        save_figure(figure, part)
 
 
 def _figure(series: Series, definition: str, subsets: tuple[str, ...]) -> Figure:

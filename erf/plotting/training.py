@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from erf.disk import complete_file
 from erf.errors import FormatError
+from erf.plotting.saving import save_figure
 
 _SCORES = {
     "validation_auc": "AUC",
@@ -52,7 +53,7 @@ def draw_curves(folder: Path, path: Path) -> None:
         axis.set_ylim(bottom=0)
         axis.set_xlim(0, max(updates.max(initial=1), 1))
     with complete_file(path) as part:
-        figure.savefig(part)
+        save_figure(figure, part)
 
 
 def _draw_loss(axis: Axes, updates: Any, losses: Any, epochs: list[dict[str, Any]]) -> None:

@@ -17,6 +17,7 @@ from erf.measures import MEASURES
 from erf.plotting.figure import extent, foot, mark_unit, new_figure
 from erf.plotting.panels import LOG_DECADES, Comparison, colored
 from erf.result import ERF, tap_names
+from erf.text import for_matplotlib
 
 _DRAWING = Drawing(resamples=500)
 _RADII = {"rms_radius": ("rms", "#2ca02c"), "r50": ("r50", "#1f77b4"), "r90": ("r90", "#ff7f0e")}
@@ -102,7 +103,9 @@ def _draw_widths(axis: Axes, comparison: Comparison, members: list[int], subset:
         _draw_band(axis, places[shown], [found[place][name] for place in shown], color, label)
     fields = [min(comparison.erfs[index].provenance.field_size) / 2 for index in members]
     axis.plot(places, np.where(np.isfinite(fields), fields, np.nan), "k--", lw=0.9, label="half the theoretical field")
-    axis.set_xticks(places, _names(comparison, members), rotation=40, ha="right", fontsize=7.5)
+    axis.set_xticks(
+        places, list(map(for_matplotlib, _names(comparison, members))), rotation=40, ha="right", fontsize=7.5
+    )
     axis.set_yscale("log")
     axis.set_ylabel("radius [px]", fontsize=8.5)
     axis.tick_params(axis="y", labelsize=7.5)

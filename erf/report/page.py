@@ -1,7 +1,6 @@
 """The page of a report: a template, its style and script, and the content as JSON within it."""
 
 import json
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -13,6 +12,7 @@ from erf.comparison import ComparisonTable
 from erf.disk import check_free, complete_file
 from erf.errors import InputError
 from erf.report.content import describe
+from erf.text import for_html, for_script
 
 
 def write_report(table: ComparisonTable, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -35,7 +35,7 @@ def render_page(content: dict[str, Any]) -> str:
     parts = files("erf.report")
     template = Template((parts / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
-        title=escape(" · ".join(content["labels"])),
+        title=for_html(" · ".join(content["labels"])),
         style=(parts / "page.css").read_text(encoding="utf-8"),
         script=(parts / "page.js").read_text(encoding="utf-8"),
         plotly=get_plotlyjs(),
@@ -45,5 +45,4 @@ def render_page(content: dict[str, Any]) -> str:
 
 def _json(content: dict[str, Any]) -> str:
     """JSON that cannot end the element that holds it."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return for_script(json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))

@@ -1,0 +1,96 @@
+"""Texts of others on their way out: each place where a text is shown reads some characters as commands.
+
+Names of images, patients, subsets, models and files come from whoever made them. They pass through one of these
+functions where they leave for a terminal, a table, a page or a picture, and appear there as they are written.
+"""
+
+import html
+import re
+import unicodedata
+
+
+def printable(text: str) -> str:
+    r"""The text with escapes in place of everything that is no sign, such as `\x1b` or `\u202e`; lines stay.
+
+    Nothing of it moves a cursor, colours a terminal, or turns the direction of writing.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(sign if sign == "\n" or not _is_hidden(sign) else _escaped(sign) for sign in text)
+
+
+def one_line(text: str) -> str:
+    """The printable text with single spaces for its line breaks and tabs."""
+    return printable(" ".join(text.split()))
+
+
+def _is_hidden(sign: str) -> bool:
+    """Controls, directions and joiners, surrogates, private use, line separators; spaces of any width are none."""
+    return not sign.isprintable() and unicodedata.category(sign) != "Zs"
+
+
+def _escaped(sign: str) -> str:
+    code = ord(sign)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def for_csv(value: object) -> object:
+    """A cell of a CSV: a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip("' ")[:1] in _FORMULA and not _is_number(text) else text
+
+
+def from_csv(text: str) -> str:
+    """The text that `for_csv` has made a cell of."""
+    return text[1:] if text.startswith("'") and text.lstrip("' ")[:1] in _FORMULA else text
+
+
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+"""First signs of a formula, also in their full-width forms."""
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) is not None
+
+
+def for_html(text: str) -> str:
+    """The text within an element of a page; plotly reads such elements too."""
+    return html.escape(printable(text), quote=False)
+
+
+def for_script(json: str) -> str:
+    """JSON within a script element, which it cannot end."""
+    return json.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def for_markdown(text: str) -> str:
+    """A cell of a pipe table: no cell ends early, no element, link, picture, code or emphasis begins."""
+    return re.sub(r"[\\`|*]|(?<=\])[(\[:]|(?<!\w)_|_(?!\w)|!(?=\[)|<(?=\S)|&(?=#?\w+;)", r"\\\g<0>", one_line(text))
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "°": r"$^\circ$",
+    "²": r"$^2$",
+    "−": r"$-$",
+    "–": "--",
+    "<": r"$<$",
+    ">": r"$>$",
+    "√": r"$\surd$",
+}
+
+
+def for_latex(text: str) -> str:
+    """A cell of a LaTeX tabular, where nothing of it is a command."""
+    cell = "".join(_LATEX.get(sign, sign) for sign in one_line(text))
+    return f"{{}}{cell}" if cell[:1] in ("[", "*") else cell  # else options of the line break before it
+
+
+def for_matplotlib(text: str) -> str:
+    """The text in a picture, where dollars are not the bounds of a formula."""
+    return printable(text).replace("$", r"\$")
