@@ -23,11 +23,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 from pydicom import uid
+from pydicom.dataset import Dataset, FileMetaDataset
 from safetensors.torch import save_file
 
 import erf
 from erf.errors import ErfError, FormatError, ImageError
 from erf.images import Image, list_images, read_image
+from erf.images.dicom import MAX_INFLATED
 from erf.models import WeightsError, load_weights
 from tests.conftest import small_network
 from tests.test_dicom import compress, write
@@ -231,10 +233,10 @@ def limited_memory() -> Iterator[None]:
         ("bomb.png", lambda _: bomb(), "exceeds limit"),
         ("a.npy", lambda _: npy((SIDE, SIDE)), "the header claims"),
         ("b.npy", lambda _: npy((SIDE, 1000)), "fewer numbers"),
-        ("c.npy", lambda _: npy((-1, 1000)), "cannot be read|fewer numbers"),
-        ("a.dcm", lambda folder: dicom(folder, "JPEGLSLossless"), "the header claims"),
-        ("b.dcm", lambda folder: dicom(folder, "JPEGLossless"), "the header claims"),
-        ("c.dcm", lambda folder: dicom(folder, "JPEG2000Lossless"), "the header claims"),
+        ("c.npy", lambda _: npy((-1, 1000)), "found shape"),
+        ("a.dcm", lambda folder: dicom(folder, "JPEGLSLossless"), "claims 60000x60000"),
+        ("b.dcm", lambda folder: dicom(folder, "JPEGLossless"), "claims 60000x60000"),
+        ("c.dcm", lambda folder: dicom(folder, "JPEG2000Lossless"), "claims 60000x60000"),
     ],
 )
 def test_claims_are_refused_before_anything_is_allocated(
@@ -248,14 +250,31 @@ def test_claims_are_refused_before_anything_is_allocated(
     assert "memory" not in str(caught.value).lower()
 
 
-def test_deflated_dicom_is_refused(tmp_path: Path) -> None:
-    data = pydicom.dcmread(write(tmp_path / "raw.dcm"))
+def deflated(content: bytes, rows: int, meta_comment: int = 0) -> bytes:
+    """A deflated data set of so many rows of 256 columns, with a long element before its transfer syntax."""
+    data = Dataset()
+    data.Rows, data.Columns, data.SamplesPerPixel, data.PhotometricInterpretation = rows, 256, 1, "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+    data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
-    data.save_as(tmp_path / "d.dcm", enforce_file_format=True)
-    with pytest.raises(ImageError, match="deflated DICOM is not read"):
-        read_image(tmp_path / "d.dcm")
-    (image,) = [image for image in list_images(tmp_path) if image.id == "d.dcm"]
-    assert image.patient_id == ""  # nor is it inflated for its header
+    data.file_meta.MediaStorageSOPClassUID = uid.DigitalMammographyXRayImageStorageForPresentation
+    data.file_meta.MediaStorageSOPInstanceUID = uid.generate_uid()
+    data.file_meta.FileMetaInformationVersion = bytes(meta_comment)  # the first element
+    data.PixelData = content
+    file = io.BytesIO()
+    data.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def test_deflated_dicom_is_inflated_within_limits(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 256), np.uint8)
+    (tmp_path / "a.dcm").write_bytes(deflated(pixels.tobytes(), 40, 5000))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm").pixels[0], pixels)
+    bomb = deflated(bytes(MAX_INFLATED), 40, 5000)
+    assert len(bomb) < 500_000
+    (tmp_path / "b.dcm").write_bytes(bomb)
+    with limited_memory(), pytest.raises(ImageError, match="inflates to more than 256 MB"):
+        read_image(tmp_path / "b.dcm")
 
 
 def test_large_images_are_still_read(tmp_path: Path) -> None:

@@ -1,30 +1,38 @@
-"""Decoders for the compressed forms of DICOM that pydicom has none of its own for, from imagecodecs.
+"""Decoders for the compressed forms of DICOM, from imagecodecs.
 
-Written to pydicom's protocol for decoding plug-ins; see docs/decisions/0004-permissive-decoders.md for the choice.
+Written to pydicom's protocol for decoding plug-ins; see docs/decisions/0004-permissive-decoders.md for the choice. The
+size that a frame claims is compared with the data set's before it is decoded.
 """
-
-import re
-import struct
-from pathlib import Path
-from typing import Any
 
 import imagecodecs
 import numpy as np
 from pydicom import uid
+from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.pixels.decoders import base
 
-from erf.images.image import check_size
+from erf.images.codestreams import FrameSize, jpeg2000_size, jpeg_size, unwrap_jpeg2000
 
-_HEADER_BYTES = 1 << 16
-_FRAME_HEADERS = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7]..[\x02-\x10](....)", re.DOTALL)
-"""Of JPEG and JPEG-LS (ITU-T T.81, B.2.2; T.87, C.2.2): marker, length, precision, height, width."""
-_SIZ = re.compile(rb"\xff\x51....(........)", re.DOTALL)
-"""Of JPEG 2000 (ITU-T T.800, A.5.1): marker, length, capabilities, width, height."""
+PLUGIN = "imagecodecs"
+"""Name under which pydicom knows these decoders."""
 
-_JPEG = (uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
-_JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+_DECODERS = (
+    base.JPEGBaseline8BitDecoder,
+    base.JPEGExtended12BitDecoder,
+    base.JPEGLosslessDecoder,
+    base.JPEGLosslessSV1Decoder,
+    base.JPEGLSLosslessDecoder,
+    base.JPEGLSNearLosslessDecoder,
+    base.JPEG2000LosslessDecoder,
+    base.JPEG2000Decoder,
+    base.HTJ2KLosslessDecoder,
+    base.HTJ2KLosslessRPCLDecoder,
+    base.HTJ2KDecoder,
+    base.RLELosslessDecoder,
+)
+_RLE_GAIN = 64
+"""Bytes that run-length coding makes of one, at most (DICOM PS3.5, G.3.1)."""
 
-DECODER_DEPENDENCIES = dict.fromkeys((*_JPEG, *_JPEG_LS), ("imagecodecs",))
+DECODER_DEPENDENCIES = {decoder.UID: ("imagecodecs",) for decoder in _DECODERS}
 
 
 def is_available(transfer_syntax: str) -> bool:
@@ -32,35 +40,62 @@ def is_available(transfer_syntax: str) -> bool:
     return transfer_syntax in DECODER_DEPENDENCIES
 
 
-def decode_frame(content: bytes, runner: base.DecodeRunner) -> bytes:
-    """One compressed frame as bytes, row by row, colours interleaved."""
-    decode = imagecodecs.jpegls_decode if runner.transfer_syntax in _JPEG_LS else imagecodecs.jpeg_decode
-    pixels: np.ndarray = decode(content)
+def register() -> None:
+    """Make these decoders known to pydicom."""
+    for decoder in _DECODERS:
+        if PLUGIN not in decoder.available_plugins:
+            decoder.add_plugin(PLUGIN, (__name__, "decode_frame"))
+
+
+def decode_frame(content: bytes, runner: base.DecodeRunner) -> bytes | bytearray:
+    """One compressed frame as bytes, in the order that the runner is told; `ValueError` for one of another size."""
+    if runner.transfer_syntax == uid.RLELossless:
+        return _decode_runs(content, runner)
+    if runner.transfer_syntax in uid.JPEG2000TransferSyntaxes:
+        pixels = _decode_jpeg2000(content, runner)
+    else:
+        pixels = _decode_jpeg(content, runner)
     runner.set_option("bits_allocated", 8 * pixels.itemsize)
-    if pixels.ndim > 2:
+    if runner.samples_per_pixel > 1:
         runner.set_option("planar_configuration", 0)
     return pixels.tobytes()
 
 
-def register() -> None:
-    """Make these decoders known to pydicom."""
-    for decoder in (
-        base.JPEGExtended12BitDecoder,
-        base.JPEGLosslessDecoder,
-        base.JPEGLosslessSV1Decoder,
-        base.JPEGLSLosslessDecoder,
-        base.JPEGLSNearLosslessDecoder,
-    ):
-        decoder.add_plugin("imagecodecs", (__name__, "decode_frame"))
+def _decode_jpeg(content: bytes, runner: base.DecodeRunner) -> np.ndarray:
+    _check(jpeg_size(content), runner)
+    if runner.transfer_syntax in uid.JPEGLSTransferSyntaxes:
+        pixels: np.ndarray = imagecodecs.jpegls_decode(content)
+        return pixels
+    if runner.samples_per_pixel == 1:
+        return imagecodecs.jpeg8_decode(content)
+    # The same name for both spaces: samples stay as they are stored, and pydicom converts them.
+    return imagecodecs.jpeg8_decode(content, colorspace="YCBCR", outcolorspace="YCBCR")
 
 
-def check_frame_size(path: Path, data: Any) -> None:
-    """Refuse a compressed frame whose own header claims more pixels than an image may have."""
-    if "PixelData" not in data or not data.file_meta.TransferSyntaxUID.is_compressed:
-        return
-    for marker in _FRAME_HEADERS.finditer(data.PixelData[:_HEADER_BYTES]):
-        height, width = struct.unpack(">HH", marker[1])
-        check_size(path, height, width)
-    for marker in _SIZ.finditer(data.PixelData[:_HEADER_BYTES]):
-        width, height = struct.unpack(">II", marker[1])
-        check_size(path, height, width)
+def _decode_jpeg2000(content: bytes, runner: base.DecodeRunner) -> np.ndarray:
+    codestream = unwrap_jpeg2000(content)
+    _check(jpeg2000_size(codestream), runner)
+    if runner.photometric_interpretation in (PhotometricInterpretation.YBR_ICT, PhotometricInterpretation.YBR_RCT):
+        runner.set_option("photometric_interpretation", PhotometricInterpretation.RGB)  # undone by the decoder
+    return imagecodecs.jpeg2k_decode(codestream, planar=False)
+
+
+def _decode_runs(content: bytes, runner: base.DecodeRunner) -> bytearray:
+    length = int(runner.frame_length())
+    if length > _RLE_GAIN * len(content):
+        raise ValueError(f"{len(content)} bytes cannot hold {runner.rows}x{runner.columns} pixels")
+    pixels = bytearray(length)
+    if len(imagecodecs.dicomrle_decode(content, runner.pixel_dtype, out=pixels)) != length:
+        raise ValueError("found fewer pixels than expected")
+    if runner.samples_per_pixel > 1:
+        runner.set_option("planar_configuration", 1)
+    return pixels
+
+
+def _check(found: FrameSize, runner: base.DecodeRunner) -> None:
+    expected = FrameSize(runner.rows, runner.columns, runner.samples_per_pixel)
+    if found != expected:
+        raise ValueError(
+            f"the compressed frame claims {found.height}x{found.width} pixels of {found.samples} samples, expected "
+            f"{expected.height}x{expected.width} of {expected.samples}"
+        )

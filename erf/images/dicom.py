@@ -1,30 +1,50 @@
 """Mammograms from DICOM: header facts and pixels brought to the scale that is meant for viewing.
 
 Attributes are those of DICOM PS3.3: laterality (0020,0062), (0020,0060) and (0020,9072), view (0054,0220) and
-(0018,5101), padding (0028,0120), modality and VOI steps C.11.1 and C.11.2.
+(0018,5101).
 """
 
 import io
 import math
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from erf.errors import ImageError
 from erf.images import codecs
+from erf.images.files import check_regular
 from erf.images.image import check_size
 from erf.images.laterality import parse_laterality
+from erf.images.viewing import for_viewing
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 
-_META = 2048
-"""Bytes within which a file names its transfer syntax."""
+MAX_INFLATED = 1 << 28
+"""Bytes that a deflated data set may inflate to."""
+
+_META_START = 132 + 12
+"""Bytes before those that the group length of the file meta information counts (DICOM PS3.10, 7.1)."""
+
+_ELEMENTS = (
+    *("PatientID", "ImageLaterality", "Laterality", "SharedFunctionalGroupsSequence", "ViewCodeSequence"),
+    *("ViewPosition", "ImagerPixelSpacing", "PixelSpacing", "PresentationIntentType", "NumberOfFrames"),
+    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "BitsAllocated"),
+    *("BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "WindowCenter", "WindowWidth"),
+    *("VOILUTFunction", "PresentationLUTShape", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+)
+"""All that is read of a data set."""
 
 _VIEW_CODES = {"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO"}
 """SNOMED codes of the two screening views, in both code systems that DICOM has used."""
@@ -44,10 +64,11 @@ class Header:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its suffix or, where it has none, by the way it begins."""
-    if path.suffix:
+    """Whether a file is DICOM: by its suffix or, where it has none or is named by a UID, by the way it begins."""
+    if path.suffix.strip(".0123456789"):
         return path.suffix.lower() in DICOM_SUFFIXES
     try:
+        check_regular(path)
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
@@ -57,67 +78,58 @@ def is_dicom(path: Path) -> bool:
 def read_header(path: Path) -> Header:
     """Header facts without decoding; an unreadable header says nothing (decoding will say why)."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
-            _refuse_deflated(path, file.read(_META))
-        data = pydicom.dcmread(path, stop_before_pixels=True)
+            data = _read(path, file, pixels=False)
         return Header(_laterality(data), _view(data), str(data.get("PatientID", "") or ""), _spacing(data))
     except Exception:  # pydicom raises what a damaged header makes it raise
         return Header()
 
 
 def decode_dicom(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple[str, ...]]:
-    """Pixels (C, H, W) after padding, modality, VOI and polarity, and notes about them."""
-    try:
-        _refuse_deflated(path, content)
-        data = pydicom.dcmread(io.BytesIO(content))
-        check_size(path, int(data.get("Rows", 0) or 0), int(data.get("Columns", 0) or 0))
-        codecs.check_frame_size(path, data)
-        frames = int(data.get("NumberOfFrames", 1) or 1)
-        stored = data.pixel_array if frames == 1 else None
-    except ImageError:
-        raise
-    except Exception as error:  # decoders raise many types; all mean that this file cannot be used
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImageError(f"{path}: DICOM cannot be decoded ({reason}); the file may be truncated") from error
-    if stored is None:
-        raise ImageError(f"{path}: found {frames} frames, expected a single image (a slice or synthetic view)")
-    if data.get("PhotometricInterpretation", "") == "PALETTE COLOR":
-        raise ImageError(f"{path}: found palette colours, expected greyscale or RGB")
-    pixels = stored[None] if stored.ndim == 2 else np.moveaxis(stored, -1, 0)
+    """Pixels (C, H, W) after padding, modality, VOI and polarity, and notes; raises whatever pydicom does."""
+    data = _read(path, io.BytesIO(content))
+    _check_form(path, data)
+    syntax = data.file_meta.TransferSyntaxUID
+    plugin = codecs.PLUGIN if syntax.is_encapsulated else ""
+    stored, _ = get_decoder(syntax).as_array(data, decoding_plugin=plugin)
     notes: tuple[str, ...] = ()
     if data.get("PresentationIntentType", "") == "FOR PROCESSING":
         notes = ("unprocessed detector values (FOR PROCESSING): another intensity scale than images for viewing",)
-    return (_for_viewing(data, pixels) if len(pixels) == 1 else pixels), notes
+    if stored.ndim == 3:
+        return np.moveaxis(stored, -1, 0), notes
+    pixels, further = for_viewing(data, stored[None])
+    return pixels, notes + further
 
 
-def _refuse_deflated(path: Path, content: bytes) -> None:
-    """A deflated file is inflated whole before its header can be seen, to whatever size."""
-    if DeflatedExplicitVRLittleEndian.encode() in content[:_META]:
-        raise ImageError(f"{path}: deflated DICOM is not read; save it in another transfer syntax")
+def _check_form(path: Path, data: Dataset) -> None:
+    """Refuse what is no single image of grey values or colours, and sizes out of all proportion."""
+    frames = int(data.get("NumberOfFrames") or 1)
+    if frames != 1:
+        raise ImageError(f"{path}: found {frames} frames, expected a single image (a slice or synthetic view)")
+    if data.get("PhotometricInterpretation", "") == "PALETTE COLOR":
+        raise ImageError(f"{path}: found palette colours, expected greyscale or RGB")
+    check_size(path, *(int(data.get(name) or 0) for name in ("Rows", "Columns", "SamplesPerPixel")))
+    stored, highest = data.get("BitsStored"), data.get("HighBit")
+    if stored and highest is not None and highest != stored - 1:
+        raise ImageError(f"{path}: found {stored} bits below bit {highest}, expected them to begin at the lowest bit")
 
 
-def _for_viewing(data: Any, stored: NDArray[Any]) -> NDArray[np.float32]:
-    padding = _padding(data, stored)
-    pixels = apply_voi_lut(apply_modality_lut(stored, data), data).astype(np.float32)
-    if data.get("PhotometricInterpretation", "") == "MONOCHROME1" or data.get("PresentationLUTShape", "") == "INVERSE":
-        pixels = np.float32(_brightest(data)) - pixels
-    if padding is not None and not padding.all():
-        pixels[padding] = pixels[~padding].min()
-    return pixels
-
-
-def _padding(data: Any, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
-    if "PixelPaddingValue" not in data:
-        return None
-    edges = sorted((int(data.PixelPaddingValue), int(data.get("PixelPaddingRangeLimit", data.PixelPaddingValue))))
-    return (stored >= edges[0]) & (stored <= edges[1])
-
-
-def _brightest(data: Any) -> float:
-    """The largest value that the stored bits can give after the modality step."""
-    signed = int(data.get("PixelRepresentation", 0)) == 1
-    largest = 2 ** (int(data.BitsStored) - signed) - 1
-    return float(largest * float(data.get("RescaleSlope", 1)) + float(data.get("RescaleIntercept", 0)))
+def _read(path: Path, file: BinaryIO, pixels: bool = True) -> Dataset:
+    """The elements of a file that an image is made of; names and dates of people are not among them."""
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return pydicom.dcmread(file, stop_before_pixels=not pixels, specific_tags=list(_ELEMENTS))
+    # pydicom would inflate all of it, to whatever size.
+    file.seek(_META_START + int(meta.FileMetaInformationGroupLength))
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = inflater.decompress(file.read(), MAX_INFLATED)
+    if inflater.unconsumed_tail:
+        raise ImageError(f"{path}: inflates to more than {MAX_INFLATED >> 20} MB; save it in another transfer syntax")
+    tags: list[BaseTag | int] = [Tag(name) for name in _ELEMENTS]
+    data = read_dataset(io.BytesIO(content), is_implicit_VR=False, is_little_endian=True, specific_tags=tags)
+    data.file_meta = meta
+    return data
 
 
 def _laterality(data: Any) -> str:

@@ -119,7 +119,10 @@ def _normalise(image: Image, pixels: NDArray[np.float32], name: str, dtype: np.d
         pixels -= np.float32(pixels.mean(dtype=np.float64))
         # Row by row: numpy.std in float64 would make two full-size temporaries.
         squares = sum(float(np.vdot(row, row)) for row in pixels.reshape(-1, pixels.shape[-1]))
-        pixels /= np.float32(np.sqrt(squares / pixels.size))
+        deviation = np.float32(np.sqrt(squares / pixels.size))
+        if not (np.isfinite(deviation) and deviation > np.finfo(np.float32).tiny):
+            raise ImageError(f"{image.path}: pixels are too large or too small to be standardised; rescale the image")
+        pixels /= deviation
     if name == "unit":
         if dtype.kind not in "ui":
             raise ImageError(f"{image.path}: {dtype} pixels have no full scale; use --normalise standardise or none")

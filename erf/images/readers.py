@@ -3,90 +3,124 @@
 import hashlib
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+from PIL import TiffImagePlugin, UnidentifiedImageError
 
 from erf.errors import ImageError
 from erf.images.dicom import DICOM_SUFFIXES, decode_dicom, is_dicom
+from erf.images.files import read_file
 from erf.images.image import Decoded, check_size
 
-PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+PICTURE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I", "F", "RGB")
+_LARGEST = float(np.finfo(np.float32).max)
+_REASON = 160
+"""Longest part of a decoder's message that is passed on."""
 
 
 def read_image(path: Path) -> Decoded:
-    """Decode a file to (C, H, W) in its own scale; `ImageError` says what is wrong with it."""
+    """Decode a file to (C, H, W) in its own scale; `ImageError` says what is wrong with it, whatever that is."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: {error.strerror or error}; expected a readable image file") from error
-    pixels, notes = _decode(path, content)
-    _check(path, pixels)
+        content = read_file(path)
+    except (OSError, ValueError) as error:  # a ValueError of names that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path}: {reason}; expected a readable image file") from error
+    with decoding(path):
+        pixels, notes = _decode(path, content)
+        _check(path, pixels)
     return Decoded(pixels, hashlib.sha256(content).hexdigest(), notes)
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside is an `ImageError` of one line: decoders raise what a file makes them raise."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(f"{path}: {_kind(path)} cannot be decoded ({_reason(error)}); it may be damaged") from error
+
+
+def _kind(path: Path) -> str:
+    kinds = PICTURE_FORMATS | {".npy": "NumPy array"}
+    return kinds.get(path.suffix.lower(), "DICOM")
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line; of pydicom's lists of decoders the last."""
+    if isinstance(error, MemoryError):
+        return "too large for the memory at hand"
+    if isinstance(error, UnidentifiedImageError):
+        return "the content is damaged or of another format than the name says"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:_REASON] if lines else type(error).__name__
 
 
 def is_image(path: Path) -> bool:
     """Whether a file is one of the formats that can be read, by suffix or by DICOM's magic bytes."""
     suffix = path.suffix.lower()
-    return suffix in (*PICTURE_SUFFIXES, ".npy") or is_dicom(path)
+    return suffix in (*PICTURE_FORMATS, ".npy") or is_dicom(path)
 
 
 def _decode(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     suffix = path.suffix.lower()
-    if suffix in PICTURE_SUFFIXES:
+    if suffix in PICTURE_FORMATS:
         return _decode_picture(path, content), ()
     if suffix == ".npy":
         return _decode_array(path, content), ()
-    if suffix in (*DICOM_SUFFIXES, ""):
+    if suffix in DICOM_SUFFIXES or not suffix.strip(".0123456789"):
         return decode_dicom(path, content)
     raise ImageError(f"{path}: suffix '{path.suffix}' not known; expected PNG, TIFF, JPEG, .npy or DICOM")
 
 
 def _decode_picture(path: Path, content: bytes) -> NDArray[np.generic]:
-    try:
-        with Pillow.open(io.BytesIO(content)) as picture:
-            frames, mode = getattr(picture, "n_frames", 1), picture.mode
-            narrowed = len(picture.getbands()) > 1 and any(";16" in str(tile.args) for tile in picture.tile)
-            pixels = np.asarray(picture)
-    except ImageError:
-        raise
-    except Exception as error:  # decoders raise whatever a damaged file makes them raise
-        raise ImageError(f"{path}: cannot be decoded ({error}); the file may be truncated or damaged") from error
-    if frames != 1:
-        raise ImageError(f"{path}: found {frames} pages, expected a single image; save the one to be used")
-    if mode not in _MODES:
-        raise ImageError(f"{path}: found colour mode {mode}, expected greyscale or RGB; convert the image")
-    if narrowed:
-        raise ImageError(f"{path}: 16-bit colour would lose bits, expected 16-bit greyscale; save it as .npy instead")
+    # Only the format that the name says: Pillow knows dozens, and gives some of them to other programs.
+    with Pillow.open(io.BytesIO(content), formats=[PICTURE_FORMATS[path.suffix.lower()]]) as picture:
+        frames, mode = getattr(picture, "n_frames", 1), picture.mode
+        if frames != 1:
+            raise ImageError(f"{path}: found {frames} pages, expected a single image; save the one to be used")
+        if mode not in _MODES:
+            raise ImageError(f"{path}: found colour mode {mode}, expected greyscale or RGB; convert the image")
+        if len(picture.getbands()) > 1 and any(";16" in str(tile.args) for tile in picture.tile):
+            raise ImageError(
+                f"{path}: 16-bit colour would lose bits, expected 16-bit greyscale; save it as .npy instead"
+            )
+        pixels = np.asarray(picture)
+        if mode == "1":
+            pixels = pixels.view(np.uint8)
+        if mode.startswith("I;16") and _white_is_zero(picture):
+            pixels = np.invert(pixels)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
+def _white_is_zero(picture: Pillow.Image) -> bool:
+    """Of a TIFF; Pillow inverts such images of 1 to 8 bits, but not those of 16."""
+    return isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(262) == 0
+
+
 def _decode_array(path: Path, content: bytes) -> NDArray[np.generic]:
-    try:
-        _check_array(path, content)
-        pixels = np.load(io.BytesIO(content), allow_pickle=False)
-    except ImageError:
-        raise
-    except Exception as error:  # decoders raise whatever a damaged file makes them raise
-        raise ImageError(f"{path}: cannot be read as a NumPy array ({error})") from error
-    if not isinstance(pixels, np.ndarray) or pixels.ndim not in (2, 3) or pixels.dtype.kind not in "uif":
-        found = f"{getattr(pixels, 'dtype', type(pixels).__name__)} of shape {getattr(pixels, 'shape', '?')}"
-        raise ImageError(f"{path}: found {found}, expected numbers of shape (H, W) or (C, H, W)")
-    return pixels[None] if pixels.ndim == 2 else pixels
-
-
-def _check_array(path: Path, content: bytes) -> None:
-    """What the header of a NumPy file claims, before NumPy believes it."""
+    """A view of the file's bytes: nothing is allocated, and nothing but numbers is made of them."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    shape, by_columns, dtype = read(file)
+    if len(shape) not in (2, 3) or dtype.kind not in "uif":
+        raise ImageError(f"{path}: found {dtype} of shape {shape}, expected numbers of shape (H, W) or (C, H, W)")
+    if min(shape) < 0:
+        raise ImageError(f"{path}: found shape {shape}, expected no negative lengths")
     check_size(path, *shape)
     if math.prod(shape) * dtype.itemsize > len(content) - file.tell():
         raise ImageError(f"{path}: found fewer numbers than shape {shape} needs; the file is truncated")
+    numbers = np.frombuffer(content, dtype, math.prod(shape), file.tell())
+    pixels = numbers.reshape(shape, order="F" if by_columns else "C")
+    return pixels[None] if pixels.ndim == 2 else pixels
 
 
 def _check(path: Path, pixels: NDArray[np.generic]) -> None:
@@ -95,5 +129,7 @@ def _check(path: Path, pixels: NDArray[np.generic]) -> None:
     low, high = pixels.min(), pixels.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError(f"{path}: found NaN or infinite pixels, expected finite values only")
-    if low == high:
+    if max(-float(low), float(high)) > _LARGEST:
+        raise ImageError(f"{path}: found pixels from {low:g} to {high:g}, expected none beyond {_LARGEST:.1g}")
+    if np.float32(low) == np.float32(high):
         raise ImageError(f"{path}: constant image (every pixel is {low}); it holds nothing to look at")
