@@ -12,19 +12,32 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from erf.disk import check_free, complete_file
 from erf.errors import FormatError, InputError
 from erf.measures import Observations
 from erf.measures.observations import observe_images
-from erf.result import ERF, FOOTPRINT, OVERVIEW, Footprint, ImageRecord, Overview, Provenance, unlike
+from erf.result import (
+    ERF,
+    FOOTPRINT,
+    OVERVIEW,
+    Footprint,
+    ImageRecord,
+    Overview,
+    Provenance,
+    blank_footprint,
+    blank_overview,
+    unlike,
+)
+from erf.storage.format import COMPRESSION, text_array
+from erf.storage.guarded import Expected, attribute, child, length, opened, parse_json, read, texts
+from erf.storage.schema import provenance_of, record_of
+from erf.storage.sums import append_sums
 
 FORMAT = "erf-toolkit series"
 FORMAT_VERSION = 1
 
 _SAME = ("layer", "unit", "channel", "method", "input_shape", "definitions", "normalisation", "mirrored", "small_block")
-_COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 
 @dataclass(frozen=True)
@@ -95,86 +108,99 @@ class Series:
 def save_series(series: Series, path: Path, *, overwrite: bool = False) -> None:
     """Write a series, whole or not at all."""
     check_free(path, overwrite)
-    with complete_file(path) as part, h5py.File(part, "w") as file:
-        file.attrs["format"], file.attrs["format_version"] = np.bytes_(FORMAT.encode()), FORMAT_VERSION
-        moments = series.moments
-        file["epoch"] = [moment.epoch for moment in moments]
-        file["epoch"].make_scale("epoch")
-        _write_texts(file, "stage", [moment.stage for moment in moments])
-        _write_texts(file, "scores", [json.dumps(dict(moment.scores)) for moment in moments])
-        _write_texts(file, "provenance", [json.dumps(asdict(moment.provenance)) for moment in moments])
-        _write_texts(file, "images", [json.dumps(asdict(image)) for image in series.images])
-        if series.overview is not None:
-            for name in OVERVIEW:
-                file.create_dataset(f"overview/{name}", data=getattr(series.overview, name), **_COMPRESSION)
-        for definition in moments[0].provenance.definitions:
-            for name in FOOTPRINT:
-                stacked = np.stack([getattr(moment.footprints[definition], name) for moment in moments])
-                dataset = file.create_dataset(f"footprints/{definition}/{name}", data=stacked, **_COMPRESSION)
-                dataset.dims[0].attach_scale(file["epoch"])
+    with complete_file(path) as part:
+        with h5py.File(part, "w") as file:
+            _write(file, series)
+        append_sums(part)
+
+
+def _write(file: h5py.File, series: Series) -> None:
+    file.attrs["format"], file.attrs["format_version"] = np.bytes_(FORMAT.encode()), FORMAT_VERSION
+    moments = series.moments
+    file["epoch"] = [moment.epoch for moment in moments]
+    file["epoch"].make_scale("epoch")
+    _write_texts(file, "stage", [moment.stage for moment in moments])
+    _write_texts(file, "scores", [json.dumps(dict(moment.scores)) for moment in moments])
+    _write_texts(file, "provenance", [json.dumps(asdict(moment.provenance)) for moment in moments])
+    _write_texts(file, "images", [json.dumps(asdict(image)) for image in series.images])
+    if series.overview is not None:
+        for name in OVERVIEW:
+            file.create_dataset(f"overview/{name}", data=getattr(series.overview, name), **COMPRESSION)
+    for definition in moments[0].provenance.definitions:
+        for name in FOOTPRINT:
+            stacked = np.stack([getattr(moment.footprints[definition], name) for moment in moments])
+            dataset = file.create_dataset(f"footprints/{definition}/{name}", data=stacked, **COMPRESSION)
+            dataset.dims[0].attach_scale(file["epoch"])
+
+
+def _write_texts(file: h5py.File, name: str, values: Sequence[str]) -> None:
+    file.create_dataset(name, data=np.array(*text_array(values)), **COMPRESSION)
 
 
 def is_series(path: Path) -> bool:
     """Whether a file says of itself that it is a series."""
     try:
-        with h5py.File(path, "r") as file:
-            return _text(file.attrs.get("format", b"")) == FORMAT
-    except (OSError, ValueError):
+        with opened(path, "HDF5") as file:
+            return "format" in file.attrs and attribute(file, "format", variable=True) == FORMAT
+    except FormatError:
         return False
 
 
 def load_series(path: Path) -> Series:
     """Read a series; `FormatError` for a file that is missing, damaged, no series or of a newer version."""
-    if not path.is_file():
-        raise FormatError(f"{path}: no such file; expected a series of ERFs written by `erf train` or `erf compute`")
-    try:
-        with h5py.File(path, "r") as file:
-            found, version = _text(file.attrs.get("format", b"none")), int(file.attrs.get("format_version", 0))
-            if found != FORMAT or version > FORMAT_VERSION:
-                raise FormatError(
-                    f"{path}: found HDF5 of format '{found}' {version}, expected '{FORMAT}' up to {FORMAT_VERSION}, as "
-                    "`erf train --erf-every` writes it, or `erf compute` with several --weights"
-                )
-            return _read(file)
-    except FormatError:
-        raise
-    except Exception as error:  # a damaged file may hold anything
-        raise FormatError(f"{path}: cannot be read as a series of ERFs ({error}); it may be damaged") from error
+    with opened(path, "a series of ERFs") as file:
+        found = attribute(file, "format", variable=True) if "format" in file.attrs else "none"
+        version = attribute(file, "format_version") if found == FORMAT else 0
+        if found != FORMAT or version > FORMAT_VERSION:
+            raise FormatError(
+                f"{path}: found HDF5 of format '{found}' {version}, expected '{FORMAT}' up to {FORMAT_VERSION}, as "
+                "`erf train --erf-every` writes it, or `erf compute` with several --weights"
+            )
+        return _read(file)
 
 
 def _read(file: h5py.File) -> Series:
-    images = tuple(
-        ImageRecord(**(values | {"subsets": tuple(values["subsets"])}))
-        for values in map(json.loads, _texts(file, "images"))
+    images = tuple(record_of(parse_json(text)) for text in texts(file, "images", length(file, "images")))
+    count = length(file, "epoch")
+    if not count:
+        raise ValueError("no epoch")
+    epochs = read(file, "epoch", Expected((count,), ("int64",))).tolist()
+    stages = texts(file, "stage", count)
+    scores = [_scores(parse_json(text)) for text in texts(file, "scores", count)]
+    origins = [provenance_of(parse_json(text)) for text in texts(file, "provenance", count)]
+    for other in origins[1:]:
+        differences = unlike(origins[0], other, _SAME)
+        if differences:
+            raise ValueError(f"its moments differ in {', '.join(differences)}")
+    footprints = {name: _read_footprints(file, name, origins[0], count, len(images)) for name in origins[0].definitions}
+    moments = [
+        Moment(epoch, stage, origin, {name: stacked[place] for name, stacked in footprints.items()}, score)
+        for place, (epoch, stage, origin, score) in enumerate(zip(epochs, stages, origins, scores, strict=True))
+    ]
+    return Series(images, _read_overview(file, origins[0], len(images)), tuple(moments))
+
+
+def _scores(values: Any) -> dict[str, float]:
+    if not isinstance(values, dict) or not all(isinstance(value, (int, float)) for value in values.values()):
+        raise ValueError("scores are no numbers by name")
+    return values
+
+
+def _read_footprints(file: h5py.File, definition: str, origin: Provenance, count: int, images: int) -> list[Footprint]:
+    """Of each moment, the footprints of all images."""
+    group, blank = child(child(file, "footprints", h5py.Group), definition, h5py.Group), blank_footprint(origin)
+    arrays = [
+        read(group, name, Expected((count, images, *getattr(blank, name).shape), ("float32", "float64")))
+        for name in FOOTPRINT
+    ]
+    return [Footprint(*(array[place] for array in arrays)) for place in range(count)]
+
+
+def _read_overview(file: h5py.File, origin: Provenance, images: int) -> Overview | None:
+    if "overview" not in file:
+        return None
+    group, blank = child(file, "overview", h5py.Group), blank_overview(origin)
+    arrays = {name: getattr(blank, name) for name in OVERVIEW}
+    return Overview(
+        *(read(group, name, Expected((images, *it.shape), (it.dtype.name,))) for name, it in arrays.items())
     )
-    overview = Overview(*(file["overview"][name][:] for name in OVERVIEW)) if "overview" in file else None
-    columns = zip(*(_texts(file, name) for name in ("stage", "provenance", "scores")), strict=True)
-    moments = []
-    for number, (epoch, (stage, provenance, scores)) in enumerate(zip(file["epoch"][:].tolist(), columns, strict=True)):
-        footprints = {
-            definition: Footprint(*(group[name][number] for name in FOOTPRINT))
-            for definition, group in file["footprints"].items()
-        }
-        moments.append(Moment(epoch, stage, _provenance(json.loads(provenance)), footprints, json.loads(scores)))
-    return Series(images, overview, tuple(moments))
-
-
-def _provenance(values: Mapping[str, Any]) -> Provenance:
-    arguments: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in values.items()}
-    return Provenance(**arguments)
-
-
-def _write_texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
-    """Of fixed length: texts of variable length lie in a heap without checksums, where damage can make HDF5 loop."""
-    encoded = [text.encode() for text in texts]
-    dtype = h5py.string_dtype("utf-8", max([1, *map(len, encoded)]))
-    file.create_dataset(name, data=np.array(encoded, dtype), **_COMPRESSION)
-
-
-def _texts(file: h5py.File, name: str) -> list[str]:
-    values: NDArray[Any] = file[name][:]
-    return [_text(value) for value in values]
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,217 @@
+"""Reading ERF files, whoever has written them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+
+from erf.errors import FormatError
+from erf.result import (
+    ERF,
+    FOOTPRINT,
+    OVERVIEW,
+    Footprint,
+    ImageRecord,
+    Overview,
+    Provenance,
+    Statistics,
+    blank_footprint,
+    blank_overview,
+)
+from erf.storage.format import FORMAT, FORMAT_VERSION, JSON_ATTRIBUTES, RECORD_JSON, RECORD_TEXTS
+from erf.storage.guarded import Expected, attribute, check, child, length, opened, parse_json, read, texts
+from erf.storage.schema import provenance_of, record_of
+
+_FLOATS = ("float32", "float64")
+_MOST_SUBSETS = 10_000
+
+T = TypeVar("T")
+
+
+def load(path: str | Path) -> ERF:
+    """Open an ERF file; maps are read from it when they are asked for.
+
+    Raises `FormatError` for a file that is missing, damaged, no ERF file or written by a newer version.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        _check_format(path, file)
+        provenance = _read_provenance(file)
+        images = _read_records(child(file, "images", h5py.Group))
+        subsets = _read_subsets(file)
+        contents = _Contents(path, provenance, images, subsets)
+        contents.check(file)
+    statistics = {subset: _OnDemand(provenance.definitions, partial(contents.statistics, subset)) for subset in subsets}
+    footprints = _OnDemand(provenance.definitions, contents.footprint)
+    return ERF(provenance, statistics, images, footprints, contents.overview)
+
+
+class _OnDemand(Mapping[str, T]):
+    """A mapping whose values are read from the file each time."""
+
+    def __init__(self, keys: tuple[str, ...], read: Callable[[str], T]) -> None:
+        self._keys = keys
+        self._read = read
+
+    def __getitem__(self, key: str) -> T:
+        if key not in self._keys:
+            raise KeyError(key)
+        return self._read(key)
+
+    def __contains__(self, key: object) -> bool:  # that of a Mapping would read the value
+        return key in self._keys
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def _opened(path: Path) -> AbstractContextManager[h5py.File]:
+    return opened(path, "an ERF file")
+
+
+def _check_format(path: Path, file: h5py.File) -> None:
+    found = attribute(file, "format", variable=True) if "format" in file.attrs else "none"
+    if found == f"{FORMAT} series":
+        raise FormatError(f"{path}: a series over training; `erf show` and `erf plot --over-training` read it")
+    if found != FORMAT:
+        raise FormatError(f"{path}: found HDF5 of format '{found}', expected '{FORMAT}' as written by `erf compute`")
+    version = attribute(file, "format_version")
+    if not isinstance(version, int) or version < 1:
+        raise ValueError(f"format version {version}")
+    if version > FORMAT_VERSION:
+        raise FormatError(
+            f"{path}: found format version {version}, this erf-toolkit reads up to {FORMAT_VERSION}; upgrade it"
+        )
+
+
+def _read_provenance(file: h5py.File) -> Provenance:
+    """What the attributes say; one that an older file lacks has its default."""
+    values = {item.name: attribute(file, item.name) for item in fields(Provenance) if item.name in file.attrs}
+    for name in values.keys() & set(JSON_ATTRIBUTES):
+        values[name] = parse_json(values[name])
+    return provenance_of(values)
+
+
+def _read_records(images: h5py.Group) -> tuple[ImageRecord, ...]:
+    count = length(images, "pixel_spacing")
+    columns: dict[str, Sequence[Any]] = {name: texts(images, name, count) for name in RECORD_TEXTS}
+    for name in RECORD_JSON:
+        columns[name] = [parse_json(text) for text in texts(images, name, count)]
+    columns["pixel_spacing"] = read(images, "pixel_spacing", Expected((count,), _FLOATS)).tolist()
+    columns["number"] = range(count)
+    if "number" in images:
+        columns["number"] = read(images, "number", Expected((count,), ("int64",))).tolist()
+    return tuple(record_of({name: column[row] for name, column in columns.items()}) for row in range(count))
+
+
+def _read_subsets(file: h5py.File) -> dict[str, str]:
+    """Names of the groups by subset."""
+    group = child(file, "subsets", h5py.Group)
+    if not 1 <= len(group) <= _MOST_SUBSETS:
+        raise ValueError(f"{len(group)} subsets")
+    found = {attribute(child(group, name, h5py.Group), "subset"): name for name in group}
+    if len(found) < len(group):
+        raise ValueError("two groups of one subset")
+    return found
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """The arrays of a file, each read on its own once it is what provenance and records make it."""
+
+    path: Path
+    provenance: Provenance
+    images: tuple[ImageRecord, ...]
+    groups: Mapping[str, str]
+    """Names of groups by subset."""
+
+    def check(self, file: h5py.File) -> None:
+        """That everything is there, in the right shape, without reading it."""
+        images = child(file, "images", h5py.Group)
+        for name in self._overview_names(images):
+            check(images, name, self._overview_expected()[name])
+        for definition in self.provenance.definitions:
+            for name, expected in self._footprint_expected(len(self.images)).items():
+                check(child(images, definition, h5py.Group), name, expected)
+            for subset in self.groups:
+                group, count = self._statistics_group(file, subset, definition)
+                for name, expected in self._statistics_expected().items():
+                    check(group, name, expected)
+                if count != self._count(subset):
+                    raise ValueError(
+                        f"subset '{subset}' counts {count} images, of which {self._count(subset)} are listed"
+                    )
+
+    def statistics(self, subset: str, definition: str) -> Statistics:
+        """The ERF of a subset."""
+        with _opened(self.path) as file:
+            group, count = self._statistics_group(file, subset, definition)
+            arrays = {name: read(group, name, it) for name, it in self._statistics_expected().items()}
+            if not all(np.isfinite(array).all() for name, array in arrays.items() if name != "variance"):
+                raise ValueError(f"{group.name} has values that are not finite")
+            draws = None
+            if "projections" in group:
+                draws = _footprint(
+                    child(group, "projections", h5py.Group), self._footprint_expected(self.provenance.projections)
+                )
+            return Statistics(count, **arrays, draws=draws)
+
+    def footprint(self, definition: str) -> Footprint:
+        """What is kept of each image under a definition."""
+        with _opened(self.path) as file:
+            group = child(child(file, "images", h5py.Group), definition, h5py.Group)
+            found = _footprint(group, self._footprint_expected(len(self.images)))
+        used = [row for row, image in enumerate(self.images) if image.status == "ok"]
+        if not all(np.isfinite(getattr(found, name)[used]).all() for name in FOOTPRINT):
+            raise FormatError(f"{self.path}: an image that was used has values that are not finite; it may be damaged")
+        return found
+
+    def overview(self) -> Overview | None:
+        """What the images look like; None in files that keep nothing of it."""
+        with _opened(self.path) as file:
+            images = child(file, "images", h5py.Group)
+            names = self._overview_names(images)
+            return Overview(*(read(images, name, self._overview_expected()[name]) for name in names)) if names else None
+
+    def _overview_names(self, images: h5py.Group) -> tuple[str, ...]:
+        return OVERVIEW if set(OVERVIEW) <= set(images) else ()
+
+    def _statistics_group(self, file: h5py.File, subset: str, definition: str) -> tuple[h5py.Group, int]:
+        """The group of an ERF, and over how many images it is."""
+        of_subset = child(child(file, "subsets", h5py.Group), self.groups[subset], h5py.Group)
+        group = child(of_subset, definition, h5py.Group)
+        return group, attribute(group, "count")
+
+    def _count(self, subset: str) -> int:
+        return sum(image.status == "ok" and subset in image.subsets for image in self.images)
+
+    def _statistics_expected(self) -> dict[str, Expected]:
+        _, height, width = self.provenance.input_shape
+        shapes = {
+            "mean": (height, width),
+            "variance": (height, width),
+            "across_rows": (width,),
+            "across_columns": (height,),
+        }
+        return {name: Expected(shape, _FLOATS) for name, shape in shapes.items()}
+
+    def _footprint_expected(self, count: int) -> dict[str, Expected]:
+        blank = blank_footprint(self.provenance)
+        return {name: Expected((count, *getattr(blank, name).shape), _FLOATS) for name in FOOTPRINT}
+
+    def _overview_expected(self) -> dict[str, Expected]:
+        blank = blank_overview(self.provenance)
+        arrays = {name: getattr(blank, name) for name in OVERVIEW}
+        return {name: Expected((len(self.images), *array.shape), (array.dtype.name,)) for name, array in arrays.items()}
+
+
+def _footprint(group: h5py.Group, expected: Mapping[str, Expected]) -> Footprint:
+    return Footprint(*(read(group, name, expected[name]) for name in FOOTPRINT))
