@@ -161,18 +161,22 @@ def load_series(path: Path) -> Series:
 
 def _read(file: h5py.File) -> Series:
     images = tuple(record_of(parse_json(text)) for text in texts(file, "images", length(file, "images")))
+    if not any(image.status == "ok" and "all" in image.subsets for image in images):
+        raise ValueError("no image that was used")
     count = length(file, "epoch")
     if not count:
         raise ValueError("no epoch")
     epochs = read(file, "epoch", Expected((count,), ("int64",))).tolist()
     stages = texts(file, "stage", count)
     scores = [_scores(parse_json(text)) for text in texts(file, "scores", count)]
+    if sorted(set(epochs)) != epochs or not -1 < min(epochs) <= max(epochs) < 1e9:
+        raise ValueError("epochs are not in rising order")
     origins = [provenance_of(parse_json(text)) for text in texts(file, "provenance", count)]
     for other in origins[1:]:
         differences = unlike(origins[0], other, _SAME)
         if differences:
             raise ValueError(f"its moments differ in {', '.join(differences)}")
-    footprints = {name: _read_footprints(file, name, origins[0], count, len(images)) for name in origins[0].definitions}
+    footprints = {name: _read_footprints(file, name, origins[0], count, images) for name in origins[0].definitions}
     moments = [
         Moment(epoch, stage, origin, {name: stacked[place] for name, stacked in footprints.items()}, score)
         for place, (epoch, stage, origin, score) in enumerate(zip(epochs, stages, origins, scores, strict=True))
@@ -181,18 +185,25 @@ def _read(file: h5py.File) -> Series:
 
 
 def _scores(values: Any) -> dict[str, float]:
-    if not isinstance(values, dict) or not all(isinstance(value, (int, float)) for value in values.values()):
-        raise ValueError("scores are no numbers by name")
+    if not isinstance(values, dict) or not all(
+        isinstance(it, (int, float)) and abs(it) < 1e9 for it in values.values()
+    ):
+        raise ValueError("scores are no finite numbers by name")
     return values
 
 
-def _read_footprints(file: h5py.File, definition: str, origin: Provenance, count: int, images: int) -> list[Footprint]:
+def _read_footprints(
+    file: h5py.File, definition: str, origin: Provenance, count: int, images: Sequence[ImageRecord]
+) -> list[Footprint]:
     """Of each moment, the footprints of all images."""
     group, blank = child(child(file, "footprints", h5py.Group), definition, h5py.Group), blank_footprint(origin)
     arrays = [
-        read(group, name, Expected((count, images, *getattr(blank, name).shape), ("float32", "float64")))
+        read(group, name, Expected((count, len(images), *getattr(blank, name).shape), ("float32", "float64")))
         for name in FOOTPRINT
     ]
+    used = [row for row, image in enumerate(images) if image.status == "ok"]
+    if not all(np.isfinite(array[:, used]).all() for array in arrays):
+        raise ValueError(f"{group.name} has values that are not finite")
     return [Footprint(*(array[place] for array in arrays)) for place in range(count)]
 
 

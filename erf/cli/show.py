@@ -19,13 +19,16 @@ def show(
     with reported_errors():
         from erf.cli.tables import print_series, print_subsets, print_table
         from erf.series import is_series, load_series
-        from erf.storage import load
+        from erf.storage import check_sums, load
 
+        has_sums = check_sums(file)
+        integrity = "every byte agrees with its sum" if has_sums else "no sums: an older file, or changed since"
         if is_series(file):
             print_series(str(file), load_series(file))
+            say(f"integrity: {integrity}")
             return
         erf = load(file)
-        rows = [list(row) for row in erf.provenance.described()]
+        rows = [list(row) for row in [*erf.provenance.described(), ("integrity", integrity)]]
         print_table(str(file), ["attribute", "value"], rows, left=2)
         print_subsets(erf, erf.provenance.shown_definition)
         say(f"{len(erf.images)} images, {len(erf.failures)} of them skipped")

@@ -153,7 +153,7 @@ def attribute(holder: h5py.HLObject, name: str, *, variable: bool = False) -> An
         or len(found.shape) > 1
         or math.prod(found.shape) * kind.get_size() > (_LARGEST_TEXT if is_text else _LARGEST_ATTRIBUTE)
     ):
-        raise ValueError(f"attribute {name} is not text, numbers or truth values of a bounded size")
+        raise ValueError(f"attribute {name} is not text of fixed length, numbers or truth values")
     return _plain(holder.attrs[name])
 
 

@@ -145,7 +145,7 @@ class _Contents:
                 group, count = self._statistics_group(file, subset, definition)
                 for name, expected in self._statistics_expected().items():
                     check(group, name, expected)
-                if count != self._count(subset):
+                if not count or count != self._count(subset):
                     raise ValueError(
                         f"subset '{subset}' counts {count} images, of which {self._count(subset)} are listed"
                     )

@@ -11,7 +11,9 @@ from erf.result import ImageRecord, Provenance
 MAX_PIXELS = 2**28
 """Of an input; more than any detector gives."""
 
-_MAX_TEXT = 2**20
+_LONGEST = 2**16
+_LONGEST_DRAWN = 2**11
+"""Letters of a text, and of one of a provenance, which pictures show."""
 
 _TYPES: dict[Any, dict[str, Any]] = {kind: get_type_hints(kind) for kind in (Provenance, ImageRecord)}
 """By kind and field."""
@@ -35,6 +37,7 @@ def _is_window(origin: Provenance) -> bool:
 
 
 _PROVENANCE: dict[str, tuple[Callable[[Provenance], bool], str]] = {
+    "layer": (lambda it: len(it.layer) <= _LONGEST_DRAWN, "a short text"),
     "input_shape": (
         lambda it: (
             _positive(it.input_shape) and math.prod(it.input_shape[1:]) <= MAX_PIXELS and it.input_shape[0] < 1e6
@@ -64,6 +67,9 @@ _PROVENANCE: dict[str, tuple[Callable[[Provenance], bool], str]] = {
     "slices": (lambda it: 0 <= it.slices <= MAX_PIXELS, "a number"),
     "depth": (lambda it: 0 <= it.depth < 1e9, "a number"),
     "precision_error": (lambda it: it.precision_error >= 0, "a share"),
+    "model_options": (lambda it: len(it.title) <= _LONGEST_DRAWN, "a few options"),
+    "method_options": (lambda it: len(it.target) <= 2 * _LONGEST_DRAWN, "a few options"),
+    "weights": (lambda it: len(it.weights) <= 2 * _LONGEST_DRAWN, "a path"),
     "shard": (lambda it: 1 <= it.shard[0] <= it.shard[1], "(i, n) with i from 1 to n"),
 }
 """Of a provenance whose types are right: by field, what must hold, in words what was expected."""
@@ -117,7 +123,7 @@ def _fitted(name: str, value: Any, kind: Any) -> Any:
 
 
 _SCALARS: dict[Any, Callable[[Any], bool]] = {
-    str: lambda value: isinstance(value, str) and len(value) <= _MAX_TEXT,
+    str: lambda value: isinstance(value, str) and len(value) <= _LONGEST,
     bool: lambda value: isinstance(value, bool),
     int: lambda value: type(value) is int and abs(value) < 2**64,
     float: lambda value: type(value) is float or (type(value) is int and abs(value) < 2**64),

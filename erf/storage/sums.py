@@ -139,7 +139,7 @@ def _open_regular(path: Path) -> io.BufferedReader:
         raise FormatError(f"{path}: no such file; expected an ERF file written by `erf compute`") from error
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
-        raise FormatError(f"{path}: no such file, but a folder, pipe or device; expected an ERF file of `erf compute`")
+        raise FormatError(f"{path}: found a folder, pipe or device; expected an ERF file of `erf compute`")
     return open(number, "rb")
 
 
