@@ -162,6 +162,7 @@ def compute_layers(
     progress that is there and saves its own; `stop` is asked after each batch whether to save and raise
     `InterruptedRunError`. `CheckpointError` is raised for progress of another run.
     """
+    images.check_columns(settings.subset_by if settings else ())
     plan = _Plan(model, images, layers, settings or Settings(), origin or Origin(model=type(model).__name__))
     settings = plan.settings
     with memory_errors(_REMEDY):

@@ -1,6 +1,7 @@
 """Images: readers without loss, sides, the draw, the frame."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,17 @@ def test_a_manifest_overrules_the_file_name(mammograms: Path, tmp_path: Path) ->
         ("path\na.png,L\n", "line 2: number of fields differs"),
         ("path,laterality\n,L\n", "line 2: empty path"),
         ("path\na.png\na.png\n", "line 3: image 'a.png' is listed twice"),
+        ("path\n0.png\n./0.png\n", "line 3: image './0.png' is listed twice, first in line 2"),
+        ("path\n0.png\nx/../0.png\n", "line 3: image 'x/../0.png' is listed twice, first in line 2"),
+        ("path\n0.png\nlink.png\n", "line 3: image 'link.png' is listed twice, first in line 2"),
+        ("path,id\na.png,1\nb.png,1\n", "line 3: id '1' is that of line 2"),
+        ("path,id\na.png,b.png\nb.png,\n", "line 3: id 'b.png' is that of line 2"),
+        ("path,site,site\na.png,1,2\n", "found two columns 'site'"),
+        ('path,site\n\n\na.png,"1\nb.png,2\n', "line 4: unexpected end of data"),
+        ("path,site\na.png,1\0\n", "line 2: found a zero byte"),
+        ("path,site\na.png," + "x" * 200_000, "line 2: field larger than field limit"),
+        ("path\n..\\a.png\n", "line 2: '../a.png' lies outside"),
+        ("path\nC:\\a.png\n", "line 2: 'C:/a.png' lies outside"),
         ("path\n../a.png\n", "line 2: '../a.png' lies outside"),
         ("path\nb/../../a.png\n", "line 2: 'b/../../a.png' lies outside"),
         ("path\n/etc/passwd\n", "line 2: '/etc/passwd' lies outside"),
@@ -210,8 +222,77 @@ def test_a_manifest_overrules_the_file_name(mammograms: Path, tmp_path: Path) ->
 )
 def test_a_bad_manifest_gives_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "m.csv").write_text(text)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "0.png").write_bytes(b"")
+    (tmp_path / "link.png").symlink_to("0.png")
     with pytest.raises(InputError, match=f"m.csv.*{message}"):
         list_images(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("path\na.png\n".encode("utf-16"), "cannot be read .*utf-8.*; expected a CSV in UTF-8"),
+        ("path\nä.png\n".encode("latin-1"), "cannot be read .*utf-8.*; expected a CSV in UTF-8"),
+        (b"", "found columns none"),
+    ],
+)
+def test_a_manifest_in_another_encoding(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "m.csv").write_bytes(content)
+    with pytest.raises(InputError, match=f"m.csv.*{message}"):
+        list_images(tmp_path / "m.csv")
+
+
+def test_manifests_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    text = '\ufeffpath, laterality ,site,,\r\n\r\na.PNG,Left,"one\r\ntwo",,\r\nsub\\b.png,r,B,,\r\n'
+    (tmp_path / "M.CSV").write_bytes(text.encode())
+    first, second = list_images(tmp_path / "M.CSV")
+    assert (first.path, first.laterality, first.columns) == ("a.PNG", "left", {"site": "one\r\ntwo"})
+    assert (second.path, second.file) == ("sub/b.png", tmp_path / "sub" / "b.png")
+
+
+def test_manifests_that_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(InputError, match=r"pipe.csv: found no file, expected a folder of images"):
+        list_images(tmp_path / "pipe.csv")
+    with (tmp_path / "large.csv").open("wb") as file:
+        file.truncate(5 << 30)
+    with pytest.raises(InputError, match=r"large.csv: table cannot be read \(found 5369 MB, at most 268 MB are read"):
+        list_images(tmp_path / "large.csv")
+
+
+def test_a_folder_lists_a_file_once_whatever_its_names(tmp_path: Path) -> None:
+    Pillow.fromarray(RAMP).save(tmp_path / "b.png")
+    (tmp_path / "a.png").symlink_to("b.png")
+    os.link(tmp_path / "b.png", tmp_path / "c.PNG")
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    assert [image.id for image in list_images(tmp_path)] == ["b.png"]
+
+
+def test_names_that_are_no_text_are_spelled_out(tmp_path: Path) -> None:
+    for name in (b"caf\xe9.png", b"two\nlines.png", b"\x1b[31mred.png"):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            Pillow.fromarray(RAMP).save(file, "png")
+    images = list_images(tmp_path)
+    assert [image.id for image in images] == [r"\x1b[31mred.png", r"caf\udce9.png", r"two\nlines.png"]
+    for image in images:
+        np.testing.assert_array_equal(image.decode().pixels[0], RAMP)
+
+
+def test_columns_of_subsets_are_looked_up(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text('path,laterality,site\na.png,L,"A\tB"\n')
+    images = erf.load_images(tmp_path / "m.csv")
+    images.check_columns(["laterality", "view"])
+    with pytest.raises(InputError, match="no image has a column 'lateralitty'; expected one such as laterality"):
+        images.check_columns(["lateralitty"])
+    with pytest.raises(InputError, match=r"column 'site' has the value 'A\\tB'; expected printable text"):
+        images.check_columns(["site"])
+
+
+def test_phantoms_beyond_count() -> None:
+    with pytest.raises(InputError, match="30000000 phantoms asked for; expected at most 100000"):
+        erf.load_images(n=30_000_000)
 
 
 def test_sources_that_are_none(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ ChestX-ray14: Wang et al. ChestX-ray8. CVPR 2017 (arXiv 1705.02315), with the 14
 Nothing is downloaded and nothing is decoded: names, folders and tables tell everything.
 """
 
-import csv
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -16,6 +15,7 @@ from pathlib import Path
 from erf.errors import InputError
 from erf.examples.example import NO_LABEL
 from erf.images import Image, read_image
+from erf.images.table import read_records
 
 _BREAKHIS = re.compile(
     r"SOB_(?P<side>[BM])_(?P<kind>[A-Z]+)-(?P<year>\d+)-(?P<slide>[0-9A-Z]+)-(?P<zoom>\d+)-(?P<number>\d+)\.png$"
@@ -112,34 +112,39 @@ def _chest(folder: Path) -> list[Image]:
 
 
 def _chest_boxes(path: Path) -> Mapping[str, dict[str, str]]:
+    """Boxes and findings of each image; the header of the table as published is no header of its columns."""
     if not path.is_file():
         return {}
     boxes: dict[str, dict[str, str]] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for row in list(csv.reader(file))[1:]:
+    for row in _records(path)[1:]:
+        try:
             name, kind = row[0], row[1]
             left, top, width, height = (float(number) for number in row[2:6])
-            box = f"{top:.0f} {left:.0f} {top + height:.0f} {left + width:.0f}"
-            columns = boxes.setdefault(name, {"boxes": "", "finding": ""})
-            columns["boxes"] = f"{columns['boxes']}; {box}".removeprefix("; ")
-            columns["finding"] = f"{columns['finding']}; {kind}".removeprefix("; ")
+        except (ValueError, IndexError) as error:
+            raise InputError(f"{path}: found row {row[:6]}; expected the table as it is published") from error
+        box = f"{top:.0f} {left:.0f} {top + height:.0f} {left + width:.0f}"
+        columns = boxes.setdefault(name, {"boxes": "", "finding": ""})
+        columns["boxes"] = f"{columns['boxes']}; {box}".removeprefix("; ")
+        columns["finding"] = f"{columns['finding']}; {kind}".removeprefix("; ")
     return boxes
 
 
 def _table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in needed if name not in (reader.fieldnames or ())]
-            if missing:
-                raise InputError(f"{path}: found no column '{missing[0]}'; expected the table as it is published")
-            return [{str(key): value or "" for key, value in row.items()} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected the table as it is published") from error
+    records = _records(path)
+    header = records[0] if records else []
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise InputError(f"{path}: found no column '{missing[0]}'; expected the table as it is published")
+    return [dict.fromkeys(header, "") | dict(zip(header, row, strict=False)) for row in records[1:]]
+
+
+def _records(path: Path) -> list[list[str]]:
+    return [list(cells) for _, cells in read_records(path)]
 
 
 def _lines(path: Path) -> frozenset[str]:
-    return frozenset(path.read_text(encoding="utf-8").split()) if path.is_file() else frozenset()
+    """Names, one in each line of a list."""
+    return frozenset(cells[0] for _, cells in read_records(path)) if path.is_file() else frozenset()
 
 
 def _image(file: Path, folder: Path, columns: Mapping[str, str], patient: str) -> Image:

@@ -94,7 +94,7 @@ def _findings(image: Image) -> tuple[Finding, ...]:
     for text, kind in zip(texts, kinds, strict=True):
         try:
             top, left, bottom, right = (round(float(number)) for number in text.split())
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise InputError(
                 f"{image.path}: box '{text.strip()}'; expected 'top left bottom right' in pixels"
             ) from error

@@ -93,6 +93,8 @@ def decode_dicom(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple
     syntax = data.file_meta.TransferSyntaxUID
     plugin = codecs.PLUGIN if syntax.is_encapsulated else ""
     stored, _ = get_decoder(syntax).as_array(data, decoding_plugin=plugin)
+    if stored.shape not in ((data.Rows, data.Columns), (data.Rows, data.Columns, 3)):
+        raise ImageError(f"{path}: found more pixels than its header states, expected a single image")
     notes: tuple[str, ...] = ()
     if data.get("PresentationIntentType", "") == "FOR PROCESSING":
         notes = ("unprocessed detector values (FOR PROCESSING): another intensity scale than images for viewing",)

@@ -13,6 +13,9 @@ from erf.errors import ImageError
 MAX_PIXELS = 2**28
 """Values that an image may hold; more than any detector gives, and refused before anything is allocated."""
 
+KNOWN_COLUMNS = ("laterality", "view", "patient_id")
+"""Columns of a manifest that every image has, if only empty."""
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -50,7 +53,7 @@ class Image:
 
     def value(self, column: str) -> str:
         """The value of a manifest column, '' where the image has none."""
-        if column in ("laterality", "view", "patient_id"):
+        if column in KNOWN_COLUMNS:
             return str(getattr(self, column))
         return self.columns.get(column, "")
 

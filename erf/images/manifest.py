@@ -1,10 +1,9 @@
 """Where images come from: a folder, a manifest CSV, or the phantom generator."""
 
-import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from erf.errors import InputError
 from erf.images.dicom import is_dicom, read_header
@@ -12,14 +11,20 @@ from erf.images.image import Image
 from erf.images.laterality import laterality_from_name, parse_laterality, view_from_name
 from erf.images.phantom import decode_phantom, phantom_labels
 from erf.images.readers import is_image, read_image
+from erf.images.table import Row, identity, read_table
+from erf.text import printable
 
 PHANTOM = "phantom"
+MAX_PHANTOMS = 100_000
+"""Of a run: hours of work, described in a second."""
 
 
 def list_phantoms(
     n: int, seed: int, size: tuple[int, int], lesions: int = 0, inputs: Sequence[str] = ()
 ) -> list[Image]:
     """The first n phantoms of a seed, left and right in turn; of several inputs, one of that side for each."""
+    if n > MAX_PHANTOMS:
+        raise InputError(f"{n} phantoms asked for; expected at most {MAX_PHANTOMS}")
     if not inputs:
         return [_phantom(index, seed, size, lesions) for index in range(n)]
     cases = []
@@ -60,17 +65,23 @@ def list_images(source: str | Path, allow_outside: bool = False, inputs: Sequenc
             f"{', '.join(f'path:{name}' for name in inputs)}"
         )
     if path.is_dir():
-        found = sorted(
-            file for file in path.rglob("*") if file.is_file() and not _hidden(file, path) and is_image(file)
-        )
-        images = [_from_file(file, file.relative_to(path).as_posix(), {}) for file in found]
+        images = [_from_file(file, file.relative_to(path).as_posix(), {}) for file in _files(path)]
         if not images:
             raise InputError(f"{path}: found no images; expected PNG, TIFF, JPEG, .npy or DICOM files in this folder")
         return images
     if path.is_file() and path.suffix.lower() == ".csv":
         return _read_manifest(path, allow_outside, inputs)
-    there = "a file that is no CSV" if path.is_file() else "nothing"
+    there = "a file that is no CSV" if path.is_file() else "no file" if path.exists() else "nothing"
     raise InputError(f"{path}: found {there}, expected a folder of images, a manifest CSV, or 'phantom'")
+
+
+def _files(folder: Path) -> list[Path]:
+    """Images of a folder in order; of several names of one file, such as links within the folder, a single one."""
+    found = (file for file in folder.rglob("*") if file.is_file() and not _hidden(file, folder) and is_image(file))
+    files: dict[object, Path] = {}
+    for file in sorted(found, key=lambda file: (file.is_symlink(), file)):
+        files.setdefault(identity(file), file)
+    return sorted(files.values())
 
 
 def _phantom(index: int, seed: int, size: tuple[int, int], lesions: int) -> Image:
@@ -85,14 +96,7 @@ def _hidden(file: Path, folder: Path) -> bool:
 
 
 def _read_manifest(path: Path, allow_outside: bool, inputs: Sequence[str]) -> list[Image]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: manifest cannot be read ({error}); expected a CSV in UTF-8") from error
+    columns, rows = read_table(path)
     wanted = [f"path:{name}" for name in inputs] or ["path"]
     missing = [name for name in wanted if name not in columns]
     if missing:
@@ -100,59 +104,73 @@ def _read_manifest(path: Path, allow_outside: bool, inputs: Sequence[str]) -> li
         raise InputError(f"{path}: found columns {', '.join(columns) or 'none'}; expected {expected}")
     if not rows:
         raise InputError(f"{path}: the manifest has no rows; expected one per image")
-    _refuse_repeats(path, ("; ".join(str(row[name]) for name in wanted) for row in rows))
-    if not inputs:
-        return [_from_row(path, number, row, allow_outside) for number, row in enumerate(rows, start=2)]
-    return [_case_of_row(path, number, row, allow_outside, wanted) for number, row in enumerate(rows, start=2)]
+    if inputs:
+        images = [_case_of_row(path, row, allow_outside, wanted) for row in rows]
+    else:
+        images = [_from_row(path, row, allow_outside) for row in rows]
+    _refuse_repeats(path, rows, images)
+    return images
 
 
-def _case_of_row(
-    manifest: Path, number: int, row: dict[str | None, str], allow_outside: bool, wanted: Sequence[str]
-) -> Image:
+def _case_of_row(manifest: Path, row: Row, allow_outside: bool, wanted: Sequence[str]) -> Image:
     """Each image has the row's columns, and its own view or side in `view:NAME` and `laterality:NAME` where given."""
     parts = []
     for column in wanted:
         name = column.removeprefix("path:")
-        own = {key: value for key, value in row.items() if not str(key).startswith("path:")}
+        own = {key: value for key, value in row.values.items() if not key.startswith("path:")}
         for key in ("view", "laterality"):
-            if f"{key}:{name}" in row:
-                own[key] = row[f"{key}:{name}"]
+            if f"{key}:{name}" in row.values:
+                own[key] = row.values[f"{key}:{name}"]
         own.pop("id", None)
-        parts.append(_from_row(manifest, number, own | {"path": row[column]}, allow_outside))
-    return _case(parts, (row.get("id") or "").strip() or f"case:{number}")
+        parts.append(_from_row(manifest, Row(row.line, own | {"path": row.values[column]}), allow_outside))
+    return _case(parts, row.values.get("id") or f"case:{row.line}")
 
 
-def _refuse_repeats(path: Path, names: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for number, name in enumerate(names, start=2):
-        if name in seen:
-            raise InputError(f"{path}, line {number}: image '{name}' is listed twice; expected each image once")
-        seen.add(name)
+def _refuse_repeats(manifest: Path, rows: Sequence[Row], images: Sequence[Image]) -> None:
+    """An image counts once, by whatever names; and it is known by its id, from its file to the merged result."""
+    ids: dict[str, int] = {}
+    files: dict[object, int] = {}
+    for row, image in zip(rows, images, strict=True):
+        same = tuple(identity(part.file) for part in image.parts or (image,) if part.file)
+        before = files.setdefault(same, row.line)
+        if before != row.line:
+            raise InputError(
+                f"{manifest}, line {row.line}: image '{image.path}' is listed twice, first in line {before}; expected "
+                "each image once"
+            )
+        before = ids.setdefault(image.id, row.line)
+        if before != row.line:
+            raise InputError(
+                f"{manifest}, line {row.line}: id '{image.id}' is that of line {before}; expected an id for each image"
+            )
 
 
-def _from_row(manifest: Path, number: int, row: dict[str | None, str], allow_outside: bool) -> Image:
-    if None in row or None in row.values():
-        raise InputError(f"{manifest}, line {number}: number of fields differs from the header's; mend the line")
-    values = {str(key): value.strip() for key, value in row.items()}
-    name = values.pop("path")
+def _from_row(manifest: Path, row: Row, allow_outside: bool) -> Image:
+    values = dict(row.values)
+    name = _with_slashes(manifest.parent, values.pop("path"))
     if not name:
-        raise InputError(f"{manifest}, line {number}: empty path; expected an image file")
-    if "\0" in name:
-        raise InputError(f"{manifest}, line {number}: a path with a zero byte; expected an image file")
+        raise InputError(f"{manifest}, line {row.line}: empty path; expected an image file")
     if not allow_outside and _leaves(name):
         raise InputError(
-            f"{manifest}, line {number}: '{name}' lies outside the manifest's folder; move it there, or ask for "
+            f"{manifest}, line {row.line}: '{name}' lies outside the manifest's folder; move it there, or ask for "
             "--allow-outside"
         )
     side = values.get("laterality", "")
     if side and not parse_laterality(side):
-        raise InputError(f"{manifest}, line {number}: laterality '{side}' not understood; expected L, R or nothing")
+        raise InputError(f"{manifest}, line {row.line}: laterality '{side}' not understood; expected L, R or nothing")
     return _from_file(manifest.parent / name, name, values)
+
+
+def _with_slashes(folder: Path, name: str) -> str:
+    """The path with this system's separators, where it is a name of Windows and no file has that very name."""
+    return name if os.sep in name or "\\" not in name or (folder / name).exists() else name.replace("\\", os.sep)
 
 
 def _leaves(name: str) -> bool:
     """Whether a path leads out of the folder to which it is relative; what links do is up to who made them."""
-    return os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir
+    return (
+        os.path.isabs(name) or bool(PureWindowsPath(name).drive) or os.path.normpath(name).split(os.sep)[0] == os.pardir
+    )
 
 
 def _from_file(file: Path, name: str, values: dict[str, str]) -> Image:
@@ -161,6 +179,8 @@ def _from_file(file: Path, name: str, values: dict[str, str]) -> Image:
     further = {key: value for key, value in values.items() if key not in ("laterality", "view", "patient_id", "id")}
     sides = (parse_laterality(values.get("laterality", "")), header.laterality if header else "")
     views = (values.get("view", ""), header.view if header else "")
+    # A result file takes text only: bytes of other encodings and controls are spelled out.
+    name = printable(name).replace("\n", "\\n")
     return Image(
         id=values.get("id") or name,
         path=name,

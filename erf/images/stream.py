@@ -1,5 +1,6 @@
 """Samples one after the other, decoded ahead of the model."""
 
+import difflib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +11,7 @@ import numpy as np
 
 from erf.errors import ImageError, InputError
 from erf.images.frame import Framing
-from erf.images.image import Failure, Image, Sample
+from erf.images.image import KNOWN_COLUMNS, Failure, Image, Sample
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,6 +50,17 @@ class ImageSet:
         """(C, H, W) of what a sample holds."""
         channels, height, width = self.framing.shape
         return self.inputs * channels, height, width
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raise `InputError` for a column that no image has, or whose values cannot name a subset."""
+        known = dict.fromkeys([*KNOWN_COLUMNS, *(name for image in self.images for name in image.columns)])
+        for column in columns:
+            if column not in known:
+                near = difflib.get_close_matches(column, known, n=3) or known
+                raise InputError(f"no image has a column '{column}'; expected one such as {', '.join(near)}")
+            for value in {image.value(column) for image in self.images}:
+                if not value.isprintable():
+                    raise InputError(f"column '{column}' has the value {value!r}; expected printable text for a subset")
 
     def __len__(self) -> int:
         return len(self.images)

@@ -62,6 +62,8 @@ def _padding(data: Any, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
 def _modality(data: Any, stored: NDArray[Any]) -> Grey:
     if data.get("ModalityLUTSequence"):
         return _look_up(data, data.ModalityLUTSequence[0], stored)
+    if stored.dtype.kind == "f":
+        return Grey(stored, float(stored.max()))
     signed = int(data.get("PixelRepresentation") or 0) == 1
     bits = int(data.get("BitsStored") or data.BitsAllocated)
     ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)

@@ -1,0 +1,68 @@
+"""Tables of others as CSV, read with the line of every row, so that an error can name it."""
+
+import csv
+import io
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from erf.errors import InputError
+from erf.images.files import read_file
+
+MAX_BYTES = 1 << 28
+"""Of a table; some million rows."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: where it begins, and its values by the names of the columns, without spaces around them."""
+
+    line: int
+    values: dict[str, str]
+
+
+def read_table(path: Path) -> tuple[tuple[str, ...], list[Row]]:
+    """Columns that have a name, and rows that are not empty; `InputError` names the file and the line."""
+    lines = read_records(path)
+    columns = [name.strip() for name in lines[0][1]] if lines else []
+    repeated = [name for name, count in Counter(filter(None, columns)).items() if count > 1]
+    if repeated:
+        raise InputError(f"{path}: found two columns '{repeated[0]}'; expected each name once")
+    rows = []
+    for line, cells in lines[1:]:
+        if len(cells) != len(columns):
+            raise InputError(f"{path}, line {line}: number of fields differs from the header's; mend the line")
+        if any("\0" in cell for cell in cells):
+            raise InputError(f"{path}, line {line}: found a zero byte; expected text")
+        values = {name: cell.strip() for name, cell in zip(columns, cells, strict=True) if name}
+        rows.append(Row(line, values))
+    return tuple(filter(None, columns)), rows
+
+
+def read_records(path: Path) -> list[tuple[int, list[str]]]:
+    """Lines at which records begin, and their cells; `InputError` for what is no CSV in UTF-8."""
+    try:
+        text = read_file(path, MAX_BYTES).decode("utf-8-sig")
+        # Strict, or a quotation mark that is not closed would swallow the rest of the file.
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        records, line = [], 1
+        for cells in reader:
+            if cells:
+                records.append((line, cells))
+            line = reader.line_num + 1
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: table cannot be read ({reason}); expected a CSV in UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"{path}, line {line}: {error}; expected a CSV with closed quotation marks") from error
+    return records
+
+
+def identity(path: Path) -> object:
+    """What two names of the same file have in common; of a file that is not there, its plain name."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return os.path.normpath(path)
+    return found.st_dev, found.st_ino
