@@ -34,6 +34,8 @@ class Layout:
     """Size of the map."""
     before: int = 0
     """Tokens ahead of those of the map, such as a class token."""
+    is_assumed: bool = False
+    """Whether units are only taken to lie evenly over the image, because global operators made all of them."""
 
     @property
     def is_tokens(self) -> bool:
@@ -53,6 +55,10 @@ class Layout:
     @property
     def words(self) -> str:
         """Such as `channels first`, or `14x14 tokens after 1 other`."""
+        return f"{self._order}, taken to lie evenly over the image" if self.is_assumed else self._order
+
+    @property
+    def _order(self) -> str:
         if not self.places:
             return "a vector"
         if self.is_tokens:

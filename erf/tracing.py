@@ -22,7 +22,7 @@ from erf.errors import InputError, LayerError
 from erf.geometry import AxisField, ReceptiveField
 from erf.gradients import Arrange, alone, frozen
 from erf.layers import Layout, forward_to
-from erf.operators import SHAPE_ONLY, Seen, settled, slide, step
+from erf.operators import SHAPE_ONLY, Seen, joined, settled, slide, step, written_into
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Follower(TorchDispatchMode):
         self.bytes = 0
         self.operators = 0
         self.alignment = (1, 1)
-        self._written: dict[int, tuple[Tensor, Seen]] = {}
+        self._written: dict[int, _Written] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -66,46 +66,78 @@ class Follower(TorchDispatchMode):
             self.operators += 1
             for output in tree_leaves(result):
                 if isinstance(output, Tensor):
-                    if _find(output) is None:
+                    if self.find(output) is None:
                         self.bytes += 0 if func.is_view else output.nbytes
                     seen = step(func, args, kwargs or {}, self.find, inputs, output)
                     self._align(seen.field)
-                    if args and output is args[0] and (_find(output) is None or _is_part(output)):
+                    if any(output is changed for changed in _changed(func, args, kwargs or {})):
                         self._write(func.overloadpacket.__name__, output, seen)
-                    note(output, seen)
+                    self._note(output, seen)
         return result
 
+    def _note(self, tensor: Tensor, seen: Seen) -> None:
+        note(tensor, seen, self.operators)
+
     def find(self, value: Any) -> Seen | None:
-        """What a tensor has seen; it may have been written into through a view of it."""
+        """What a tensor has seen; it may have been written into through a view of it, or of the same."""
         if not isinstance(value, Tensor):
             return None
-        if self._written and value.layout is torch.strided:
-            written = self._written.get(value.untyped_storage().data_ptr())
-            if written:
-                return written[1]
-        return _find(value)
+        own = _find(value)
+        written = self._written.get(_storage(value)) if self._written else None
+        if written is None or (own is not None and value._erf_when >= written.when):  # type: ignore[attr-defined]
+            return own
+        # A constant may lie where a tensor that is gone was written into.
+        return written.seen if own is not None or written.whole is not None else None
 
     def _write(self, name: str, output: Tensor, seen: Seen) -> None:
-        """Other views of a tensor that is written into see what is written, somewhere."""
-        storage = output.untyped_storage().data_ptr()
-        before = self._written.get(storage)
-        field = seen.field.union(before[1].field) if before and before[1].grid == seen.grid else seen.field
-        self._written[storage] = (output, Seen(field.unbounded(f"{name} into a part"), seen.grid, None))
+        """Other views of a tensor that is written into see what is written, somewhere; the whole of it knows where."""
+        base = output if output._base is None else output._base
+        lost = replace(seen, field=seen.field.unbounded(f"{name} into a part"), dims=None)
+        if base is not output:
+            before = self.find(base)
+            after = written_into(base, before, output, seen) or lost
+            self._note(base, after)
+            lost = joined(name, [lost, after], base.shape)
+            lost = replace(lost, dims=None)
+        # What nothing was known of is kept, with its views, so that nothing else comes to lie where it is.
+        kept = base if base is not output or self.find(output) is None else None
+        self._written[_storage(output)] = _Written(kept, lost, self.operators)
 
     def _align(self, field: ReceptiveField) -> None:
         if len(field.axes) == 2:
             y, x = self.alignment
-            self.alignment = math.lcm(y, field.y.shift), math.lcm(x, field.x.shift)
+            self.alignment = math.lcm(y, field.y.shift or 1), math.lcm(x, field.x.shift or 1)
 
 
-def note(tensor: Tensor, seen: Seen) -> None:
-    """Note what a tensor has seen."""
-    tensor._erf_seen = seen  # type: ignore[attr-defined]
+@dataclass(frozen=True)
+class _Written:
+    """A storage that an operator wrote into."""
+
+    whole: Tensor | None
+    """The tensor, where views of it may have been made before anything was known of it."""
+    seen: Seen
+    """What views have seen that were made before."""
+    when: int
 
 
-def _is_part(tensor: Tensor) -> bool:
-    """Whether other tensors may hold what this one does not."""
-    return tensor.layout is torch.strided and tensor.nbytes < tensor.untyped_storage().nbytes()
+def _changed(func: Any, args: Any, kwargs: Any) -> list[Any]:
+    """Arguments that an operator writes into."""
+    named = zip(func._schema.arguments, [*args, *[None] * len(func._schema.arguments)], strict=False)
+    return [
+        kwargs.get(argument.name, value)
+        for argument, value in named
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+
+
+def _storage(tensor: Tensor) -> int:
+    """Where a tensor lies."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else 0
+
+
+def note(tensor: Tensor, seen: Seen, when: int = 0) -> None:
+    """Note what a tensor has seen, and after how many operators."""
+    tensor._erf_seen, tensor._erf_when = seen, when  # type: ignore[attr-defined]
 
 
 def _find(value: Any) -> Seen | None:
@@ -123,7 +155,7 @@ def _moving_windows(model: nn.Module) -> Iterator[None]:
         seen = _find(args[0])
         if seen is not None:
             slid = slide(seen, module.sliding_window, output)
-            note(output, replace(slid, field=replace(slid.field, data_dependent=True)))
+            note(output, replace(slid, field=replace(slid.field, data_dependent=True)), output._erf_when)  # type: ignore[attr-defined]
 
     moving = [module for module in model.modules() if hasattr(module, "sliding_window")]
     handles = [module.register_forward_hook(renew) for module in moving]
@@ -178,7 +210,16 @@ def watched(model: nn.Module, input_shape: Sequence[int]) -> Iterator[Follower]:
     with torch.no_grad(), frozen(model), _moving_windows(model), Follower() as follower:
         try:
             yield follower
-        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError, NotImplementedError) as error:
+        except (
+            RuntimeError,
+            ValueError,
+            IndexError,
+            TypeError,
+            AssertionError,
+            NotImplementedError,
+            ArithmeticError,
+            KeyError,
+        ) as error:
             if isinstance(error, LayerError) or is_memory_error(error):
                 raise
             shape = "x".join(map(str, input_shape))
@@ -193,21 +234,22 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
     seen = follower.find(output)
     if seen is None:
         raise LayerError(f"layer '{layer}' does not depend on the input; choose another")
-    seen = settled(seen, output.shape)
+    seen = settled(seen)
     layout = seen.layout(output.shape)
-    if layout is None and seen.field.infinite and output.ndim == len(size) + 2:
-        # A grid made by global operators alone: units that tile the image evenly.
+    if layout is None and seen.field.infinite and not seen.spatial and output.ndim == len(size) + 2:
+        # A grid made by global operators alone: nothing tells where its units lie.
         grid = tuple(output.shape[2:])
         axes = tuple(AxisField.tiling(*pair) for pair in zip(grid, size, strict=True))
-        seen, layout = Seen(replace(seen.field, axes=axes), grid, None), Layout(tuple(range(2, output.ndim)), grid)
+        seen = Seen(replace(seen.field, axes=axes), grid, None)
+        layout = Layout(tuple(range(2, output.ndim)), grid, is_assumed=True)
     if layout is None and seen.field.infinite and output.ndim == 2:
         # A vector, such as logits: one unit that stands for the whole image.
         axes = tuple(AxisField.tiling(1, length) for length in size)
         seen, layout = Seen(replace(seen.field, axes=axes), (1,) * len(size), None), Layout((), (1,) * len(size))
-    if layout is None:
+    if layout is None or 0 in layout.places or output.numel() == 0:
         raise LayerError(
             f"layer '{layer}' of shape {tuple(output.shape)} is not a map over the input; choose a layer before "
-            "positions are pooled or mixed into channels (`erf layers` lists them)"
+            "positions are pooled, mixed into channels or put in an order that is not known (`erf layers` lists them)"
         )
     positions = output.shape[layout.places[0]] if layout.is_tokens else math.prod(layout.grid)
     feature_shape = (output[0].numel() // positions, *layout.grid)

@@ -122,7 +122,7 @@ def stretch(boxes: list[tuple[int, int]], alignment: int, length: int) -> tuple[
 
 def _moved(traced: Trace, unit: Unit, by: tuple[int, int]) -> Unit:
     pairs = zip(unit, traced.field.axes, by, strict=True)
-    return tuple(index - pixels * len(axis.starts) // axis.shift for index, axis, pixels in pairs)
+    return tuple(index - axis.steps(pixels) for index, axis, pixels in pairs)
 
 
 def _keeps_field(inside: Trace, unit: Unit, outside: Trace, before: Unit, start: tuple[int, int]) -> bool:

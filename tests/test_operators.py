@@ -247,13 +247,11 @@ GLOBAL = [
     (attends, "bmm"),
     (mixes, "mm"),
     (filters, "_fft_r2c"),
-    (shifts, "roll"),
     (sorts, "sort"),
     (counts, "cumsum"),
     (picks, "topk"),
     (scales, "norm"),
     (adds, "addmm"),
-    (written, "copy_ into a part"),
     (crosses, "bmm"),
 ]
 

@@ -6,6 +6,7 @@ either exact, or the operator is named and taken to reach everywhere: the field 
 """
 
 from erf.operators.rules import SHAPE_ONLY, slide, step
-from erf.operators.seen import Seen, settled
+from erf.operators.seen import Seen, joined, settled
+from erf.operators.writing import written_into
 
-__all__ = ["SHAPE_ONLY", "Seen", "settled", "slide", "step"]
+__all__ = ["SHAPE_ONLY", "Seen", "joined", "settled", "slide", "step", "written_into"]

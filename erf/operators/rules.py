@@ -16,9 +16,10 @@ from erf.operators.seen import (
     Factor,
     Seen,
     Tokens,
+    agree,
+    axis_of,
     broadcast,
     dims_of_map,
-    guessed,
     is_spatial,
     joined,
     plain,
@@ -79,14 +80,43 @@ def _expand(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, o
     wide = broadcast(seen, output.ndim)
     if wide.dims is None:
         return wide
+    for place, (dim, size) in enumerate(zip(wide.dims, output.shape, strict=True)):
+        axis = axis_of(dim)
+        if axis is not None and dim[0].size == 1 < size:
+            wide = _picked(wide, place, [0] * size)
+    assert wide.dims is not None
     dims = tuple(dim or plain(size) for dim, size in zip(wide.dims, output.shape, strict=True))
     return replace(wide, dims=dims)
+
+
+def _mapped(seen: Seen, place: int, field: AxisField, size: int) -> Seen:
+    """With another field along the axis that a dimension is, which then has this size."""
+    assert seen.dims is not None
+    axis = axis_of(seen.dims[place])
+    assert axis is not None
+    grid = (*seen.grid[:axis], size, *seen.grid[axis + 1 :])
+    return Seen(seen.field.on(axis, field), grid, _replaced(seen.dims, place, (Factor(size, axis),)))
+
+
+def _along_axis(seen: Seen, place: int) -> tuple[AxisField, int] | None:
+    """The field and the size of the axis that a dimension is; None where it is not an axis and nothing else."""
+    axis = None if seen.dims is None else axis_of(seen.dims[place])
+    return None if axis is None else (seen.field.axes[axis], seen.grid[axis])
+
+
+def _picked(seen: Seen, place: int, units: Sequence[int]) -> Seen:
+    """After units of an axis were picked by number, in this order."""
+    found = _along_axis(seen, place)
+    assert found is not None
+    return _mapped(seen, place, found[0].picked(units, found[1]), len(units))
 
 
 def _select(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
     """One position of a dimension, which goes."""
     place = _axis(args[1] if len(args) > 1 else 0, args[0].ndim)
-    if seen.dims is None or is_spatial(seen.dims[place]):
+    if seen.dims is None or any(isinstance(factor, Factor) and factor.axis is not None for factor in seen.dims[place]):
+        return seen.everywhere(name, None)
+    if is_spatial(seen.dims[place]):
         return seen.everywhere(name, _without(seen.dims, [place]))
     return replace(seen, dims=_without(seen.dims, [place]))
 
@@ -114,12 +144,12 @@ def _slice(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, ou
         return seen.everywhere(name, kept if others else None)
     if not is_spatial(dim):
         return replace(seen, dims=_replaced(seen.dims, place, plain(output.shape[place])))
-    whole = settled(seen, args[0].shape)
-    assert whole.dims is not None
-    factors = whole.dims[place]
-    if len(factors) == 1 and isinstance(factors[0], Factor) and factors[0].axis is not None:
-        return _slid(whole, {factors[0].axis: (1, every, -first, 1)}, output.shape[place : place + 1], [place])
-    return seen.everywhere(name, None)
+    whole = settled(seen)
+    found = _along_axis(whole, place)
+    if found is None:
+        return seen.everywhere(name, None)
+    count = output.shape[place]
+    return _mapped(whole, place, found[0].window(1, every, -first, 1, count), count)
 
 
 def _unpacked(tokens: Tokens, grid: tuple[int, ...]) -> Dim:
@@ -133,54 +163,43 @@ def _replaced(dims: Dims, place: int, dim: Dim) -> Dims:
     return (*dims[:place], dim, *dims[place + 1 :])
 
 
-def _slid(
-    seen: Seen,
-    windows: Mapping[int, tuple[int, int, int, int]],
-    sizes: Sequence[int],
-    places: Sequence[int],
-    transposed: bool = False,
-) -> Seen:
-    """After windows (kernel, stride, padding, dilation) by axis, whose dimensions then have these sizes."""
-    assert seen.dims is not None
-    field, grid, dims = seen.field, list(seen.grid), list(seen.dims)
-    for (axis, window), size, place in zip(windows.items(), sizes, places, strict=True):
-        step = AxisField.transposed if transposed else AxisField.window
-        field = field.on(axis, step(field.axes[axis], *window))
-        grid[axis] = size
-        dims[place] = (Factor(size, axis),)
-    return Seen(field, tuple(grid), tuple(dims))
-
-
-def _as_map(seen: Seen, shape: Sequence[int]) -> Seen | None:
-    """The same where the tensor is a map (N, C, *axes), or (C, *axes), in this order."""
-    whole = settled(seen, shape)
-    axes = tuple((Factor(size, axis),) for axis, size in enumerate(whole.grid))
-    if whole.dims is None or len(shape) <= len(axes) or whole.dims[-len(axes) :] != axes:
-        return None
-    return None if any(is_spatial(dim) for dim in whole.dims[: -len(axes)]) else whole
-
-
 def _windows(name: str, args: Arguments, seen: Seen, output: Tensor, values: Sequence[Any], **options: Any) -> Seen:
-    """A sliding window over a map; `values` are kernel, stride, padding and dilation."""
+    """A sliding window over the last dimensions, wherever axes are; `values` are kernel, stride, padding, dilation."""
     if not seen.spatial:
         return replace(seen, dims=tuple(plain(size) for size in output.shape))
-    whole = _as_map(seen, args[0].shape)
-    count = len(seen.grid)
-    kernels = [_each(value, len(args[0].shape) - 2) for value in values]
-    if whole is None or len(kernels[0]) < count:
+    seen = settled(seen)
+    sliding = args[0].ndim - (1 if options.pop("mixes", False) else 2)
+    kernels = [_each(value, sliding) for value in values]
+    places = range(output.ndim - sliding, output.ndim)
+    if seen.dims is None or any(is_spatial(dim) for dim in seen.dims[1 : output.ndim - sliding]):
         return seen.everywhere(name, None)
-    kernels = [kernel[-count:] for kernel in kernels]  # what slides before that, slides over channels
-    windows = dict(enumerate(zip(*kernels, strict=True)))
-    slid = _slid(whole, windows, output.shape[-count:], range(output.ndim - count, output.ndim), **options)
-    assert slid.dims is not None
-    return replace(slid, dims=(*(plain(size) for size in output.shape[:-count]), *slid.dims[-count:]))
+    for place, window in zip(places, zip(*kernels, strict=True), strict=True):
+        if window == (1, 1, 0, 1):
+            continue
+        seen = _windowed(name, seen, place, window, output.shape[place], **options)
+        if seen.dims is None:
+            return seen
+    assert seen.dims is not None
+    dims = (dim if is_spatial(dim) else plain(size) for dim, size in zip(seen.dims, output.shape, strict=True))
+    return replace(seen, dims=tuple(dims))
+
+
+def _windowed(name: str, seen: Seen, place: int, window: Sequence[int], size: int, transposed: bool = False) -> Seen:
+    """After a window (kernel, stride, padding, dilation) along one dimension, which then has this size."""
+    assert seen.dims is not None
+    found = _along_axis(seen, place)
+    if found is None:
+        return seen.everywhere(name, None) if is_spatial(seen.dims[place]) else seen
+    step = AxisField.transposed if transposed else AxisField.window
+    kernel, stride, padding, dilation = window
+    return _mapped(seen, place, step(found[0], kernel, stride, padding, dilation, size), size)
 
 
 def slide(seen: Seen, window: tuple[int, int, int, int], output: Tensor) -> Seen:
     """After a sliding window (kernel, stride, padding, dilation) over a map, whatever operators it is made of."""
     count = len(seen.grid)
     grid = tuple(output.shape[-count:])
-    axes = tuple(axis.window(*window) for axis in seen.field.axes)
+    axes = tuple(axis.window(*window, size) for axis, size in zip(seen.field.axes, grid, strict=True))
     return Seen(replace(seen.field, axes=axes), grid, dims_of_map(output.shape))
 
 
@@ -205,41 +224,47 @@ def _pool(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, out
 def _adaptive_pool(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
     if output.shape == args[0].shape:
         return seen
-    plain_dims = tuple(plain(size) for size in output.shape)
-    if math.prod(output.shape[-len(seen.grid) :]) == 1:
-        return seen.everywhere(name, plain_dims)
-    return _tiled(seen.everywhere(name, None), output)
+    sizes = output.shape[2 - output.ndim :]
+    return _resized(name, seen, output, "area", scales=(None,) * len(sizes))
 
 
-def _tiled(seen: Seen, output: Tensor) -> Seen:
-    """Units that share the axes of the map before evenly, and see all of it."""
-    grid = tuple(output.shape[-len(seen.grid) :])
-    pairs = zip(seen.field.axes, seen.grid, grid, strict=True)
-    axes = tuple(
-        axis.window(before // after, before // after, 0, 1) if before % after == 0 else axis.resized(before, after, 1)
-        for axis, before, after in pairs
-    )
-    return Seen(replace(seen.field, axes=axes), grid, guessed(grid, output.shape))
+def _resized(
+    name: str, seen: Seen, output: Tensor, mode: str, scales: Sequence[float | None], aligned: bool = False
+) -> Seen:
+    """After interpolation of the last dimensions, wherever axes are."""
+    if not seen.spatial:
+        return replace(seen, dims=tuple(plain(size) for size in output.shape))
+    seen = settled(seen)
+    for index, scale in enumerate(scales):
+        place = output.ndim - len(scales) + index
+        found = _along_axis(seen, place)
+        size = output.shape[place]
+        if found is not None:
+            seen = _mapped(seen, place, found[0].resized(found[1], size, mode, aligned, scale), size)
+        elif seen.dims is None or is_spatial(seen.dims[place]):
+            return seen.everywhere(name, None)
+        else:
+            seen = replace(seen, dims=_replaced(seen.dims, place, plain(size)))
+    return seen
 
 
-_REACH = {"nearest": 1, "nearest-exact": 1, "linear": 2, "bilinear": 2, "trilinear": 2, "bicubic": 4}
+_MODES = {"nearest": "nearest", "nearest_exact": "nearest-exact", "bicubic": "cubic"} | dict.fromkeys(
+    ("linear", "bilinear", "trilinear"), "linear"
+)
 
 
 def _upsample(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    whole = _as_map(seen, args[0].shape)
-    kind = name.strip("_").removeprefix("upsample_").rstrip("123d")
-    if not seen.spatial:
-        return replace(seen, dims=tuple(plain(size) for size in output.shape))
-    if whole is None or kind not in _REACH or kwargs.get("antialias") or name.endswith("_aa"):
+    """Arguments are the size, whether corners are aligned (not of nearest), and the factor along each dimension."""
+    kind = name.strip("_").removeprefix("upsample_").removesuffix("_aa").removesuffix("d").rstrip("123")
+    mode = _MODES.get(kind)
+    sliding = output.ndim - 2
+    given = list(args[2:]) + list(kwargs.values())
+    aligned = mode in ("linear", "cubic") and bool(given.pop(0))
+    scales = given[0] if given and isinstance(given[0], Sequence) else given
+    scales = [scale or None for scale in scales] or [None] * sliding
+    if mode is None or len(scales) != sliding:
         return seen.everywhere(name, None)
-    aligned = bool(args[2]) if _REACH[kind] > 1 else False
-    count = len(whole.grid)
-    grid = tuple(output.shape[-count:])
-    axes = tuple(
-        axis.resized(before, after, _REACH[kind], aligned)
-        for axis, before, after in zip(whole.field.axes, whole.grid, grid, strict=True)
-    )
-    return Seen(replace(whole.field, axes=axes), grid, guessed(grid, output.shape))
+    return _resized(name, seen, output, mode + "-antialias" * name.endswith("_aa"), scales, aligned)
 
 
 def _shuffle(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
@@ -248,64 +273,135 @@ def _shuffle(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, 
 
 
 def _pad(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Zeros around a map, wherever its axes are; dimensions are given from the last on."""
-    before = [args[1][place] for place in range(0, len(args[1]), 2)]
-    after = [args[1][place] for place in range(1, len(args[1]), 2)]
-    whole = settled(seen, args[0].shape)
-    if whole.dims is None:
-        return seen.everywhere(name, None)
-    for index, (ahead, behind) in enumerate(zip(before, after, strict=True)):
-        place = args[0].ndim - 1 - index
-        dim = whole.dims[place] if whole.dims else ()
+    """Around a map, wherever its axes are; dimensions are given from the last on."""
+    mode = {"reflection": "reflect", "replication": "replicate"}.get(name.partition("_")[0], "constant")
+    whole = settled(seen)
+    for index, (ahead, behind) in enumerate(zip(args[1][::2], args[1][1::2], strict=True)):
+        place = output.ndim - 1 - index
         if not (ahead or behind):
             continue
-        if not is_spatial(dim):
-            whole = replace(whole, dims=_replaced(whole.dims or (), place, plain(output.shape[place])))
-        elif len(dim) == 1 and isinstance(dim[0], Factor) and dim[0].axis is not None:
-            whole = _slid(whole, {dim[0].axis: (1, 1, ahead, 1)}, [output.shape[place]], [place])
-        else:
+        found = _along_axis(whole, place)
+        if found is not None:
+            size = output.shape[place]
+            whole = _mapped(whole, place, found[0].padded(ahead, behind, mode, found[1]), size)
+        elif whole.dims is None or is_spatial(whole.dims[place]):
             return seen.everywhere(name, None)
+        else:
+            whole = replace(whole, dims=_replaced(whole.dims, place, plain(output.shape[place])))
     return whole
 
 
 def _split(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Pieces of a dimension."""
+    """Pieces of a dimension, which are views of it."""
     place = _axis(args[2] if len(args) > 2 else 0, output.ndim)
-    if seen.dims is None or is_spatial(seen.dims[place]):
+    whole = settled(seen)
+    if whole.dims is None:
+        return whole
+    if not is_spatial(whole.dims[place]):
+        return replace(whole, dims=_replaced(whole.dims, place, plain(output.shape[place])))
+    found, step = _along_axis(whole, place), args[0].stride(place)
+    if found is None or step == 0:
         return seen.everywhere(name, None)
-    return replace(seen, dims=_replaced(seen.dims, place, plain(output.shape[place])))
+    first = (output.storage_offset() - args[0].storage_offset()) // step
+    return _picked(whole, place, range(first, first + output.shape[place]))
 
 
 def _reorder(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
     """Positions of some dimensions change places."""
     places = args[1] if name == "flip" else args[2] if len(args) > 2 else []
-    if seen.dims is None or not places or any(is_spatial(seen.dims[_axis(place, output.ndim)]) for place in places):
-        return seen.everywhere(name, seen.dims)
+    shifts = [None] * len(places) if name == "flip" else args[1]
+    seen = settled(seen)
+    if seen.dims is None or not places:
+        return seen.everywhere(name, None) if seen.spatial else seen
+    for place, shift in zip((_axis(place, output.ndim) for place in places), shifts, strict=True):
+        found, size = _along_axis(seen, place), output.shape[place]
+        if found is not None:
+            order = range(size - 1, -1, -1) if shift is None else [(unit - shift) % size for unit in range(size)]
+            seen = _picked(seen, place, order)
+        elif seen.dims is None or is_spatial(seen.dims[place]):
+            return seen.everywhere(name, None)
     return seen
+
+
+def _rotate(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
+    """Quarter turns in the plane of two dimensions."""
+    turns, (one, two) = (args[1] if len(args) > 1 else 1) % 4, args[2] if len(args) > 2 else (0, 1)
+    if turns == 2:
+        return _reorder("flip", (args[0], (one, two)), {}, seen, output)
+    if turns == 0:
+        return seen
+    turned = _permute("transpose", (args[0], one, two), {}, settled(seen), output)
+    return _reorder("flip", (output, (one if turns == 1 else two,)), {}, turned, output)
 
 
 def _index(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
     """Positions picked by number."""
-    if name == "index":
-        places = [place for place, index in enumerate(args[1]) if index is not None]
-        simple = len(places) == 1 and args[1][places[0]].ndim == 1
-    else:
-        places, simple = [_axis(args[1], args[0].ndim)], True
-    if seen.dims is None or not simple or any(is_spatial(seen.dims[place]) for place in places):
-        same = output.shape == args[0].shape
-        return seen.everywhere(name, seen.dims if same else None)
-    return replace(seen, dims=_replaced(seen.dims, places[0], plain(output.shape[places[0]])))
+    indices = {place: index for place, index in enumerate(args[1]) if index is not None} if name == "index" else {
+        _axis(args[1], args[0].ndim): args[2]
+    }  # fmt: skip
+    (place, index), *others = indices.items()
+    seen = settled(seen)
+    if seen.dims is None or others or (index.ndim != 1 and name != "gather"):
+        return seen.everywhere(name, None) if seen.spatial else replace(seen, dims=None)
+    if name == "gather":
+        changed = {place} | {at for at, size in enumerate(output.shape) if size != args[0].shape[at]}
+        if any(is_spatial(seen.dims[at]) for at in changed):
+            return seen.everywhere(name, None)
+    elif (found := _along_axis(seen, place)) is not None:
+        return _picked(seen, place, [int(unit) % found[1] for unit in index.tolist()])
+    elif is_spatial(seen.dims[place]):
+        return seen.everywhere(name, None)
+    return replace(seen, dims=_replaced(seen.dims, place, plain(output.shape[place])))
 
 
 def _repeat(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    wide = broadcast(seen, output.ndim)
+    wide = broadcast(settled(seen), output.ndim)
     if wide.dims is None:
         return wide
-    spatial = [place for place, dim in enumerate(wide.dims) if is_spatial(dim)]
-    if any(args[1][place] != 1 for place in spatial):
-        return seen.everywhere(name, None)
-    sizes = enumerate(output.shape)
-    return replace(wide, dims=tuple(wide.dims[at] if at in spatial else plain(size) for at, size in sizes))
+    for place, times in enumerate(args[1]):
+        found = _along_axis(wide, place)
+        if found is not None:
+            wide = _picked(wide, place, [*range(found[1])] * times)
+        elif wide.dims is None or (is_spatial(wide.dims[place]) and times != 1):
+            return seen.everywhere(name, None)
+    assert wide.dims is not None
+    dims = (dim if is_spatial(dim) else plain(size) for dim, size in zip(wide.dims, output.shape, strict=True))
+    return replace(wide, dims=tuple(dims))
+
+
+def _unfold(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
+    """Windows along a dimension, whose elements become a last dimension."""
+    place, kernel, stride = _axis(args[1], args[0].ndim), args[2], args[3]
+    seen = settled(seen)
+    if seen.dims is None:
+        return seen
+    seen = _windowed(name, seen, place, (kernel, stride, 0, 1), output.shape[place])
+    if seen.dims is None:
+        return seen
+    return replace(seen, dims=(*seen.dims, plain(kernel)))
+
+
+def _real(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
+    """Real and imaginary parts as a last dimension, or the numbers that they are."""
+    if seen.dims is None:
+        return seen
+    return replace(seen, dims=(*seen.dims, plain(2)) if name == "view_as_real" else seen.dims[:-1])
+
+
+def _unpool(name: str, args: Arguments, find: Find, output: Tensor) -> Seen:
+    """Values put back to where they were the largest, by their numbers: anywhere, but on average evenly."""
+    seen = find(args[0])
+    if seen is None:
+        return joined(name, [each for each in map(find, args[:2]) if each], output.shape).everywhere(name, None)
+    laid = _resized(name, seen, output, "nearest", (None,) * (output.ndim - 2))
+    return laid.everywhere(name, laid.dims)
+
+
+def _copy(name: str, args: Arguments, find: Find, output: Tensor) -> Seen:
+    """The second argument, broadcast, in place of the first."""
+    source = find(args[1]) or find(args[0])
+    assert source is not None
+    return joined(name, [source], output.shape)
 
 
 def _reduce(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
@@ -316,7 +412,8 @@ def _reduce(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, o
         asked = range(count)
     gone = {_axis(place, count) for place in ([asked] if isinstance(asked, int) else asked)}
     if seen.dims is None:
-        return seen.everywhere(name, None)
+        rest = set(range(2, count)) - gone
+        return seen.everywhere(name, None if rest else tuple(plain(size) for size in output.shape))
     kept = output.ndim == count
     dims = tuple(() if place in gone else dim for place, dim in enumerate(seen.dims) if kept or place not in gone)
     if any(is_spatial(seen.dims[place]) for place in gone):
@@ -381,8 +478,8 @@ def _operands(main: Seen | None, other: Seen | None, name: str) -> Seen:
         seen = main or other
         assert seen is not None
         return seen
-    same = other.grid == main.grid and other.field.stride == main.field.stride
-    field = main.field.union(other.field) if same else main.field.unbounded(*other.field.unbounded_by, name)
+    same = other.grid == main.grid
+    field = main.field.union(other.field, main.grid) if same else main.field.unbounded(*other.field.unbounded_by, name)
     return replace(main, field=field)
 
 
@@ -401,20 +498,37 @@ def _attention(name: str, args: Arguments, found: Find, output: Tensor) -> Seen:
 def _concatenate(name: str, args: Arguments, found: Find, output: Tensor) -> Seen:
     parts = list(args[0])
     place = _axis(args[1] if len(args) > 1 else 0, output.ndim)
-    seen = [each for each in map(found, parts) if each is not None]
-    shape = output.shape
+    own = [found(part) for part in parts]
+    seen = [each for each in own if each is not None]
     if name == "stack":
         seen = [_unsqueeze(name, (None, place), {}, each, output) for each in seen]
-        return _concatenated(name, seen, shape, place)
-    inside = [each for each in seen if each.dims is not None and is_spatial(each.dims[place])]
-    if not inside and all(each.dims is not None for each in seen):
-        return _concatenated(name, seen, shape, place)
-    if len(inside) == 1 and all(each.dims is not None for each in seen):
-        own = [each if each is inside[0] else None for each in map(found, parts)]
-        joint = _with_tokens(name, inside[0], [part.shape[place] for part in parts], own, place)
-        names = [by for each in seen for by in each.field.unbounded_by]
-        return replace(joint, field=joint.field.unbounded(*names)) if names else joint
-    return joined(name, seen, shape).everywhere(name, None)
+        return _concatenated(name, seen, output.shape, place)
+    if any(each.dims is None for each in seen):
+        return joined(name, seen, output.shape).everywhere(name, None)
+    if not any(each.dims and is_spatial(each.dims[place]) for each in seen):
+        return _concatenated(name, seen, output.shape, place)
+    sizes = [part.shape[place] for part in parts]
+    whole = [None if each is None else settled(each) for each in own]
+    if all(_along_axis(each, place) is not None for each in whole if each is not None):
+        return _end_to_end(name, whole, sizes, place)
+    return _with_tokens(name, own, sizes, place)
+
+
+def _end_to_end(name: str, parts: Sequence[Seen | None], sizes: Sequence[int], place: int) -> Seen:
+    """Parts of one axis, one after another."""
+    known = [each for each in parts if each is not None]
+    main = known[0]
+    assert main.dims is not None
+    axis = axis_of(main.dims[place])
+    grid = tuple(sum(sizes) if number == axis else size for number, size in enumerate(main.grid))
+    dims = _replaced(main.dims, place, (Factor(sum(sizes), axis),))
+    like = [_replaced(each.dims or (), place, dims[place]) for each in known]
+    if axis is None or not all(agree(each, dims) and axis_of(each[place]) == axis for each in like):
+        return replace(main, field=main.field.unbounded(name), dims=None)
+    pairs = zip(parts, sizes, strict=True)
+    joint = AxisField.concatenated([(None if each is None else each.field.axes[axis], size) for each, size in pairs])
+    fields = [each.field.on(axis, joint) for each in known]
+    return Seen(reduce(lambda one, two: one.union(two, grid), fields), grid, dims)
 
 
 def _concatenated(name: str, seen: Sequence[Seen], shape: Sequence[int], place: int) -> Seen:
@@ -422,17 +536,24 @@ def _concatenated(name: str, seen: Sequence[Seen], shape: Sequence[int], place: 
     return both if both.dims is None else replace(both, dims=_replaced(both.dims, place, plain(shape[place])))
 
 
-def _with_tokens(name: str, seen: Seen, sizes: Sequence[int], found: Sequence[Seen | None], place: int) -> Seen:
-    """Tokens that come from no pixel, such as a class token, put before or after a flattened map."""
+def _with_tokens(name: str, own: Sequence[Seen | None], sizes: Sequence[int], place: int) -> Seen:
+    """Tokens that are no positions of the map, such as a class token, put before or after a flattened map."""
+    maps = [index for index, each in enumerate(own) if each and each.dims and is_spatial(each.dims[place])]
+    seen, others = own[maps[0]], [each for index, each in enumerate(own) if each and index not in maps]
+    assert seen is not None
     assert seen.dims is not None
-    index = next(number for number, each in enumerate(found) if each is not None)
-    before, after = sum(sizes[:index]), sum(sizes[index + 1 :])
     dim = seen.dims[place]
+    before, after = sum(sizes[: maps[0]]), sum(sizes[maps[0] + 1 :])
     if len(dim) == 1 and isinstance(dim[0], Tokens):
         before, after = before + dim[0].before, after + dim[0].after
     elif [getattr(factor, "axis", None) for factor in dim] != [*range(len(seen.grid))]:
         return seen.everywhere(name, None)
-    return replace(seen, dims=_replaced(seen.dims, place, (Tokens(sum(sizes), before, after),)))
+    if len(maps) > 1:
+        return seen.everywhere(name, None)
+    for other in others:
+        local = () if other.field.infinite and not other.spatial else (name,)
+        seen = replace(seen, field=seen.field.unbounded(*other.field.unbounded_by, *local))
+    return replace(seen, dims=_replaced(seen.dims or (), place, (Tokens(sum(sizes), before, after),)))
 
 
 SHAPE_ONLY = {f"{kind}_like" for kind in ("empty", "full", "ones", "rand", "randint", "randn", "zeros")} | {
@@ -445,6 +566,7 @@ _VIEWS = ("_reshape_alias", "_reshape_copy", "_unsafe_view", "flatten", "reshape
 _TURNS = ("numpy_T", "permute", "swapaxes", "t", "transpose")
 _POOLS = tuple(f"{kind}_pool{n}d" for kind in ("avg", "max") for n in (1, 2, 3))
 _ADAPTIVE = tuple(f"{head}adaptive_{pool}" for head in ("", "_") for pool in _POOLS)
+_PADS = ("constant_pad_nd", *(f"{kind}_pad{n}d" for kind in ("reflection", "replication") for n in (1, 2, 3)))
 _STATISTICS = (
     "all", "amax", "amin", "any", "argmax", "argmin", "linalg_vector_norm", "logsumexp", "max", "mean", "min", "norm",
     "prod", "std", "std_mean", "sum", "var", "var_mean",
@@ -471,17 +593,22 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(_ALONG, _along),
     **dict.fromkeys(("_fused_rms_norm", "native_layer_norm"), _layer_norm),
     **dict.fromkeys(_BATCH_NORMS, _batch_norm),
-    "constant_pad_nd": _pad,
+    **dict.fromkeys(_PADS, _pad),
+    **dict.fromkeys(("view_as_complex", "view_as_real"), _real),
     "convolution": _convolution,
     "expand": _expand,
     "repeat": _repeat,
+    "rot90": _rotate,
     "squeeze": _squeeze,
+    "unfold": _unfold,
     "unsqueeze": _unsqueeze,
 }
 
 _JUNCTIONS: dict[str, Junction] = {
     **dict.fromkeys(("addmm", "baddbmm", "bmm", "mm"), _product),
     **dict.fromkeys(("cat", "stack"), _concatenate),
+    **dict.fromkeys(("max_unpool2d", "max_unpool3d"), _unpool),
+    "copy": _copy,
 }
 
 _POINTWISE = {"_prelu_kernel", "hardsigmoid", "hardswish", "log_sigmoid_forward", "prelu", "rrelu", "rrelu_with_noise"}
@@ -507,11 +634,12 @@ def _follow(
     if name.startswith("_scaled_dot_product"):
         return _attention(name, args, find, output)
     first = find(args[0]) if args else None
-    if len(seen) == 1 and first is not None:
-        if name.lstrip("_").startswith("upsample"):
-            return _upsample(name, args, kwargs, first, output)
-        if name in _RULES:
-            return _RULES[name](name, args, kwargs, first, output)
+    if first is not None:
+        rule = _upsample if name.lstrip("_").startswith("upsample") else _RULES.get(name)
+        if rule is not None:
+            ruled = rule(name, args, kwargs, first, output)
+            # Other arguments that come from the input, such as indices or weights, can carry anything anywhere.
+            return ruled if len(seen) == 1 else joined(name, seen, output.shape).everywhere(name, ruled.dims)
     main = joined(name, seen, output.shape)
     same = first is not None and args[0].shape == output.shape
     return main.everywhere(name, first.dims if same and first else None)

@@ -58,7 +58,7 @@ class Seen:
 
     def layout(self, shape: Sequence[int]) -> Layout | None:
         """How a tensor of this shape is read as a map; None where it is none."""
-        seen = settled(self, shape)
+        seen = settled(self)
         if seen.dims is None:
             return None
         places: dict[int, int] = {}
@@ -78,6 +78,12 @@ class Seen:
         return Layout(tuple(places[axis] for axis in range(len(seen.grid))), seen.grid)
 
 
+def axis_of(dim: Dim) -> int | None:
+    """The axis that a dimension is, if it is one and nothing else."""
+    factor = dim[0] if len(dim) == 1 else None
+    return factor.axis if isinstance(factor, Factor) else None
+
+
 def is_spatial(dim: Dim) -> bool:
     return any(isinstance(factor, Tokens) or factor.axis is not None for factor in dim)
 
@@ -91,43 +97,22 @@ def dims_of_map(shape: Sequence[int]) -> Dims:
     return (plain(shape[0]), plain(shape[1]), *axes)
 
 
-def settled(seen: Seen, shape: Sequence[int]) -> Seen:
-    """With every axis in a dimension of its own, where it was cut into windows and put together again.
-
-    Of a tensor whose order was lost, the order is told by its shape: the grid last, as channels come first, or the
-    grid before the channels.
-    """
+def settled(seen: Seen) -> Seen:
+    """With every axis in a dimension of its own, where it was cut into windows and put together again."""
     if seen.dims is None:
-        return replace(seen, dims=guessed(seen.grid, shape))
+        return seen
     dims = list(seen.dims)
     for place, dim in enumerate(dims):
         if len(dim) > 1 and isinstance(dim[0], Factor) and dim[0].axis is not None:
             rest = dim[1:]
             if all(isinstance(factor, Factor) and factor.axis is None for factor in rest):
                 axis, fine = dim[0].axis, math.prod(factor.size for factor in rest)
-                spread = seen.field.axes[axis].transposed(fine, fine, 0, 1)
+                spread = seen.field.axes[axis].transposed(fine, fine, 0, 1, dim[0].size * fine)
                 size = dim[0].size * fine
                 grid = (*seen.grid[:axis], size, *seen.grid[axis + 1 :])
                 dims[place] = (Factor(size, axis),)
                 seen = Seen(seen.field.on(axis, spread), grid, tuple(dims))
     return seen
-
-
-def guessed(grid: tuple[int, ...], shape: Sequence[int]) -> Dims | None:
-    dimensions, units = len(grid), math.prod(grid)
-    axes = tuple((Factor(size, axis),) for axis, size in enumerate(grid))
-    ranks = len(shape) - dimensions
-    if ranks > 0 and tuple(shape[-dimensions:]) == grid:
-        return (*(plain(size) for size in shape[:ranks]), *axes)
-    if ranks > 1 and tuple(shape[1 : 1 + dimensions]) == grid:
-        return (plain(shape[0]), *axes, *(plain(size) for size in shape[1 + dimensions :]))
-    if len(shape) == 3 and 0 <= shape[1] - units <= _MOST_OTHER_TOKENS and units > 1:
-        return (plain(shape[0]), (Tokens(shape[1], shape[1] - units, 0),), plain(shape[2]))
-    return None
-
-
-_MOST_OTHER_TOKENS = 16
-"""Class, distillation and register tokens that a sequence of lost order may begin with."""
 
 
 def regroup(seen: Seen, shape: Sequence[int]) -> Seen:
@@ -137,6 +122,8 @@ def regroup(seen: Seen, shape: Sequence[int]) -> Seen:
     """
     if seen.dims is None:
         return seen
+    if 0 in shape:
+        return seen.everywhere("view", None)
     pending = [factor for dim in seen.dims for factor in dim]
     field, grid, dims = seen.field, list(seen.grid), []
     for size in shape:
@@ -150,7 +137,7 @@ def regroup(seen: Seen, shape: Sequence[int]) -> Seen:
             elif isinstance(factor, Factor) and need > 1 and factor.size % need == 0:
                 inner = factor.size // need
                 if factor.axis is not None:
-                    coarse = field.axes[factor.axis].window(inner, inner, 0, 1)
+                    coarse = field.axes[factor.axis].window(inner, inner, 0, 1, need)
                     field = field.on(factor.axis, coarse)
                     grid[factor.axis] = need
                 taken.append(Factor(need, factor.axis))
@@ -172,8 +159,8 @@ def joined(name: str, seen: Sequence[Seen], shape: Sequence[int]) -> Seen:
     for each in wide:
         if each is main:
             continue
-        if each.grid == main.grid and each.field.stride == main.field.stride and _agree(each.dims, main.dims):
-            field = field.union(each.field)
+        if each.grid == main.grid and agree(each.dims, main.dims):
+            field = field.union(each.field, main.grid)
         elif each.field.infinite and not (each.spatial and each.dims):
             field = field.unbounded(*each.field.unbounded_by)
         else:
@@ -185,7 +172,7 @@ def _settled_if_unlike(seen: Seen, others: Sequence[Seen]) -> Seen:
     """A map that was cut into windows is put together where another one meets it whole."""
     if seen.dims is None or all(other.grid == seen.grid for other in others):
         return seen
-    return settled(seen, ())
+    return settled(seen)
 
 
 def broadcast(seen: Seen, dimensions: int) -> Seen:
@@ -194,7 +181,7 @@ def broadcast(seen: Seen, dimensions: int) -> Seen:
     return replace(seen, dims=((),) * (dimensions - len(seen.dims)) + seen.dims)
 
 
-def _agree(one: Dims | None, two: Dims | None) -> bool:
+def agree(one: Dims | None, two: Dims | None) -> bool:
     """Whether the axes lie in the same dimensions."""
     if one is None or two is None:
         return False

@@ -1,0 +1,76 @@
+"""Writing into a part of a tensor, through a view of it."""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from erf.geometry import AxisField
+from erf.operators.seen import Dim, Factor, Seen, agree, axis_of, broadcast, is_spatial, plain, settled
+
+Along = tuple[int, range]
+"""A dimension of the part, and where in the whole its positions lie."""
+
+
+def written_into(whole: Tensor, before: Seen | None, part: Tensor, seen: Seen) -> Seen | None:
+    """What a tensor has seen after a view of it, `part`, was written into; None where that is not known.
+
+    What it had seen before it is still thought to have seen: other channels may not have been written.
+    """
+    seen = broadcast(settled(seen), part.ndim)
+    places = _places(whole, part, seen)
+    if seen.dims is None or places is None or (before is not None and before.dims is None):
+        return None
+    dims: list[Dim] = [plain(size) for size in whole.shape]
+    fields, grid = dict(enumerate(seen.field.axes)), list(seen.grid)
+    for place, (source, units) in places.items():
+        axis, length = axis_of(seen.dims[source]), whole.shape[place]
+        if axis is None and is_spatial(seen.dims[source]):
+            return None
+        if axis is not None:
+            own = None if before is None else before.field.axes[axis]
+            fields[axis], grid[axis] = _merged(own, fields[axis], units, length), length
+            dims[place] = (Factor(length, axis),)
+    spatial = sorted(axis for dim in dims if (axis := axis_of(dim)) is not None)
+    field = replace(seen.field, axes=tuple(fields[axis] for axis in range(len(grid))))
+    if spatial != [*range(len(grid))] or (before is not None and not agree(before.dims, tuple(dims))):
+        return None
+    return Seen(field if before is None else field.union(before.field, grid), tuple(grid), tuple(dims))
+
+
+def _merged(before: AxisField | None, written: AxisField, units: range, length: int) -> AxisField:
+    """The field along an axis of which some units were written; what was empty continues these, as padding does."""
+    if before is not None:
+        return before.written(written, units, length)
+    if units.step == 1:
+        return written.window(1, 1, units.start, 1, length)
+    return written.transposed(units.step, units.step, -units.start, 1, length)
+
+
+def _places(whole: Tensor, part: Tensor, seen: Seen) -> dict[int, Along] | None:
+    """By dimension of the whole, what of the part lies along it; None where the part is no slice of it."""
+    rest = int(part.storage_offset() - whole.storage_offset())
+    starts: dict[int, int] = {}
+    strides = whole.stride()
+    for place in sorted(range(whole.ndim), key=strides.__getitem__, reverse=True):
+        if whole.shape[place] > 1:
+            if strides[place] == 0:
+                return None
+            starts[place], rest = divmod(rest, strides[place])
+    if rest or any(start >= whole.shape[place] for place, start in starts.items()):
+        return None
+    found: dict[int, Along] = {}
+    # Dimensions of one position follow: their stride may fit several.
+    for source in sorted(range(part.ndim), key=lambda source: part.shape[source] == 1):
+        size, stride = part.shape[source], part.stride(source)
+        if size == 1 and not (seen.dims and is_spatial(seen.dims[source])):
+            continue
+        free = [place for place in starts if place not in found and stride % strides[place] == 0]
+        if not free or stride == 0:
+            return None
+        place = max(free, key=strides.__getitem__)
+        step = stride // strides[place]
+        units = range(starts[place], starts[place] + step * size, step)
+        if units[-1] >= whole.shape[place]:
+            return None
+        found[place] = (source, units)
+    return found
