@@ -18,6 +18,7 @@ from erf.images.files import read_file
 from erf.images.image import Decoded, check_size
 
 PICTURE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".jpg": "JPEG", ".jpeg": "JPEG"}
+_COMPLAINTS = dict.fromkeys(PICTURE_FORMATS, "cannot be decoded") | {".npy": "cannot be read as a NumPy array"}
 _MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I", "F", "RGB")
 _LARGEST = float(np.finfo(np.float32).max)
 _REASON = 160
@@ -45,12 +46,8 @@ def decoding(path: Path) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(f"{path}: {_kind(path)} cannot be decoded ({_reason(error)}); it may be damaged") from error
-
-
-def _kind(path: Path) -> str:
-    kinds = PICTURE_FORMATS | {".npy": "NumPy array"}
-    return kinds.get(path.suffix.lower(), "DICOM")
+        what = _COMPLAINTS.get(path.suffix.lower(), "DICOM cannot be decoded")
+        raise ImageError(f"{path}: {what} ({_reason(error)}); the file may be truncated or damaged") from error
 
 
 def _reason(error: Exception) -> str:
