@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from erf.measures import pick_measures as pick_measures
     from erf.merging import merge as merge
     from erf.plotting import plot as plot
+    from erf.privacy import anonymise as anonymise
     from erf.result import ERF as ERF
     from erf.result import Origin as Origin
     from erf.result import Provenance as Provenance
@@ -70,6 +71,7 @@ _HOME = {
     "Settings": "settings",
     "Statistics": "result",
     "UnitGradient": "attribution",
+    "anonymise": "privacy",
     "compute": "engine",
     "compute_layers": "engine",
     "draw_phantom": "images",

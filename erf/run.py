@@ -452,7 +452,8 @@ class Run:
             pixels = pixels[:1]
         if unit is not None and any(by := self._shift(place, unit)):
             pixels = moved(torch.from_numpy(pixels), by, float(pixels.min())).numpy()
-        return Overview(*overview(pixels, origin.small_block))
+        seen = Overview(*overview(pixels, origin.small_block))
+        return seen if self.images.thumbnails else replace(seen, thumbnail=np.zeros_like(seen.thumbnail))
 
     def _reject(self, failure: Failure, subsets: tuple[str, ...]) -> None:
         if self.settings.strict:

@@ -42,6 +42,7 @@ LAYER = {
     "erf.attribution": 4,
     "erf.comparison": 4,
     "erf.plotting": 4,
+    "erf.privacy": 4,
     "erf.passes": 5,
     "erf.theory": 5,
     "erf.benchmark": 5,

@@ -6,6 +6,7 @@ from types import FrameType
 
 import typer
 
+from erf.cli.anonymise import anonymise
 from erf.cli.bench import bench
 from erf.cli.check import check
 from erf.cli.compare import compare
@@ -32,6 +33,7 @@ app = typer.Typer(
 for command in (
     compute,
     merge,
+    anonymise,
     compare,
     plot,
     report,

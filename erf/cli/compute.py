@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from erf.cli.anonymise import check_salt
 from erf.cli.console import SOME_SKIPPED, fail, parse_list, parse_options, reported_errors
 from erf.cli.network import Depth, ModelArguments, ModelName, Size, Weights, build_network, file_name
 from erf.cli.over_training import compute_series, weight_files
@@ -13,8 +14,10 @@ from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 
 if TYPE_CHECKING:
     from erf.intervals import Precision
+    from erf.privacy import Anonymity
+    from erf.settings import Settings
 
-_INPUT, _RUN, _OUTPUT = "What is measured", "How it is run", "What is written"
+_INPUT, _RUN, _OUTPUT, _PRIVACY = "What is measured", "How it is run", "What is written", "Whom it names"
 
 
 def compute(
@@ -196,6 +199,28 @@ def compute(
         bool,
         typer.Option("--resume", help="Go on with an interrupted run of the same command.", rich_help_panel=_OUTPUT),
     ] = False,
+    anonymise: Annotated[
+        bool,
+        typer.Option(
+            "--anonymise",
+            help="Name nobody: hash ids and patients, leave out columns, paths and thumbnails.",
+            rich_help_panel=_PRIVACY,
+        ),
+    ] = False,
+    salt: Annotated[
+        str,
+        typer.Option(
+            help="Secret text for the hashes, the same for files that belong together.",
+            rich_help_panel=_PRIVACY,
+            envvar="ERF_SALT",
+        ),
+    ] = "",
+    keep: Annotated[
+        str, typer.Option(help="Columns of the manifest that stay, with commas.", rich_help_panel=_PRIVACY)
+    ] = "",
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Keep thumbnails all the same.", rich_help_panel=_PRIVACY)
+    ] = False,
 ) -> None:
     """Compute the effective receptive field of a unit over images, for all, left and right breasts.
 
@@ -247,9 +272,11 @@ def compute(
             lesions=lesions,
             allow_outside=allow_outside,
         )
+        privacy = _privacy(anonymise, salt, keep, thumbnails, settings, part)
         job = Job(
-            network, selection, network.layers(layer), settings, output, drawing, overwrite, resume, part, processes
-        )
+            network, selection, network.layers(layer), settings, output, drawing, overwrite, resume, part, processes,
+            privacy,
+        )  # fmt: skip
         if epochs:
             compute_series(job, epochs)
             return
@@ -263,6 +290,27 @@ def _part(shard: str, processes: Processes) -> tuple[int, int]:
     if processes.count > 1 and shard:
         fail("--shard and several processes at once; expected one of them")
     return parse_shard(shard) if shard else (processes.rank + 1, processes.count)
+
+
+def _privacy(
+    anonymise: bool, salt: str, keep: str, thumbnails: bool, settings: "Settings", part: tuple[int, int]
+) -> "Anonymity | None":
+    """How names are hidden; without a salt, one is drawn later."""
+    if not anonymise:
+        if keep or thumbnails:
+            fail("--keep and --thumbnails say what --anonymise leaves; ask for it too")
+        return None
+    from erf.privacy import Anonymity
+
+    check_salt(salt)
+    if part[1] > 1 and not salt:
+        fail("--anonymise of a part of a run needs --salt, the same for all parts, so that patients stay together")
+    by_unit = [str(settings.unit).removeprefix("column:")] if str(settings.unit).startswith("column:") else []
+    kept = parse_list(keep)
+    lost = [name for name in (*settings.subset_by, *by_unit) if name not in ("view", "laterality", "patient_id", *kept)]
+    if lost:
+        fail(f"--anonymise leaves out the column '{lost[0]}', which the run needs; keep it with --keep {lost[0]}")
+    return Anonymity(salt, kept, thumbnails)
 
 
 def _precision(until: float | None, measure: str) -> "Precision | None":

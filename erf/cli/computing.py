@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
@@ -16,11 +16,12 @@ from erf.cli.network import Network
 from erf.cli.processes import Processes
 from erf.cli.tables import print_growth, print_subsets
 from erf.devices import reuse_freed_memory
-from erf.disk import check_free
+from erf.disk import check_free, complete_file
 from erf.engine import compute_layers, find_spots
 from erf.errors import InterruptedRunError
 from erf.images import ImageSet, load_images
 from erf.intervals import Precision
+from erf.privacy import Anonymity, drawn_salt
 from erf.result import ERF, SHIPPED, Origin, tap_names
 from erf.settings import Settings
 from erf.storage import FileSink, remove_parts
@@ -78,9 +79,32 @@ class Job:
     part: tuple[int, int]
     """(i, n), counted from 1: which part of the images is this process's."""
     processes: Processes
+    privacy: Anonymity | None = None
+    """How names are hidden; None where they are kept."""
 
-    def origin(self) -> Origin:
-        """What the engine cannot know about the run."""
+    def salted(self, folder: Path | None) -> "Job":
+        """The same with a salt: the one given, or the one kept in the folder of the run's progress, or a new one."""
+        if self.privacy is None or self.privacy.salt:
+            return self
+        kept = folder / "salt" if folder else None
+        salt = kept.read_text() if kept and kept.exists() else drawn_salt()
+        if kept:
+            with complete_file(kept) as part:
+                part.write_text(salt)
+        return replace(self, privacy=replace(self.privacy, salt=salt))
+
+    def images(self, progress: ProgressReport) -> ImageSet:
+        """Those of this process, under the names that results may have."""
+        chosen = self.selection.choose(self.network, progress)
+        mine = chosen if self.part == (1, 1) else chosen.shard(*self.part)
+        return mine if self.privacy is None else self.privacy.images(mine)
+
+    def origin(self, **weights: str) -> Origin:
+        """What the engine cannot know about the run; `weights` are other ones than the network's."""
+        found = replace(self._origin(), **weights)  # type: ignore[arg-type]
+        return found if self.privacy is None else self.privacy.origin(found)
+
+    def _origin(self) -> Origin:
         return Origin(
             model=self.network.name,
             model_options=self.network.options,
@@ -135,10 +159,10 @@ def _run(job: Job, files: Sequence[Path]) -> tuple[ERF, ...]:
         sinks = [stack.enter_context(FileSink(file, overwrite=replaced)) for file in files]
         reuse_freed_memory()
         progress = stack.enter_context(ProgressReport(job.network.name, quiet=not job.processes.is_first))
-        images = job.selection.choose(job.network, progress)
+        job = job.salted(saved.folder)
         return compute_layers(
             job.network.model,
-            images if job.part == (1, 1) else images.shard(*job.part),
+            job.images(progress),
             job.layers,
             job.settings,
             origin=job.origin(),

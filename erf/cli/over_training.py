@@ -2,7 +2,6 @@
 
 import glob
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,13 +52,14 @@ def _series(job: "Job", files: Sequence[Path]) -> "Series":
 
     series = None
     with ProgressReport(job.network.name) as progress:
-        images = job.selection.choose(job.network, progress)
+        job = job.salted(None)
+        images = job.images(progress)
         for place, (epoch, stage, file) in enumerate(sorted(_epochs(files))):
             try:
                 load_weights(job.network.model, file)
             except WeightsError as error:
                 fail(str(error))
-            origin = replace(job.origin(), weights=str(file), weights_sha256=job.network.digest(file))
+            origin = job.origin(weights=str(file), weights_sha256=job.network.digest(file))
             progress.note(f"{place + 1}/{len(files)}: {file}")
             erfs = compute_layers(job.network.model, images, job.layers, job.settings, origin=origin, progress=progress)
             if len(erfs) > 1:

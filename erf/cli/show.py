@@ -1,5 +1,6 @@
 """`erf show`: what is in an ERF file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,32 +9,70 @@ import typer
 from erf.cli.console import reported_errors, say
 
 if TYPE_CHECKING:
-    from erf.result import ERF
+    from erf.result import ERF, ImageRecord, Overview, Provenance
+    from erf.series import Series
 
 
 def show(
     file: Annotated[Path, typer.Argument(help="ERF file written by `erf compute`, or a series over training.")],
     images: Annotated[bool, typer.Option("--images", help="List every image as well.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="List instead what would tell of whom the images are.")
+    ] = False,
 ) -> None:
-    """Show how an ERF file came about and what it holds."""
+    """Show how an ERF file came about and what it holds; every byte of it is held against its sum."""
     with reported_errors():
-        from erf.cli.tables import print_series, print_subsets, print_table
         from erf.series import is_series, load_series
         from erf.storage import check_sums, load
 
         has_sums = check_sums(file)
-        integrity = "every byte agrees with its sum" if has_sums else "no sums: an older file, or changed since"
         if is_series(file):
-            print_series(str(file), load_series(file))
-            say(f"integrity: {integrity}")
-            return
-        erf = load(file)
-        rows = [list(row) for row in [*erf.provenance.described(), ("integrity", integrity)]]
-        print_table(str(file), ["attribute", "value"], rows, left=2)
-        print_subsets(erf, erf.provenance.shown_definition)
-        say(f"{len(erf.images)} images, {len(erf.failures)} of them skipped")
-        if images or erf.failures:
-            _list_images(erf, only_failures=not images)
+            _show_series(file, load_series(file), has_sums, private)
+        else:
+            _show_erf(file, load(file), has_sums, images, private)
+
+
+def _show_erf(file: Path, erf: "ERF", has_sums: bool, images: bool, private: bool) -> None:
+    from erf.cli.tables import print_subsets, print_table
+
+    if private:
+        _print_identifiers(file, erf.images, [erf.provenance], erf.overview())
+        return
+    rows = [list(row) for row in [*erf.provenance.described(), ("integrity", _integrity(has_sums))]]
+    print_table(str(file), ["attribute", "value"], rows, left=2)
+    print_subsets(erf, erf.provenance.shown_definition)
+    say(f"{len(erf.images)} images, {len(erf.failures)} of them skipped")
+    if images or erf.failures:
+        _list_images(erf, only_failures=not images)
+
+
+def _show_series(file: Path, series: "Series", has_sums: bool, private: bool) -> None:
+    from erf.cli.tables import print_series
+
+    if private:
+        _print_identifiers(file, series.images, [moment.provenance for moment in series.moments], series.overview)
+        return
+    print_series(str(file), series)
+    say(f"integrity: {_integrity(has_sums)}")
+
+
+def _integrity(has_sums: bool) -> str:
+    return "every byte agrees with its sum" if has_sums else "no integrity sum: an older file, or changed since"
+
+
+def _print_identifiers(
+    file: Path, images: "Sequence[ImageRecord]", origins: "Sequence[Provenance]", overview: "Overview | None"
+) -> None:
+    from erf.cli.tables import print_table
+    from erf.privacy import identifiers
+
+    found = identifiers(images, origins, overview)
+    if not found:
+        say(f"{file}: nothing that would tell of whom its {len(images)} images are")
+        return
+    rows = [[one.what, str(one.count), one.example] for one in found]
+    print_table(f"{file}: what would tell of whom its images are", ["what", "different", "such as"], rows, left=3)
+    say("`erf anonymise` writes a file without.")
 
 
 def _list_images(erf: "ERF", only_failures: bool) -> None:

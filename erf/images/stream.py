@@ -26,6 +26,8 @@ class ImageSet:
     """Of each input, where a network takes several."""
     part: tuple[int, int] = (1, 1)
     """(i, n), counted from 1: which part of a run this is."""
+    thumbnails: bool = True
+    """Whether a result may show what the images look like."""
 
     @classmethod
     def of(cls, images: Sequence[Image], framing: Framing) -> "ImageSet":
@@ -38,7 +40,7 @@ class ImageSet:
             raise InputError(f"shard {index}/{count}; expected a number from 1 to {count}")
         if count > len(self):
             raise InputError(f"{count} shards of {len(self)} images; expected at least one image for each")
-        return ImageSet(self.images[index - 1 :: count], self.framing, (index, count))
+        return replace(self, images=self.images[index - 1 :: count], part=(index, count))
 
     @property
     def inputs(self) -> int:

@@ -174,7 +174,7 @@ def _line(color: str, style: str, label: str) -> Line2D:
 
 def _mean_image(erf: ERF, subset: str) -> Array:
     overview = erf.overview()
-    if overview is None:
+    if overview is None or not overview.thumbnail.any():
         raise InputError(f"{erf.provenance.title}: the file keeps no thumbnails; compute it again for contours")
     rows = [index for index, image in enumerate(erf.images) if image.status == "ok" and subset in image.subsets]
     return np.asarray(overview.thumbnail[rows].mean(0), np.float64)

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -16,6 +16,7 @@ from erf.intervals import Drawing, bands
 from erf.measures import Observations, observe, smooth, stretch_length
 from erf.measures.grid import Array
 from erf.plotting.panels import compare, field_words, shrink
+from erf.privacy import identifiers
 from erf.result import ERF
 
 MAP_PIXELS = 256
@@ -23,6 +24,9 @@ MAP_PIXELS = 256
 
 IMAGES_SHOWN = 120
 """At most so many images per ERF are in the browser of images."""
+
+_KEPT_BACK = ("paths of images", "sums over contents, for who has the image", "columns of the manifest")
+"""What tells of whom images are in a file, but is not on a page."""
 
 _BANDS = Drawing(resamples=400, method="percentile")
 _DIGITS = 5
@@ -38,6 +42,7 @@ def describe(table: ComparisonTable) -> dict[str, Any]:
     subsets = [name for name in erfs[0].subsets if all(name in erf.subsets for erf in erfs)]
     return {
         "labels": list(table.labels),
+        "private": _private(erfs),
         "colors": list(comparison.colors),
         "size": list(comparison.size),
         "subsets": subsets,
@@ -62,6 +67,16 @@ def describe(table: ComparisonTable) -> dict[str, Any]:
         ],
         "provenance": [erf.provenance.described() for erf in erfs],
     }
+
+
+def _private(erfs: Sequence[ERF]) -> str:
+    """What the page tells of whom images are, in words; nothing where it does not."""
+    found: dict[str, int] = {}
+    for erf in erfs:
+        for one in identifiers(erf.images[:IMAGES_SHOWN], [erf.provenance], erf.overview()):
+            found[one.what] = max(one.count, found.get(one.what, 0))
+    shown = ", ".join(f"{what} ({count})" for what, count in found.items() if what not in _KEPT_BACK)
+    return f"This page tells of whom images are: {shown}. `erf anonymise` makes files without." if shown else ""
 
 
 def _panel(erf: ERF, subset: str, definition: str) -> dict[str, Any]:
@@ -115,7 +130,7 @@ def _images(erf: ERF, definition: str) -> Iterator[dict[str, Any]]:
             "view": image.view,
             "patient": image.patient_id,
             "message": image.message,
-            "thumbnail": _png(overview.thumbnail[index]) if overview and ok else "",
+            "thumbnail": _png(overview.thumbnail[index]) if overview and ok and overview.thumbnail[index].any() else "",
             "map": _png(_shaded(small[index])) if ok else "",
         }
 

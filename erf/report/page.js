@@ -164,6 +164,9 @@
 
   document.getElementById("subtitle").textContent =
     content.labels.map((label, index) => `${label}: theoretical receptive field ${content.fields[index]}`).join(" · ");
+  const notice = document.getElementById("private");
+  notice.textContent = content.private;
+  notice.hidden = !content.private;
   table("values", ...content.values, 3);
   if (content.differences) table("differences", ...content.differences, 2);
   document.getElementById("caption").textContent = content.caption;

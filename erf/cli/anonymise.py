@@ -1,0 +1,71 @@
+"""`erf anonymise`: ERF files that name nobody."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from erf.cli.console import busy, fail, parse_list, reported_errors, say, warn
+
+Salt = Annotated[
+    str,
+    typer.Option(
+        help="Secret text that goes into every hash: files with the same one can be compared image by image. Default: "
+        "drawn and forgotten.",
+        envvar="ERF_SALT",
+    ),
+]
+Keep = Annotated[str, typer.Option(help="Columns of the manifest that stay, with commas.")]
+Thumbnails = Annotated[bool, typer.Option("--thumbnails", help="Keep thumbnails of the images.")]
+
+_SHORT = 8
+"""Letters of a salt that could be tried."""
+
+
+def anonymise(
+    files: Annotated[list[Path], typer.Argument(help="ERF files or series over training.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HDF5 file; of several files, a folder that exists.")],
+    salt: Salt = "",
+    keep: Keep = "",
+    thumbnails: Thumbnails = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+) -> None:
+    """Write files without names: ids, paths and patients are hashed, columns, thumbnails and the command go.
+
+    Pairs, patients and sides stay what they are, so that every number of `erf compare` does. `erf show --private` lists
+    what a file tells.
+    """
+    with reported_errors():
+        from erf.privacy import drawn_salt
+
+        if output.is_dir():
+            outputs = [output / file.name for file in files]
+        elif len(files) > 1:
+            fail(f"{output} is no folder; expected one for {len(files)} files")
+        else:
+            outputs = [output]
+        if len(set(outputs)) < len(outputs) or {path.resolve() for path in outputs} & {it.resolve() for it in files}:
+            fail("a file would replace another one; choose another --output")
+        check_salt(salt)
+        with busy("writing"):
+            for file, path in zip(files, outputs, strict=True):
+                _write(file, path, salt or (salt := drawn_salt()), parse_list(keep), thumbnails, overwrite)
+        say(f"written: {', '.join(map(str, outputs))}")
+
+
+def check_salt(salt: str) -> None:
+    """Warn of a salt that could be guessed."""
+    if 0 < len(salt) < _SHORT:
+        warn(f"a salt of {len(salt)} letters can be guessed, and with it names; choose {_SHORT} or more")
+
+
+def _write(file: Path, path: Path, salt: str, keep: tuple[str, ...], thumbnails: bool, overwrite: bool) -> None:
+    from erf.privacy import anonymise as without_names
+    from erf.series import is_series, load_series, save_series
+    from erf.storage import load, save
+
+    if is_series(file):
+        series = without_names(load_series(file), salt=salt, keep=keep, thumbnails=thumbnails)
+        save_series(series, path, overwrite=overwrite)
+    else:
+        save(without_names(load(file), salt=salt, keep=keep, thumbnails=thumbnails), path, overwrite=overwrite)
