@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from erf.backward import input_gradients_only
 from erf.devices import memory_layout, reuse_freed_memory, synchronise
 from erf.gradients import frozen, unit_gradients
-from erf.moments import RunningMoments
+from erf.grid import Grid
+from erf.moments import RunningMoments, small_block
 from erf.tracing import trace
 from erf.units import center_unit
 from erf.windows import Window, find_window
@@ -69,7 +70,9 @@ def engine_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
             shape = channels, height, width
             traces = trace(model, [layer], shape)
             window = find_window(model, traces, [(layer, center_unit(traces[layer].feature_shape[1:]))], shape)
-            state.append((window, RunningMoments(("abs",), (height, width), device, part=window.part)))
+            size = height, width
+            grid = Grid(size, small_block(size), ((height - 1) / 2, (width - 1) / 2), finest=1)
+            state.append((window, RunningMoments(("abs",), grid, device, part=window.part)))
         window, running = state[0]
         inputs = window.cut(torch.from_numpy(np.stack(images))).to(device).contiguous()
         with frozen(model, memory_layout(device)), input_gradients_only(model, phases=device.type == "cpu"):

@@ -31,7 +31,7 @@ EVERY = 30.0
 Sums = Mapping[str, NDArray[Any]]
 """The state of one `RunningMoments`."""
 
-_FORMAT = 1
+_FORMAT = 2
 _STATE = "state.json"
 _OWN = ("created", "command", "versions")
 """What may differ between a run and its continuation."""
@@ -266,6 +266,6 @@ def _unsealed(text: str) -> dict[str, Any]:
     if hashlib.sha256(sealed["payload"].encode()).hexdigest() != sealed["sha256"]:
         raise ValueError("its checksum does not fit")
     payload: dict[str, Any] = json.loads(sealed["payload"])
-    if payload["format"] > _FORMAT:
-        raise ValueError(f"format {payload['format']} of a newer version")
+    if payload["format"] != _FORMAT:
+        raise ValueError(f"format {payload['format']} of another version, this one writes {_FORMAT}")
     return payload

@@ -324,6 +324,7 @@ class _Plan:
             precision_error=self.precision_error,
             shard=self.images.part,
             small_block=small_block(framing.size),
+            finest_block=1,
             device=torch.cuda.get_device_name(self.device) if is_cuda else self.device.type,
             deterministic=settings.deterministic,
             versions={"python": python_version()} | {name: _version(name) for name in _PACKAGES},
@@ -403,8 +404,8 @@ def _version(package: str) -> str:
 
 
 def _sums(shape: Sequence[int], settings: Settings) -> int:
-    """Bytes of two float64 sums per definition and input, of one unit."""
-    return 2 * 8 * len(settings.definitions) * len(settings.arguments.parts) * shape[1] * shape[2]
+    """Bytes per input, of one unit: two float64 sums per definition, and in which ring and frame each pixel lies."""
+    return (2 * 8 * len(settings.definitions) + 2 * 2) * len(settings.arguments.parts) * shape[1] * shape[2]
 
 
 def _bytes(shape: Sequence[int], batch_size: int) -> int:

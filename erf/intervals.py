@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap, norm, permutation_test
 
 from erf.errors import InputError
+from erf.grid import Array
 from erf.measures import MEASURES, TWO_SIDED, Measure, Observations, Sample, interleaved
-from erf.measures.grid import Array
 
 METHODS = {"bca": "BCa", "percentile": "percentile"}
 RESAMPLES = 2000

@@ -18,12 +18,14 @@ from torch import Tensor
 
 from erf.definitions import DEFINITIONS
 from erf.errors import OutputError
+from erf.grid import ZONE, Grid
 from erf.result import FOOTPRINT, Footprint, Statistics, stack_footprints
 
 SMALL_SIDE = 128
 """Longest side of the small block-summed maps that are kept per image."""
 
 _BAND_ELEMENTS = 1 << 18
+_BAND_ROWS = 256
 _NO_MARGINS = ((0, 0), (0, 0))
 
 
@@ -91,24 +93,21 @@ class RunningMoments:
     def __init__(
         self,
         definitions: Sequence[str],
-        shape: tuple[int, int],
+        grid: Grid,
         device: torch.device,
         draws: int = 1,
         part: tuple[int, int, int, int] | None = None,
     ) -> None:
         self.definitions = tuple(definitions)
         self.count = 0
-        self._shape = shape
-        self._part = part or (0, shape[0], 0, shape[1])
+        self._part = part or (0, grid.size[0], 0, grid.size[1])
         top, bottom, left, right = self._part
         self._mean = torch.zeros(len(self.definitions), bottom - top, right - left, dtype=torch.float64, device=device)
         self._deviations = torch.zeros_like(self._mean)
+        self._places = _Places(grid, self._part, device)
         several = draws if draws > 1 else 0
-        self._draws = [[self._marginals() for _ in range(several)] for _ in definitions]
+        self._draws = [[_MapSums(self._places).total() for _ in range(several)] for _ in definitions]
         self._band = max(1, _BAND_ELEMENTS // (right - left))
-
-    def _marginals(self) -> "_Marginals":
-        return _Marginals(self._shape, small_block(self._shape), self._part[2:], self._mean.device)
 
     def add(self, gradients: Sequence[Tensor]) -> dict[str, Footprint]:
         """Take in the gradients (C, h, w) of one image, one per draw; returns what is kept of the image itself."""
@@ -116,16 +115,20 @@ class RunningMoments:
         return {name: self._add_map(index, name, gradients) for index, name in enumerate(self.definitions)}
 
     def _add_map(self, index: int, definition: str, gradients: Sequence[Tensor]) -> Footprint:
-        whole, (top, bottom, _, _) = self._marginals(), self._part
+        draws, whole, (top, bottom, _, _) = self._draws[index], _MapSums(self._places), self._part
+        singles = [_MapSums(self._places) for _ in draws]
         for first in range(0, bottom - top, self._band):
             rows = slice(first, min(first + self._band, bottom - top))
             maps = [DEFINITIONS[definition](gradient[:, rows]).to(torch.float64) for gradient in gradients]
-            for draw, one in zip(self._draws[index], maps, strict=False):
-                draw.add(top + first, one)
+            for single, one in zip(singles, maps, strict=False):
+                single.add(top + first, one)
             band = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
             self._update(self._mean[index, rows], self._deviations[index, rows], band)
             whole.add(top + first, band)
-        return whole.footprint()
+        for draw, single in zip(draws, singles, strict=True):
+            for name, sums in single.total().items():
+                draw[name] += sums
+        return _footprint(whole.total())
 
     def _update(self, mean: Tensor, deviations: Tensor, band: Tensor) -> None:
         delta = band - mean
@@ -135,7 +138,7 @@ class RunningMoments:
     def moments(self, definition: str) -> Moments:
         """Moments of one definition, as arrays (h, w) of the part."""
         index = self.definitions.index(definition)
-        draws = [draw.footprint(self.count) for draw in self._draws[index]]
+        draws = [_footprint(draw, self.count) for draw in self._draws[index]]
         return Moments(
             self.count,
             self._mean[index].cpu().numpy(),
@@ -145,16 +148,15 @@ class RunningMoments:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that was taken in, as arrays."""
-        draws = [[draw.state() for draw in several] for several in self._draws]
         return {
             "count": np.array(self.count),
             "mean": self._mean.cpu().numpy(),
             "deviations": self._deviations.cpu().numpy(),
         } | {
             f"draws/{index}/{number}/{name}": array
-            for index, several in enumerate(draws)
-            for number, state in enumerate(several)
-            for name, array in state.items()
+            for index, several in enumerate(self._draws)
+            for number, sums in enumerate(several)
+            for name, array in sums.items()
         }
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -163,8 +165,9 @@ class RunningMoments:
         _refill(self._mean, state["mean"])
         _refill(self._deviations, state["deviations"])
         for index, several in enumerate(self._draws):
-            for number, draw in enumerate(several):
-                draw.restore({name: state[f"draws/{index}/{number}/{name}"] for name in FOOTPRINT})
+            for number, sums in enumerate(several):
+                for name, array in sums.items():
+                    _refill(torch.from_numpy(array), state[f"draws/{index}/{number}/{name}"])
 
 
 def _refill(tensor: Tensor, array: NDArray[Any]) -> None:
@@ -173,53 +176,114 @@ def _refill(tensor: Tensor, array: NDArray[Any]) -> None:
     tensor.copy_(torch.from_numpy(array))
 
 
-class _Marginals:
-    """Sums of a map over rows, over columns and over blocks, taken in band by band, between two columns."""
+class _Places:
+    """Where the pixels of a part of the image lie: in which rows of blocks and rings, how far from the unit."""
 
-    def __init__(self, shape: tuple[int, int], block: int, columns: tuple[int, int], device: torch.device) -> None:
-        self._block, self._left, self._right = block, *columns
-        self._rows = torch.zeros(shape[1], dtype=torch.float64, device=device)
-        self._columns = torch.zeros(shape[0], dtype=torch.float64, device=device)
-        self._small = torch.zeros(*(-(-length // block) for length in shape), dtype=torch.float64, device=device)
+    def __init__(self, grid: Grid, part: tuple[int, int, int, int], device: torch.device) -> None:
+        top, bottom, left, right = part
+        self.grid, self.device, self.top, self.columns = grid, device, top, slice(left, right)
+        rows = np.diff(grid.bounds[0])
+        self.block_rows = np.repeat(np.arange(len(rows)), rows)
+        self.away_y, self.away_x = (torch.from_numpy(away).to(device) for away in grid.distances)
+        self.away_x = self.away_x[left:right]
+        right_of_center = torch.arange(left, right, dtype=torch.float64, device=device) - grid.center[1]
+        self.row_weights = torch.stack([torch.ones_like(right_of_center), right_of_center], 1)
+        self.rings = self._rings(self.away_y[top:bottom])
+
+    def _rings(self, away_y: Tensor) -> Tensor:
+        """Numbers of the rings in as little memory as they need."""
+        last = self.grid.rings - 1
+        dtype = torch.int16 if last <= torch.iinfo(torch.int16).max else torch.int32
+        bands = (torch.hypot(rows[:, None], self.away_x) / ZONE + 0.5 for rows in away_y.split(_BAND_ROWS))
+        return torch.cat([band.clamp_(max=last).to(dtype) for band in bands])
+
+    def row_lengths(self, rows: slice) -> list[int]:
+        """How many of some rows lie in each row of blocks."""
+        lengths: list[int] = np.unique(self.block_rows[rows], return_counts=True)[1].tolist()
+        return lengths
+
+    def columns_within(self, distance: float) -> tuple[int, int]:
+        """First and end of the columns of the part that are no farther from the unit's centre."""
+        places = np.flatnonzero(self.grid.distances[1][self.columns] <= distance)
+        return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+
+
+class _MapSums:
+    """Sums of a map over rows, over columns, over blocks and over zones around the unit, taken in band by band.
+
+    Of a square frame, `inner` has what lies in its upper and lower side, by rows, and `outer` the rest, by columns.
+    """
+
+    def __init__(self, places: _Places) -> None:
+        grid, self._places = places.grid, places
+        height, width = grid.size
+        shapes: dict[str, tuple[int, ...]] = {
+            "across_columns": (height,),
+            "rings": (grid.rings,),
+            "cross_moment": (1,),
+            "rows of blocks": (grid.shape[0], width),
+            "inner": (height,),
+            "outer": (width,),
+        }
+        self._sums = {
+            name: torch.zeros(shape, dtype=torch.float64, device=places.device) for name, shape in shapes.items()
+        }
 
     def add(self, top: int, band: Tensor) -> None:
         """Take in some rows of a map, from row `top` on."""
-        self._rows[self._left : self._right] += band.sum(0)
-        self._columns[top : top + len(band)] += band.sum(1)
-        blocks = _block_sums(band, self._block, (top % self._block, self._left % self._block))
-        y, x = top // self._block, self._left // self._block
-        self._small[y : y + blocks.shape[0], x : x + blocks.shape[1]] += blocks
+        places, rows = self._places, slice(top, top + len(band))
+        sums, products = (band @ places.row_weights).unbind(1)
+        self._sums["across_columns"][rows] += sums
+        below = torch.arange(rows.start, rows.stop, dtype=torch.float64, device=band.device) - places.grid.center[0]
+        self._sums["cross_moment"] += below @ products
+        first = int(places.block_rows[top])
+        for number, part in enumerate(band.split(places.row_lengths(rows)), start=first):
+            self._sums["rows of blocks"][number, places.columns] += part.sum(0)
+        self._add_frames(rows, band)
+        _add_by_number(self._sums["rings"], places.rings[top - places.top :][: len(band)], band)
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The sums, by the names of a footprint."""
-        return {name: sums.cpu().numpy() for name, sums in self._sums().items()}
+    def _add_frames(self, rows: slice, band: Tensor) -> None:
+        """Only columns about as far from the centre as the rows have pixels of both kinds."""
+        away_y, away_x = self._places.away_y[rows, None], self._places.away_x
+        outer, inner = self._sums["outer"][self._places.columns], self._sums["inner"][rows]
+        away = self._places.grid.distances[0][rows]
+        first, end = self._places.columns_within(away.min())
+        left, right = self._places.columns_within(away.max())
+        if first == end:
+            first = end = (left + right) // 2
+        inner += band[:, first:end].sum(1)
+        for side in (slice(left, first), slice(end, right)):
+            is_inner, part = away_x[side] <= away_y, band[:, side]
+            inner += torch.where(is_inner, part, 0).sum(1)
+            outer[side] += torch.where(is_inner, 0, part).sum(0)
+        for side in (slice(0, left), slice(right, len(outer))):
+            outer[side] += band[:, side].sum(0)
 
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave."""
-        for name, sums in self._sums().items():
-            _refill(sums, state[name])
-
-    def _sums(self) -> dict[str, Tensor]:
-        return dict(zip(FOOTPRINT, (self._rows, self._columns, self._small), strict=True))
-
-    def footprint(self, count: int = 1) -> Footprint:
-        """What was taken in, per map."""
-        return Footprint(_numpy(self._rows / count), _numpy(self._columns / count), _numpy(self._small / count))
-
-
-def _block_sums(band: Tensor, block: int, before: tuple[int, int]) -> Tensor:
-    """Sums over blocks, of the first of which so many rows and columns are missing."""
-    rows, columns = (-(-(lack + length) // block) for lack, length in zip(before, band.shape, strict=True))
-    padding = (
-        before[1], columns * block - before[1] - band.shape[1], before[0], rows * block - before[0] - band.shape[0],
-    )  # fmt: skip
-    padded = torch.nn.functional.pad(band, padding)
-    return padded.unflatten(1, (columns, block)).sum(2).unflatten(0, (rows, block)).sum(1)
+    def total(self) -> dict[str, NDArray[np.float64]]:
+        """What was taken in, by the names of a footprint."""
+        sums, grid = {name: values.cpu().numpy() for name, values in self._sums.items()}, self._places.grid
+        rows, sides = sums.pop("rows of blocks"), (sums.pop("inner"), sums.pop("outer"))
+        frames = np.zeros(grid.frames)
+        for away, masses in zip(grid.distances, sides, strict=True):
+            frames += np.bincount((away / ZONE + 0.5).astype(np.intp), masses, grid.frames)
+        return sums | {
+            "across_rows": rows.sum(0),
+            "small": np.add.reduceat(rows, grid.bounds[1][:-1], axis=1),
+            "frames": frames,
+        }
 
 
-def _numpy(tensor: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.to(torch.float32).cpu().numpy()
-    return array
+def _add_by_number(sums: Tensor, numbers: Tensor, values: Tensor) -> None:
+    """Add each value to the sum that its number names."""
+    if values.is_cuda:  # where bincount has no deterministic algorithm
+        sums.index_add_(0, numbers.flatten().to(torch.int32), values.flatten())
+    else:
+        sums += torch.bincount(numbers.flatten(), values.flatten(), len(sums))
+
+
+def _footprint(sums: Mapping[str, NDArray[np.float64]], count: int = 1) -> Footprint:
+    """Sums per map, as they are kept."""
+    return Footprint(**{name: (values / count).astype(np.float32) for name, values in sums.items()})
 
 
 class ShelvedMoments:

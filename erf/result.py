@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
+from erf.grid import Grid
 
 SHIPPED = "shipped/"
 """How `Origin.weights` begins for weights that come with the package."""
@@ -93,7 +95,9 @@ class Provenance(Origin):
     shard: tuple[int, int] = (1, 1)
     """(i, n), counted from 1: which part of a run's images this is; its means and variances are in double precision."""
     small_block: int = 1
-    """Side of the blocks over which the small per-image maps are summed, in pixels."""
+    """Longest side of the blocks over which the small per-image maps are summed, in pixels."""
+    finest_block: int = 0
+    """Side of the blocks at the unit, from which they grow; 0, in older files, where all have the same."""
     device: str = ""
     deterministic: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -139,6 +143,12 @@ class Provenance(Origin):
     def shown_definition(self) -> str:
         """The definition that tables and pictures show unless another is asked for."""
         return DEFAULT_DEFINITION if DEFAULT_DEFINITION in self.definitions else self.definitions[0]
+
+    @property
+    def grid(self) -> Grid:
+        """Where the sums lie that are kept of each image."""
+        _, height, width = self.input_shape
+        return Grid((height, width), self.small_block, self.unit_center, self.finest_block, self.field_box())
 
     def field_box(self) -> tuple[float, float, float, float] | None:
         """(top, bottom, left, right) edges of the theoretical receptive field in pixels, None where it is infinite."""
@@ -202,7 +212,17 @@ class Footprint:
     across_columns: NDArray[np.float32]
     """(H,), the sum over columns."""
     small: NDArray[np.float32]
-    """(h, w), sums over square blocks of `Provenance.small_block` pixels; the last ones may be cut short."""
+    """(h, w), sums over the blocks of `Provenance.grid`."""
+    rings: NDArray[np.float32]
+    """(R,), sums over rings around the unit's centre; empty in older files."""
+    frames: NDArray[np.float32]
+    """(R,), sums over square frames around the unit's centre; empty in older files."""
+    cross_moment: NDArray[np.float32]
+    """(1,), sum of values times their distances from the unit's centre, down and to the right; empty in older files."""
+
+    def each(self, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> "Footprint":
+        """The same with every array changed, such as to some of the images."""
+        return Footprint(*(change(getattr(self, name)) for name in FOOTPRINT))
 
 
 @dataclass(frozen=True)
@@ -210,7 +230,7 @@ class Overview:
     """What an image looks like at a glance; in an `ERF` the arrays of all images are stacked."""
 
     thumbnail: NDArray[np.uint8]
-    """(h, w), means over the blocks of `Footprint.small`, from 0 at the background to 255."""
+    """(h, w), means over square blocks of `Provenance.small_block` pixels, from 0 at the background to 255."""
     tissue: NDArray[np.float32]
     """(h, w), the share of each block, 0 to 1, that is tissue."""
 
@@ -222,6 +242,12 @@ PROVENANCE = tuple(item.name for item in fields(Provenance))
 
 
 OVERVIEW = tuple(item.name for item in fields(Overview))
+
+
+def kept(footprint: Footprint) -> list[tuple[str, NDArray[np.float32]]]:
+    """Arrays of a footprint by name, without those that older files do not keep."""
+    arrays = [(name, getattr(footprint, name)) for name in FOOTPRINT]
+    return [(name, array) for name, array in arrays if array.size]
 
 
 def stack_footprints(footprints: Sequence[Footprint]) -> Footprint:
@@ -340,10 +366,7 @@ class ERF:
             kept = footprints.items() if record.status == "ok" else ()
             yield Row(
                 record,
-                {
-                    definition: Footprint(*(getattr(stacked, name)[index] for name in FOOTPRINT))
-                    for definition, stacked in kept
-                },
+                {definition: stacked.each(itemgetter(index)) for definition, stacked in kept},
                 Overview(*(getattr(overview, name)[index] for name in OVERVIEW)) if overview else None,
             )
 
@@ -419,15 +442,13 @@ class MemorySink:
 def blank_footprint(provenance: Provenance) -> Footprint:
     """The footprint of an image that failed: NaN."""
     _, height, width = provenance.input_shape
-    shapes = ((width,), (height,), _small_shape(provenance))
+    grid = provenance.grid
+    zones = (grid.rings, grid.frames, 1) if grid.finest else (0, 0, 0)
+    shapes = ((width,), (height,), grid.shape, *((count,) for count in zones))
     return Footprint(*(np.full(shape, np.nan, np.float32) for shape in shapes))
 
 
 def blank_overview(provenance: Provenance) -> Overview:
     """The overview of an image that failed: black, without tissue."""
-    shape = _small_shape(provenance)
+    shape = provenance.grid.even.shape
     return Overview(np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
-
-
-def _small_shape(provenance: Provenance) -> tuple[int, ...]:
-    return tuple(-(-length // provenance.small_block) for length in provenance.input_shape[1:])

@@ -84,9 +84,9 @@ class Tap:
     lanes: list[Lane]
 
     def begin_cell(self, device: torch.device, states: Sequence[Sums | None]) -> None:
-        origin, shape = self.provenance, self.provenance.input_shape[1:]
+        origin = self.provenance
         for lane, state in zip(self.lanes, states, strict=True):
-            lane.running = RunningMoments(origin.definitions, shape, device, origin.projections, self.part)
+            lane.running = RunningMoments(origin.definitions, origin.grid, device, origin.projections, self.part)
             if state:
                 lane.running.restore(state)
 

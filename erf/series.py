@@ -1,6 +1,6 @@
 """ERFs of one network as it was trained: the same images at every moment, small maps and curves without the full map.
 
-A series is an HDF5 file of its own kind, described in docs/file-format.md; it takes about 70 KB for each image and
+A series is an HDF5 file of its own kind, described in docs/file-format.md; it takes about 200 KB for each image and
 moment at full size. It is rewritten whole when a moment is added, so that it is always complete.
 """
 
@@ -27,6 +27,7 @@ from erf.result import (
     Provenance,
     blank_footprint,
     blank_overview,
+    kept,
     unlike,
 )
 from erf.storage.format import COMPRESSION, text_array
@@ -35,9 +36,12 @@ from erf.storage.schema import provenance_of, record_of
 from erf.storage.sums import append_sums
 
 FORMAT = "erf-toolkit series"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
-_SAME = ("layer", "unit", "channel", "method", "input_shape", "definitions", "normalisation", "mirrored", "small_block")
+_SAME = (
+    *("layer", "unit", "channel", "method", "input_shape", "definitions", "normalisation", "mirrored"),
+    *("small_block", "finest_block"),
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Series:
             )
         rows = [row for row, image in enumerate(self.images) if image.status == "ok" and subset in image.subsets]
         stacked = moment.footprints[definition]
-        footprint = Footprint(*(getattr(stacked, name)[rows] for name in FOOTPRINT))
+        footprint = stacked.each(lambda array: array[rows])
         tissue = None if self.overview is None else self.overview.tissue[rows].astype(np.float64)
         return observe_images(moment.provenance, [self.images[row] for row in rows], footprint, tissue)
 
@@ -127,7 +131,7 @@ def _write(file: h5py.File, series: Series) -> None:
         for name in OVERVIEW:
             file.create_dataset(f"overview/{name}", data=getattr(series.overview, name), **COMPRESSION)
     for definition in moments[0].provenance.definitions:
-        for name in FOOTPRINT:
+        for name, _ in kept(moments[0].footprints[definition]):
             stacked = np.stack([getattr(moment.footprints[definition], name) for moment in moments])
             dataset = file.create_dataset(f"footprints/{definition}/{name}", data=stacked, **COMPRESSION)
             dataset.dims[0].attach_scale(file["epoch"])
@@ -197,10 +201,9 @@ def _read_footprints(
 ) -> list[Footprint]:
     """Of each moment, the footprints of all images."""
     group, blank = child(child(file, "footprints", h5py.Group), definition, h5py.Group), blank_footprint(origin)
-    arrays = [
-        read(group, name, Expected((count, len(images), *getattr(blank, name).shape), ("float32", "float64")))
-        for name in FOOTPRINT
-    ]
+    expected = {name: Expected((count, len(images), *row.shape), ("float32", "float64")) for name, row in kept(blank)}
+    missing = np.empty((count, len(images), 0), np.float32)
+    arrays = [read(group, name, expected[name]) if name in expected else missing for name in FOOTPRINT]
     used = [row for row, image in enumerate(images) if image.status == "ok"]
     if not all(np.isfinite(array[:, used]).all() for array in arrays):
         raise ValueError(f"{group.name} has values that are not finite")

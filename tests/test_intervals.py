@@ -10,7 +10,7 @@ from erf.intervals import Drawing, Observations, bands, compare, convergence, es
 from erf.measures import MEASURES, Grid, interleaved
 
 QUICK = Drawing(resamples=400)
-SIZE, BLOCK = (48, 40), 4
+SIZE, BLOCK = (48, 40), 2
 CENTER = (24.0, 20.0)
 
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 LAYER = {
     "erf.errors": 0,
     "erf.definitions": 0,
+    "erf.grid": 0,
     "erf.text": 0,
     "erf.disk": 1,
     "erf.images": 1,

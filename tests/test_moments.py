@@ -1,17 +1,26 @@
 """Streaming moments against NumPy on all maps at once."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from erf.definitions import DEFINITIONS
+from erf.grid import Grid, outer_edges
 from erf.moments import Moments, RunningMoments, ShelvedMoments, small_block
+from erf.result import Footprint
 
 CPU = torch.device("cpu")
 
 
+def grid_of(gradients: np.ndarray, center: tuple[float, float] = (140.0, 120.5), **more: object) -> Grid:
+    size = gradients.shape[-2:]
+    return Grid(size, small_block(size), center, finest=1, **more)
+
+
 def accumulate(gradients: np.ndarray, definitions: tuple[str, ...] = tuple(DEFINITIONS)) -> RunningMoments:
-    running = RunningMoments(definitions, gradients.shape[-2:], CPU)
+    running = RunningMoments(definitions, grid_of(gradients), CPU)
     for gradient in gradients:
         running.add([torch.from_numpy(gradient)])
     return running
@@ -60,14 +69,53 @@ def test_shelving_changes_nothing(gradients: np.ndarray) -> None:
 
 
 def test_footprint_of_one_image(gradients: np.ndarray) -> None:
-    running = RunningMoments(("abs", "square"), gradients.shape[-2:], CPU)
+    grid = grid_of(gradients)
+    running = RunningMoments(("abs", "square"), grid, CPU)
     footprint = running.add([torch.from_numpy(gradients[0])])["square"]
-    values = (gradients[0] ** 2).sum(0)
-    np.testing.assert_allclose(footprint.across_rows, values.sum(0), rtol=1e-6)  # kept in float32
+    check_footprint(footprint, DEFINITIONS["square"](gradients[0]), grid)
+
+
+def check_footprint(footprint: Footprint, values: np.ndarray, grid: Grid) -> None:
+    """Every sum, pixel by pixel; they are kept in float32."""
+    np.testing.assert_allclose(footprint.across_rows, values.sum(0), rtol=1e-6)
     np.testing.assert_allclose(footprint.across_columns, values.sum(1), rtol=1e-6)
-    block = small_block(values.shape)
-    assert block == 3
-    assert footprint.small.shape == (100, 86)  # 257 = 85 blocks of 3 and one of 2
-    for y, x in ((0, 0), (42, 17), (99, 85)):
-        expected = values[block * y : block * (y + 1), block * x : block * (x + 1)].sum()
-        np.testing.assert_allclose(footprint.small[y, x], expected, rtol=1e-6)
+    assert footprint.small.shape == grid.shape
+    rows, columns = (list(pairwise(bounds)) for bounds in grid.bounds)
+    expected = [[values[slice(*row), slice(*column)].sum() for column in columns] for row in rows]
+    np.testing.assert_allclose(footprint.small, expected, rtol=1e-6)
+    y, x = np.ogrid[: values.shape[0], : values.shape[1]]
+    y, x = y - grid.center[0], x - grid.center[1]
+    for sums, away in ((footprint.rings, np.hypot(y, x)), (footprint.frames, np.maximum(abs(y), abs(x)))):
+        outer = outer_edges(len(sums))
+        inner = np.concatenate([[-1], outer[:-1]])
+        assert outer[-1] > away.max() >= inner[-1]
+        expected = [values[(away >= low) & (away < high)].sum() for low, high in zip(inner, outer, strict=True)]
+        np.testing.assert_allclose(sums, expected, rtol=1e-6)
+    np.testing.assert_allclose(footprint.cross_moment, [(values * y * x).sum()], rtol=1e-5)
+
+
+@pytest.mark.parametrize("center", [(0.0, 0.0), (299.0, 3.25), (140.5, 256.5), (-7.0, 400.0)])
+def test_footprint_of_a_window(gradients: np.ndarray, center: tuple[float, float]) -> None:
+    top, bottom, left, right = part = (40, 290, 7, 200)
+    grid = grid_of(gradients, center, box=(center[0] - 20, center[0] + 20, center[1] - 30.5, center[1] + 30.5))
+    running = RunningMoments(("abs",), grid, CPU, part=part)
+    footprint = running.add([torch.from_numpy(gradients[0, :, top:bottom, left:right])])["abs"]
+    whole = np.zeros_like(gradients[0])
+    whole[:, top:bottom, left:right] = gradients[0, :, top:bottom, left:right]
+    check_footprint(footprint, DEFINITIONS["abs"](whole), grid)
+
+
+def test_blocks_are_fine_at_the_unit_and_end_with_squares() -> None:
+    grid = Grid((3328, 2560), 26, (1666.0, 1282.0), finest=1, box=(1000.5, 2331.5, 900.0, 1664.0))
+    for axis, (bounds, length) in enumerate(zip(grid.bounds, grid.size, strict=True)):
+        assert (bounds[0], bounds[-1]) == (0, length)
+        assert set(range(0, length, 26)) <= set(bounds)
+        sides, away = np.diff(bounds), np.abs(grid.middles[axis] - grid.center[axis])
+        assert (sides <= np.clip(away / 7, 1, 26)).all()
+    assert {1001, 2332} <= set(grid.bounds[0])
+    assert {900, 1665} <= set(grid.bounds[1])  # of pixels that are cut, the outer ends
+    assert np.prod(grid.shape) < 3 * np.prod(grid.even.shape)
+    values = np.random.default_rng(0).random(grid.shape)
+    assert grid.evened(values).shape == grid.even.shape
+    np.testing.assert_allclose(grid.evened(grid.areas), grid.even.areas)
+    np.testing.assert_allclose(grid.evened(values).sum(), values.sum())

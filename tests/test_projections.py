@@ -52,7 +52,10 @@ def test_it_is_the_mean_over_networks_with_other_projections(arrays: list[np.nda
 
 def test_spread_by_hand() -> None:
     draws = Footprint(
-        np.array([[0.0, 1, 0, 0], [0, 0, 0, 1]]), np.array([[1.0, 0], [0, 1]]), np.array([[[1.0, 0]], [[0.5, 0.5]]])
+        np.array([[0.0, 1, 0, 0], [0, 0, 0, 1]]),
+        np.array([[1.0, 0], [0, 1]]),
+        np.array([[[1.0, 0]], [[0.5, 0.5]]]),
+        *[np.empty((2, 0))] * 3,
     )
     blank = np.zeros((2, 4))
     spread = erf.Statistics(1, blank, blank, blank[0], blank[:, 0], draws).spread()

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import h5py
@@ -14,7 +14,9 @@ import pytest
 import xarray
 
 import erf
-from erf.result import ERF
+from erf.measures import MEASURES, observe
+from erf.merging import merge
+from erf.result import ERF, Footprint
 from tests.conftest import SIDES, small_network
 
 EXPECTED_ATTRIBUTES = {
@@ -100,6 +102,11 @@ def test_xarray_reads_it(small_erf: ERF, tmp_path: Path) -> None:
         np.testing.assert_array_equal(mean.values, small_erf.statistics("left").mean)
         np.testing.assert_array_equal(mean.coords["x"].values, np.arange(32))
         assert tree["images/abs/small"].dims == ("image", "small_y", "small_x")
+        assert tree["images/thumbnail"].dims == ("image", "thumbnail_y", "thumbnail_x")
+        rings = tree["images/abs/rings"]
+        assert rings.dims == ("image", "ring")
+        np.testing.assert_array_equal(rings.coords["ring"].values, np.arange(rings.shape[1]) / 2)
+        assert tree["images/small_height"].sum() == 40
         assert tree.attrs["model"] == "Sequential"
 
 
@@ -204,7 +211,7 @@ def write_other(path: Path, kind: str, good: ERF) -> None:
         ("missing", "no such file"),
         ("text", "cannot be read as an ERF file"),
         ("other format", "found HDF5 of format 'something', expected 'erf-toolkit'"),
-        ("newer", "found format version 99, this erf-toolkit reads up to 1; upgrade"),
+        ("newer", "found format version 99, this erf-toolkit reads up to 2; upgrade"),
         ("truncated", "may be damaged"),
         ("attribute lost", "may be damaged"),
     ],
@@ -248,3 +255,76 @@ def test_a_file_from_before_an_attribute_existed_gets_its_default(small_erf: ERF
         del file.attrs["unit_center"]
     with pytest.raises(erf.FormatError, match="unit_center"):
         erf.load(tmp_path / "a.h5")
+
+
+def wide_erf(layer: str = "5") -> ERF:
+    """Of images whose blocks are of up to 3 pixels."""
+    rng = np.random.default_rng(5)
+    images = erf.from_arrays([rng.random((1, 300, 261)) for _ in range(4)], ["left", "right"] * 2)
+    return erf.compute(small_network(), images, layer=layer)
+
+
+def as_version_1(result: ERF, path: Path) -> ERF:
+    """A file as it was written before blocks were finer at the unit, loaded."""
+    footprints = {
+        name: Footprint(
+            kept.across_rows, kept.across_columns, result.provenance.grid.evened(kept.small).astype("f4"),
+            *[np.empty((len(kept.small), 0), "f4")] * 3,
+        )
+        for name, kept in result.footprints.items()
+    }  # fmt: skip
+    origin = replace(result.provenance, finest_block=0)
+    erf.save(replace(result, provenance=origin, footprints=footprints), path)
+    with h5py.File(path, "r+") as file:
+        assert set(file["images/abs"]) == {"across_rows", "across_columns", "small"}
+        file.attrs["format_version"] = 1
+        del file.attrs["finest_block"]
+    return erf.load(path)
+
+
+def test_a_file_of_version_1_is_measured_as_before(tmp_path: Path) -> None:
+    result = wide_erf()
+    old = as_version_1(result, tmp_path / "old.h5")
+    assert old.provenance.finest_block == 0
+    seen, fine = observe(old), observe(result)
+    for name, measure in MEASURES.items():
+        if measure.part == "curves":
+            np.testing.assert_array_equal(measure.of(seen.all()), measure.of(fine.all()), err_msg=name)
+    # The radius by rings of a quarter of a block, among whose 8 x 8 points the mass of a block is shared.
+    small, block = old.footprints["abs"].small.astype(np.float64).mean(0), old.provenance.small_block
+    assert block == 3
+    points = (np.arange(8) + 0.5) / 8
+    away = [
+        np.abs((np.arange(0, length, block)[:, None] - 0.5 + np.minimum(block, length - np.arange(0, length, block))[:, None] * points).ravel() - center)
+        for length, center in zip((300, 261), old.provenance.unit_center, strict=True)
+    ]  # fmt: skip
+    rings = (np.hypot(away[0][:, None], away[1]) / 0.75).astype(int)
+    mass = np.bincount(rings.ravel(), np.kron(small, np.full((8, 8), 1 / 64)).ravel())
+    held = np.concatenate([[0], np.cumsum(mass)]) / mass.sum()
+    r90 = np.interp(0.9, held, 0.75 * np.arange(len(held)))
+    assert float(MEASURES["r90"].compute(seen.all())) == pytest.approx(r90, rel=1e-6)
+
+
+def test_what_a_file_of_version_1_does_not_resolve_is_withheld(tmp_path: Path) -> None:
+    result = wide_erf(layer="0")
+    old = as_version_1(result, tmp_path / "old.h5")
+    table = erf.tabulate([old], *erf.pick_measures(("r50", "rms_radius")))
+    assert observe(old).extent < 3 * old.provenance.small_block
+    assert np.isnan(table.entries[0]["r50"].interval.value)
+    assert np.isfinite(table.entries[0]["rms_radius"].interval.value)
+    assert any("r50 withheld" in note for note in table.notes)
+    table = erf.tabulate([result], *erf.pick_measures(("r50", "rms_radius")))
+    assert np.isfinite(table.entries[0]["r50"].interval.value)
+    assert not any("withheld" in note for note in table.notes)
+
+
+def test_a_file_of_version_1_can_be_saved_merged_and_drawn(tmp_path: Path) -> None:
+    result = wide_erf()
+    old = as_version_1(result, tmp_path / "old.h5")
+    erf.save(old, tmp_path / "again.h5")
+    assert_equal(old, erf.load(tmp_path / "again.h5"))
+    np.testing.assert_array_equal(merge([old]).footprints["abs"].small, old.footprints["abs"].small)
+    for layout in ("overview", "contours", "radial"):
+        erf.plot([old], tmp_path / f"{layout}.png", layout=layout)
+    with pytest.raises(erf.InputError, match="finest block"):
+        merge([old, replace(result, images=())])

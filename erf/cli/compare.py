@@ -102,13 +102,17 @@ def _checked(path: Path, overwrite: bool) -> Path:
 
 def _explain() -> None:
     from erf.cli.tables import print_table
-    from erf.measures import DEFAULT_MEASURES, MEASURES
+    from erf.measures import DEFAULT_MEASURES, MEASURES, RESOLUTION
 
     rows = [
-        [f"{name}*" if name in DEFAULT_MEASURES else name, measure.words, measure.unit, measure.bounds, measure.source]
+        [
+            f"{name}*" if name in DEFAULT_MEASURES else name,
+            *(measure.words, measure.unit, measure.bounds, RESOLUTION[measure.part], measure.source),
+        ]
         for name, measure in MEASURES.items()
     ]
-    print_table("measures (* shown by default)", ["name", "meaning", "unit", "range", "source"], rows, left=5)
+    head = ["name", "meaning", "unit", "range", "resolution", "source"]
+    print_table("measures (* shown by default)", head, rows, left=len(head))
 
 
 def _print(table: "ComparisonTable", mm: bool) -> None:

@@ -14,7 +14,7 @@ from erf.series import Series
 from erf.text import printable
 
 GROWTH = ("rms_radius", "r50", "r90")
-"""Measures that tell how a field grows over depth; all but the first are resolved from two blocks on."""
+"""Measures that tell how a field grows over depth."""
 
 _SCORES = {"validation_auc": "AUC", "validation_mean_iou": "mean IoU"}
 """Of a training, on its validation images."""
@@ -78,9 +78,6 @@ def print_growth(erfs: Sequence[ERF], definition: str) -> None:
     for erf, name in zip(erfs, names, strict=True):
         origin, seen = erf.provenance, None if definition == "signed" else observe(erf, definition=definition).all()
         values = [] if seen is None else [float(MEASURES[measure].of(seen)) for measure in GROWTH]
-        values = [
-            value if not place or value >= 2 * origin.small_block else math.nan for place, value in enumerate(values)
-        ]
         field = " × ".join("∞" if math.isinf(length) else f"{length:.0f}" for length in origin.field_size)
         stride = " × ".join(f"{step:g}" for step in dict.fromkeys(origin.field_stride))
         rows.append([name, stride, field, *(_px(value) for value in values)])

@@ -11,7 +11,7 @@ from scipy.stats import false_discovery_control
 from erf.comparison.checks import check_alike
 from erf.errors import InputError
 from erf.intervals import Difference, Drawing, Interval, are_paired, compare, contrast, estimate, left_right_test
-from erf.measures import TWO_SIDED, Measure, Observations, measure_map, observe
+from erf.measures import BLOCKS_OF_A_FIELD, TWO_SIDED, Measure, Observations, measure_map, observe
 from erf.result import ERF
 
 CORRECTION = "Benjamini-Hochberg"
@@ -96,6 +96,7 @@ def tabulate(
         notes.append(f"from a single {units.removesuffix('s')} there is no interval")
     elif fewest < FEW:
         notes.append(f"{fewest} {units} are too few for bootstrap intervals, which are then too narrow")
+    notes += [note for name, seen in zip(names, observed, strict=True) for note in _withheld(name, seen, measures)]
     unpaired = [
         label
         for label, row in zip(names, entries, strict=True)
@@ -117,6 +118,16 @@ def tabulate(
         units,
         tuple(notes),
     )
+
+
+def _withheld(name: str, seen: Observations, measures: Sequence[Measure]) -> list[str]:
+    unresolved = [measure.name for measure in measures if not seen.resolves(measure.part)]
+    if not unresolved:
+        return []
+    return [
+        f"{', '.join(unresolved)} withheld for {name}: half of its mass lies within {seen.extent:.0f} px, less than "
+        f"{BLOCKS_OF_A_FIELD} of the blocks that its file keeps"
+    ]
 
 
 def _ratios(erf: ERF, subset: str, definition: str, names: Sequence[str]) -> dict[str, float]:

@@ -4,13 +4,24 @@ Pure functions of maps and curves live in `size`, `shape` and `dynamics`; the ca
 model or PyTorch: everything comes from what a file keeps.
 """
 
-from erf.measures.catalogue import DEFAULT_MEASURES, MEASURES, TWO_SIDED, Measure, measure_map, pick_measures
-from erf.measures.grid import Grid, smooth, stretch_length
-from erf.measures.observations import Observations, Sample, interleaved, observe, observe_images
+from erf.grid import Grid
+from erf.measures.catalogue import (
+    DEFAULT_MEASURES,
+    MEASURES,
+    RESOLUTION,
+    TWO_SIDED,
+    Measure,
+    measure_map,
+    pick_measures,
+)
+from erf.measures.grid import smooth, stretch_length
+from erf.measures.observations import BLOCKS_OF_A_FIELD, Observations, Sample, interleaved, observe, observe_images
 
 __all__ = [
+    "BLOCKS_OF_A_FIELD",
     "DEFAULT_MEASURES",
     "MEASURES",
+    "RESOLUTION",
     "TWO_SIDED",
     "Grid",
     "Measure",

@@ -8,9 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erf.errors import InputError
+from erf.grid import Array
 from erf.measures import dynamics, shape, size
-from erf.measures.grid import Array
 from erf.measures.observations import Sample
+
+RESOLUTION = {
+    "curves": "1 px",
+    "sums": "½ px or less; in older files blocks",
+    "blocks": "blocks: 1 px at the unit, and an eighth of the distance from it",
+    "tissue": "square blocks",
+}
+"""Of what is kept of each image, how fine it is. What comes from blocks needs three of them in a field."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,14 @@ class Measure:
     """'px', 'px²', '%', '°' or '' for a plain number."""
     bounds: str
     source: str
-    of: Callable[[Sample], Array]
-    """Of a batch of draws, one number each, in units of one (not per cent)."""
+    part: str
+    """Of what is kept, that from which it comes, which has its `RESOLUTION`."""
+    compute: Callable[[Sample], Array]
+
+    def of(self, sample: Sample) -> Array:
+        """Of a batch of draws, one number each, in units of one (not per cent); NaN where the field is not resolved."""
+        values = self.compute(sample)
+        return values if sample.observed.resolves(self.part) else np.full_like(values, np.nan)
 
     @property
     def is_length(self) -> bool:
@@ -69,14 +83,27 @@ def _left_right_distance(sample: Sample) -> Array:
 
 
 def _covariance(sample: Sample) -> Array:
-    return shape.covariance(sample.small, sample.across_rows, sample.across_columns, sample.grid)
+    return shape.covariance(sample.across_rows, sample.across_columns, sample.products, sample.grid.center)
 
 
 def _field_ratio(sample: Sample) -> Array:
     height, width = sample.observed.field_size
     if not np.isfinite(height * width):
         return np.full(sample.counts.shape[:-1], np.nan)
-    return size.luo_size(sample.small, sample.grid) / np.sqrt(height * width)
+    return _luo_size(sample) / np.sqrt(height * width)
+
+
+def _luo_size(sample: Sample) -> Array:
+    return size.luo_size(sample.small, sample.grid, sample.observed.radius_of_center)
+
+
+def _width(sample: Sample, axis: int) -> Array:
+    return size.width_at_half(sample.curves[axis], sample.observed.stretches[axis])
+
+
+def _gaussian(sample: Sample, axis: int, number: int) -> Array:
+    seen = sample.observed
+    return shape.gaussian_curve(sample.curves[axis], seen.stretches[axis], seen.tops[axis])[number]
 
 
 def _inside(sample: Sample) -> Array:
@@ -89,11 +116,11 @@ def _tissue_excess(sample: Sample) -> Array:
 
 
 def _radius(sample: Sample, share: float) -> Array:
-    return size.mass_radius(sample.ring_masses, sample.grid, share)
+    return size.mass_radius(sample.ring_masses, sample.observed.ring_edges, share)
 
 
 def _square(sample: Sample, share: float) -> Array:
-    return size.mass_square(sample.frame_masses, sample.grid, share)
+    return size.mass_square(sample.frame_masses, sample.observed.frame_edges, sample.grid, share)
 
 
 _RADIAL = "radial cumulative mass; OpenERF"
@@ -107,6 +134,7 @@ _ALL = [
             "px",
             "0 to the farthest corner",
             _RADIAL,
+            "sums",
             partial(_radius, share=percent / 100),
         )
         for percent in (50, 90, 95, 99)
@@ -118,6 +146,7 @@ _ALL = [
         "px",
         "0 to the farthest corner",
         "moments",
+        "curves",
         lambda sample: size.rms_radius(sample.across_rows, sample.across_columns, sample.grid),
     ),
     Measure(
@@ -125,8 +154,9 @@ _ALL = [
         "size",
         "pixels among which the mass could be shared evenly with the same entropy",
         "px²",
-        "a block to the whole image",
+        "1 to the whole image",
         "perplexity; entropy of attributions: Bhatt et al. 2020",
+        "blocks",
         lambda sample: size.effective_area(sample.small, sample.grid),
     ),
     Measure(
@@ -134,35 +164,39 @@ _ALL = [
         "size",
         "full width at half maximum of the curve across rows",
         "px",
-        "a stretch to the width",
+        "1 to the width",
         "usual",
-        lambda sample: size.width_at_half(sample.across_rows),
+        "curves",
+        partial(_width, axis=1),
     ),
     Measure(
         "fwhm_y",
         "size",
         "full width at half maximum of the curve across columns",
         "px",
-        "a stretch to the height",
+        "1 to the height",
         "usual",
-        lambda sample: size.width_at_half(sample.across_columns),
+        "curves",
+        partial(_width, axis=0),
     ),
     Measure(
         "luo_size",
         "size",
         "root of the area above 4.55 % of the value at the unit's centre",
         "px",
-        "a block to the whole image",
+        "1 to the whole image",
         "Luo et al. 2016",
-        lambda sample: size.luo_size(sample.small, sample.grid),
+        "blocks",
+        _luo_size,
     ),
     Measure(
         "field_ratio",
         "size",
         "luo_size over the side of the theoretical field; nothing where that is infinite",
         "%",
-        "0 to 100, up to a block",
+        "0 to 100, up to a pixel",
         "Luo et al. 2016",
+        "blocks",
         _field_ratio,
     ),
     Measure(
@@ -172,6 +206,7 @@ _ALL = [
         "%",
         "0 to 100; 100 for any network without global operators",
         "Loos et al. 2024, by thresholds",
+        "sums",
         _inside,
     ),
     *(
@@ -182,6 +217,7 @@ _ALL = [
             "%",
             "0 to 400",
             "RepLKNet's area ratio, made independent of the gradient's scale",
+            "sums",
             partial(_square, share=percent / 100),
         )
         for percent in (50, 99)
@@ -193,7 +229,8 @@ _ALL = [
         "px",
         "above 0",
         "Kim et al. 2021; Luo et al. 2016",
-        lambda sample: shape.gaussian_curve(sample.across_rows)[0],
+        "curves",
+        partial(_gaussian, axis=1, number=0),
     ),
     Measure(
         "sigma_y",
@@ -202,7 +239,8 @@ _ALL = [
         "px",
         "above 0",
         "Kim et al. 2021; Luo et al. 2016",
-        lambda sample: shape.gaussian_curve(sample.across_columns)[0],
+        "curves",
+        partial(_gaussian, axis=0, number=0),
     ),
     Measure(
         "gaussian_x",
@@ -211,7 +249,8 @@ _ALL = [
         "",
         "up to 1, which is a Gaussian",
         "Kim et al. 2021",
-        lambda sample: shape.gaussian_curve(sample.across_rows)[1],
+        "curves",
+        partial(_gaussian, axis=1, number=1),
     ),
     Measure(
         "gaussian_y",
@@ -220,7 +259,8 @@ _ALL = [
         "",
         "up to 1, which is a Gaussian",
         "Kim et al. 2021",
-        lambda sample: shape.gaussian_curve(sample.across_columns)[1],
+        "curves",
+        partial(_gaussian, axis=0, number=1),
     ),
     Measure(
         "gaussian_map",
@@ -229,6 +269,7 @@ _ALL = [
         "",
         "up to 1, which is a Gaussian",
         "Kim et al. 2021",
+        "blocks",
         lambda sample: shape.gaussian_map(sample.small, sample.grid)[2],
     ),
     Measure(
@@ -238,6 +279,7 @@ _ALL = [
         "",
         "from 1, which is round",
         "moments",
+        "sums",
         lambda sample: shape.anisotropy(_covariance(sample)),
     ),
     Measure(
@@ -247,6 +289,7 @@ _ALL = [
         "°",
         "-90 to 90",
         "moments",
+        "sums",
         lambda sample: shape.orientation(_covariance(sample)),
     ),
     Measure(
@@ -256,6 +299,7 @@ _ALL = [
         "",
         "0, spread evenly, to 1",
         "Gu, Dong 2021 (Diffusion Index)",
+        "blocks",
         lambda sample: shape.gini(sample.small, sample.grid),
     ),
     Measure(
@@ -265,6 +309,7 @@ _ALL = [
         "px",
         "0 to the width",
         _CENTROID,
+        "curves",
         lambda sample: _curve_center(sample.across_rows),
     ),
     Measure(
@@ -274,6 +319,7 @@ _ALL = [
         "px",
         "0 to the height",
         _CENTROID,
+        "curves",
         lambda sample: _curve_center(sample.across_columns),
     ),
     Measure(
@@ -283,6 +329,7 @@ _ALL = [
         "px",
         "either sign",
         _CENTROID,
+        "curves",
         lambda sample: _shift(sample)[1],
     ),
     Measure(
@@ -292,6 +339,7 @@ _ALL = [
         "px",
         "either sign",
         _CENTROID,
+        "curves",
         lambda sample: _shift(sample)[0],
     ),
     Measure(
@@ -301,6 +349,7 @@ _ALL = [
         "%",
         "0 to 100",
         "ours; object rate: Loos et al. 2024",
+        "tissue",
         lambda sample: sample.on_tissue,
     ),
     Measure(
@@ -310,6 +359,7 @@ _ALL = [
         "",
         "from 0; 1 where tissue makes no difference",
         "ours",
+        "tissue",
         _tissue_excess,
     ),
     Measure(
@@ -319,6 +369,7 @@ _ALL = [
         "px",
         "either sign; above 0 where the field follows the breast",
         "Taha et al. 2022, by eye",
+        "curves",
         _lean,
     ),
     Measure(
@@ -328,6 +379,7 @@ _ALL = [
         "px",
         "from 0",
         "Taha et al. 2022, by eye",
+        "curves",
         _separation,
     ),
     Measure(
@@ -337,6 +389,7 @@ _ALL = [
         "%",
         "0 to 100; noise lifts it",
         "ours",
+        "blocks",
         _left_right_variation,
     ),
     Measure(
@@ -346,6 +399,7 @@ _ALL = [
         "px",
         "from 0; noise lifts it",
         "ours",
+        "curves",
         _left_right_distance,
     ),
     Measure(
@@ -355,6 +409,7 @@ _ALL = [
         "%",
         "0 to 100",
         "ours",
+        "blocks",
         lambda sample: sample.variability,
     ),
 ]

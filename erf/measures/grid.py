@@ -1,16 +1,10 @@
-"""Where the values of a small map and of a curve lie, in input pixels.
+"""Zones of older files, of which only blocks were kept, and curves as means over stretches of pixels."""
 
-A file keeps of every image its curves at full resolution and a small map of sums over square blocks. Measures of the
-plane take a block's mass to be spread evenly over it.
-"""
-
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from erf.grid import Array, Grid
 
 SMOOTHED_POINTS = 256
 """Curves are smoothed to at most so many means."""
@@ -21,55 +15,12 @@ _POINTS_PER_BLOCK = 8
 """Along each side, where the mass of a block is spread over points."""
 
 
-@dataclass(frozen=True)
-class Grid:
-    """The pixels of an input (height, width), square blocks of them, and the unit's centre (y, x)."""
-
-    size: tuple[int, int]
-    block: int
-    center: tuple[float, float]
-
-    @cached_property
-    def edges(self) -> tuple[Array, Array]:
-        """Edges of the blocks along y and along x; pixel i reaches from i - 1/2 to i + 1/2."""
-        along_y, along_x = (
-            np.append(np.arange(0, length, self.block), length) - 0.5 for length in map(float, self.size)
-        )
-        return along_y, along_x
-
-    @cached_property
-    def middles(self) -> tuple[Array, Array]:
-        """Middles of the blocks along y and along x."""
-        along_y, along_x = ((edges[:-1] + edges[1:]) / 2 for edges in self.edges)
-        return along_y, along_x
-
-    @cached_property
-    def areas(self) -> Array:
-        """(h, w), pixels in each block."""
-        along_y, along_x = (np.diff(edges) for edges in self.edges)
-        return np.outer(along_y, along_x)
-
-    @cached_property
-    def rings(self) -> tuple[Array, Array]:
-        """Outer radii (R,) of rings around the unit's centre, and the share of each block (h * w, R) in each."""
-        return _zones(self, np.hypot)
-
-    @cached_property
-    def frames(self) -> tuple[Array, Array]:
-        """Half sides (R,) of square frames around the unit's centre, and the share of each block in each."""
-        return _zones(self, np.maximum)
-
-    def ring_masses(self, small: Array) -> Array:
-        """Mass (..., R) of small maps (..., h, w) in each of the rings."""
-        return np.asarray(small.reshape(*small.shape[:-2], -1) @ self.rings[1])
-
-    def frame_masses(self, small: Array) -> Array:
-        """Mass (..., R) of small maps (..., h, w) in each of the frames."""
-        return np.asarray(small.reshape(*small.shape[:-2], -1) @ self.frames[1])
-
-
 @lru_cache(maxsize=8)  # files of one run share their grid
-def _zones(grid: Grid, distance: np.ufunc) -> tuple[Array, Array]:
+def zones_of_blocks(grid: Grid, distance: np.ufunc) -> tuple[Array, Array]:
+    """Outer edges (R,) of zones a quarter of a block wide, and the share of each block (h * w, R) in each.
+
+    `distance` of rows and columns is `np.hypot` for rings, `np.maximum` for square frames.
+    """
     points_y, points_x = (
         np.abs(_spread(edges) - center) for edges, center in zip(grid.edges, grid.center, strict=True)
     )

@@ -1,17 +1,23 @@
 """What a file keeps of the images of one ERF, and any reweighting of them: the input of every measure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
+from erf.grid import Array, Grid, outer_edges
 from erf.measures.dynamics import mean_over_pairs, pairwise_total_variation
-from erf.measures.grid import Array, Grid
-from erf.result import ERF, FOOTPRINT, Footprint, ImageRecord, Provenance
+from erf.measures.grid import zones_of_blocks
+from erf.measures.size import mass_radius, shortest_half, width_stretch
+from erf.result import ERF, Footprint, ImageRecord, Provenance
+
+BLOCKS_OF_A_FIELD = 3
+"""A field is resolved by blocks of which so many fit into the shortest stretch that holds half of its mass."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,13 @@ class Observations:
     keys: NDArray[np.str_]
     """(N,), the content of each image, by which two files are paired."""
     tissue: Array | None = None
-    """(N, h, w), share of each block that is tissue."""
+    """(N, h, w), share of each square block that is tissue."""
+    rings: Array | None = None
+    """(N, R), sums over rings around the unit's centre; None in older files."""
+    frames: Array | None = None
+    """(N, R), sums over square frames around it."""
+    cross_moments: Array | None = None
+    """(N,), sums of mass times how far it lies below and to the right of the unit's centre."""
     field_box: tuple[float, float, float, float] | None = None
     field_size: tuple[float, float] = (np.inf, np.inf)
     spacing: float = float("nan")
@@ -43,8 +55,8 @@ class Observations:
 
     def pick(self, rows: NDArray[np.intp]) -> "Observations":
         """Some of the images, in another order."""
-        arrays = ("small", "across_rows", "across_columns", "sides", "groups", "keys", "tissue")
-        picked = {name: value[rows] for name in arrays if (value := getattr(self, name)) is not None}
+        found = {item.name: getattr(self, item.name) for item in fields(self)}
+        picked: dict[str, Any] = {name: it[rows] for name, it in found.items() if isinstance(it, np.ndarray)}
         return replace(self, **picked)
 
     @cached_property
@@ -63,25 +75,88 @@ class Observations:
     @cached_property
     def masses_on_tissue(self) -> Array:
         """(N,), mass of each image that is on tissue; NaN where tissue is not known."""
-        return self._on_tissue(self.small)
+        return self._on_tissue(self.grid.evened(self.small))
 
     @cached_property
     def areas_of_tissue(self) -> Array:
         """(N,), pixels of each image that are tissue; NaN where tissue is not known."""
-        return self._on_tissue(self.grid.areas)
+        return self._on_tissue(self.grid.even.areas)
 
     def _on_tissue(self, values: Array) -> Array:
         return np.full(len(self), np.nan) if self.tissue is None else (values * self.tissue).sum((1, 2))
 
     @cached_property
+    def ring_edges(self) -> Array:
+        """(R,), outer radii of the rings."""
+        return zones_of_blocks(self.grid, np.hypot)[0] if self.rings is None else outer_edges(self.rings.shape[1])
+
+    @cached_property
+    def ring_areas(self) -> Array:
+        """(R,), pixels of the image in each ring."""
+        if self.rings is None:
+            return np.asarray(self.grid.areas.ravel() @ zones_of_blocks(self.grid, np.hypot)[1])
+        return self.grid.ring_areas
+
+    @cached_property
     def ring_masses(self) -> Array:
         """(N, R), mass of each image in rings around the unit's centre."""
-        return self.grid.ring_masses(self.small)
+        return self._of_blocks(np.hypot) if self.rings is None else self.rings
+
+    @cached_property
+    def frame_edges(self) -> Array:
+        """(R,), half sides of the square frames."""
+        return zones_of_blocks(self.grid, np.maximum)[0] if self.frames is None else outer_edges(self.frames.shape[1])
 
     @cached_property
     def frame_masses(self) -> Array:
         """(N, R), mass of each image in square frames around the unit's centre."""
-        return self.grid.frame_masses(self.small)
+        return self._of_blocks(np.maximum) if self.frames is None else self.frames
+
+    @cached_property
+    def products(self) -> Array:
+        """(N,), cross moments, of older files from blocks."""
+        if self.cross_moments is not None:
+            return self.cross_moments
+        y, x = (middles - center for middles, center in zip(self.grid.middles, self.grid.center, strict=True))
+        return np.asarray(self.small @ x @ y)
+
+    def _of_blocks(self, distance: np.ufunc) -> Array:
+        return np.asarray(self.small.reshape(len(self), -1) @ zones_of_blocks(self.grid, distance)[1])
+
+    @cached_property
+    def stretches(self) -> tuple[int, int]:
+        """Pixels over which the curves along y and along x are smoothed where their width is measured."""
+        along_y, along_x = (width_stretch(curve.mean(0)) for curve in (self.across_columns, self.across_rows))
+        return along_y, along_x
+
+    @cached_property
+    def tops(self) -> tuple[int, int]:
+        """Pixels at which the curves along y and along x are highest."""
+        along_y, along_x = (int(curve.mean(0).argmax()) for curve in (self.across_columns, self.across_rows))
+        return along_y, along_x
+
+    @cached_property
+    def radius_of_center(self) -> float:
+        """Radius in pixels of what counts as the unit's centre, a sixteenth of that which holds half of the mass."""
+        return float(mass_radius(self.ring_masses.mean(0), self.ring_edges, 0.5)) / 16 if self.grid.finest else 0.0
+
+    @cached_property
+    def extent(self) -> float:
+        """Length in pixels, on one of the axes, of the shortest stretch that holds half of the mass."""
+        return min(shortest_half(curve.mean(0)) for curve in (self.across_columns, self.across_rows))
+
+    @cached_property
+    def block(self) -> float:
+        """Side in pixels of the blocks in which the mass lies: the geometric mean."""
+        share = self.small.mean(0) / max(float(self.small.mean(0).sum()), np.finfo(float).tiny)
+        return float(np.exp((share * np.log(self.grid.areas)).sum() / 2))
+
+    def resolves(self, part: str) -> bool:
+        """Whether what is kept is fine enough for measures of a part: 'curves', 'sums', 'blocks' or 'tissue'."""
+        if part == "curves" or (part == "sums" and self.rings is not None):
+            return True
+        block = self.grid.block if part == "tissue" else self.block
+        return block < 1.5 or self.extent >= BLOCKS_OF_A_FIELD * block
 
     @cached_property
     def distances(self) -> Array:
@@ -107,8 +182,9 @@ def observe(erf: ERF, subset: str = "all", definition: str = DEFAULT_DEFINITION)
     overview = erf.overview()
     tissue = None if overview is None else overview.tissue[rows].astype(np.float64)
     footprint = erf.footprints[definition]
-    chosen = Footprint(*(getattr(footprint, name)[rows] for name in FOOTPRINT))
-    return observe_images(erf.provenance, [erf.images[row] for row in rows], chosen, tissue)
+    return observe_images(
+        erf.provenance, [erf.images[row] for row in rows], footprint.each(lambda array: array[rows]), tissue
+    )
 
 
 def observe_images(
@@ -118,7 +194,7 @@ def observe_images(
     by_patient = all(image.patient_id for image in images)
     spacings = {image.pixel_spacing for image in images}
     return Observations(
-        grid=Grid((origin.input_shape[1], origin.input_shape[2]), origin.small_block, origin.unit_center),
+        grid=origin.grid,
         small=footprint.small.astype(np.float64),
         across_rows=footprint.across_rows.astype(np.float64),
         across_columns=footprint.across_columns.astype(np.float64),
@@ -126,6 +202,9 @@ def observe_images(
         groups=np.array([image.patient_id if by_patient else f"{number}" for number, image in enumerate(images)]),
         keys=np.array([image.sha256 or image.id for image in images]),
         tissue=tissue,
+        rings=footprint.rings.astype(np.float64) if origin.finest_block else None,
+        frames=footprint.frames.astype(np.float64) if origin.finest_block else None,
+        cross_moments=footprint.cross_moment[:, 0].astype(np.float64) if origin.finest_block else None,
         field_box=origin.field_box(),
         field_size=origin.field_size,
         spacing=spacings.pop() if len(spacings) == 1 and not origin.resample else float("nan"),
@@ -148,7 +227,8 @@ class Sample:
     def _mean(self, values: Array) -> Array:
         with np.errstate(invalid="ignore", divide="ignore"):
             weights = self.counts / self.counts.sum(-1, keepdims=True)
-        return (weights @ values.reshape(len(values), -1)).reshape(*self.counts.shape[:-1], *values.shape[1:])
+        flat = weights @ values.reshape(len(values), -1)
+        return np.reshape(flat, (*self.counts.shape[:-1], *values.shape[1:]))
 
     @cached_property
     def small(self) -> Array:
@@ -165,10 +245,20 @@ class Sample:
         """(..., H), mean over images."""
         return self._mean(self.observed.across_columns)
 
+    @property
+    def curves(self) -> tuple[Array, Array]:
+        """Along y and along x."""
+        return self.across_columns, self.across_rows
+
     @cached_property
     def ring_masses(self) -> Array:
         """(..., R), mean over images."""
         return self._mean(self.observed.ring_masses)
+
+    @cached_property
+    def products(self) -> Array:
+        """(...,), mean over images of the cross moments."""
+        return self._mean(self.observed.products)
 
     @cached_property
     def frame_masses(self) -> Array:

@@ -1,46 +1,52 @@
 """How wide a receptive field is.
 
-Maps are small maps (..., h, w) of block sums, curves are (..., L) with one value per pixel; leading axes are a batch.
-Nothing may be negative. All but `replknet_area_ratio` are the same of a map that is multiplied by a number.
+Maps are small maps (..., h, w) of sums over the blocks of a grid, curves are (..., L) with one value per pixel; leading
+axes are a batch. Nothing may be negative. All but `replknet_area_ratio` are the same of a map that is multiplied by a
+number.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
-from erf.measures.grid import Array, Grid, smooth, stretch_length
+from erf.grid import Array, Grid
+from erf.measures.grid import smooth, stretch_length
+
+_STRETCHES_OF_A_WIDTH = 16
+"""Stretches over which a curve is smoothed are at most so many times smaller than its width, which then stays."""
+_ROUNDING = 1e-6
 
 
-def mass_radius(ring_masses: Array, grid: Grid, share: float) -> Array:
-    """Radius in pixels, around the unit's centre, that holds a share of the mass in rings (..., R).
+def mass_radius(ring_masses: Array, outer: Array, share: float) -> Array:
+    """Radius in pixels, around the unit's centre, that holds a share of the mass in rings (..., R) of outer radii (R,).
 
-    Radial cumulative mass is used by several tools, such as OpenERF. Rings are a quarter of a block wide; within one,
-    mass counts as spread evenly over the radius.
+    Radial cumulative mass is used by several tools, such as OpenERF. Within a ring, mass counts as spread evenly over
+    the radius.
     """
-    return _enclosing(ring_masses, grid.rings[0], share)
+    return _enclosing(ring_masses, outer, share)
 
 
-def mass_square(frame_masses: Array, grid: Grid, share: float) -> Array:
+def mass_square(frame_masses: Array, outer: Array, grid: Grid, share: float) -> Array:
     """Share of the image's area, 0 to 1, in the square around the unit's centre that holds a share of the mass.
 
     The area ratio of Ding et al. (RepLKNet, CVPR 2022) without its logarithm, so that it does not depend on the scale
     of the gradient, and around the unit instead of the middle of the image. The square may reach beyond the image.
     """
-    half_sides = _enclosing(frame_masses, grid.frames[0], share)
+    half_sides = _enclosing(frame_masses, outer, share)
     return (2 * half_sides) ** 2 / (grid.size[0] * grid.size[1])
 
 
 def _enclosing(mass: Array, outer: Array, share: float) -> Array:
-    """Outer edge of the zones (R,) that hold a share of the mass (..., R), from the inside."""
+    """How far zones of outer edges (R,) reach that hold a share of the mass (..., R), from the inside."""
     inside = np.cumsum(mass, axis=-1)
     wanted = share * inside[..., -1:]
     index = np.minimum((inside < wanted).sum(-1), len(outer) - 1)[..., None]
     after = np.take_along_axis(inside, index, -1)
     before = after - np.take_along_axis(mass, index, -1)
-    width = outer[0]
+    inner = np.concatenate([[0.0], outer[:-1]])[index]
     with np.errstate(invalid="ignore", divide="ignore"):
         part = (wanted - before) / (after - before)
-    return (outer[index] - width * (1 - part))[..., 0]
+    return (inner + part * (outer[index] - inner))[..., 0]
 
 
 def rms_radius(across_rows: Array, across_columns: Array, grid: Grid) -> Array:
@@ -71,13 +77,36 @@ def effective_area(small: Array, grid: Grid) -> Array:
         return np.asarray(np.exp(-rel_entr(p, grid.areas).sum((-2, -1))))
 
 
-def width_at_half(curve: Array) -> Array:
-    """Full width at half maximum of a curve, in pixels, where it first falls to half on either side of its top.
+def shortest_half(curve: Array) -> float:
+    """Length in pixels of the shortest stretch of a curve (L,) that holds half of its mass."""
+    held = np.concatenate([[0.0], np.cumsum(curve)])
+    ends = np.searchsorted(held, held + held[-1] / 2)
+    return float(np.where(ends < len(held), ends - np.arange(len(held)), len(curve)).min())
 
-    Taken on means over stretches of pixels (`stretch_length`), since strides print a comb on a curve. A curve that does
-    not fall to half before the image ends is as wide as up to the edge.
+
+def width_stretch(curve: Array) -> int:
+    """Over how many pixels a curve (L,) is smoothed so that its width at half maximum is not changed by that.
+
+    Strides print a comb on a curve, so that widths are taken on means over stretches, at first of `stretch_length`.
+    These are halved until there are enough of them in the width. Smoothing widens a peak by less than two stretches:
+    where halving them takes away more, it bares a comb, and they stay as they were.
     """
     stretch = stretch_length(curve.shape[-1])
+    width = float(width_at_half(curve, stretch))
+    while stretch > 1 and width < _STRETCHES_OF_A_WIDTH * stretch:
+        narrower = float(width_at_half(curve, stretch // 2))
+        if narrower < width - 2 * stretch:
+            break
+        stretch, width = stretch // 2, narrower
+    return stretch
+
+
+def width_at_half(curve: Array, stretch: int) -> Array:
+    """Full width at half maximum of a curve, in pixels, where it first falls to half on either side of its top.
+
+    Taken on means over stretches of pixels (`width_stretch`). A curve that does not fall to half before the image ends
+    is as wide as up to the edge.
+    """
     positions, means = smooth(curve, stretch)
     top = means.argmax(-1)[..., None]
     half = np.take_along_axis(means, top, -1) / 2
@@ -108,24 +137,35 @@ def _crossing(
     return np.where(beyond, edge, crossing)
 
 
-def luo_size(small: Array, grid: Grid) -> Array:
+def luo_size(small: Array, grid: Grid, near: float = 0.0) -> Array:
     """Root of the area, in pixels, where a map exceeds 4.55 % of its value at the unit's centre.
 
-    Luo et al. (NIPS 2016, section 3): within two standard deviations of a Gaussian. One block decides the threshold, so
-    it is as noisy as that block.
+    Luo et al. (NIPS 2016, section 3): within two standard deviations of a Gaussian. The value at the centre is the mean
+    over the block there, and over those up to `near` pixels from it, so that it is not that of one pixel of a comb.
     """
     density = small / grid.areas
-    y, x = (int((center + 0.5) // grid.block) for center in grid.center)
-    above = density > (1 - 0.9545) * density[..., y, x][..., None, None]
+    y, x = (
+        int(np.clip(np.searchsorted(bounds, center + 0.5, "right") - 1, 0, len(bounds) - 2))
+        for bounds, center in zip(grid.bounds, grid.center, strict=True)
+    )
+    away = np.hypot(*np.ix_(*(middles - center for middles, center in zip(grid.middles, grid.center, strict=True))))
+    middle = away <= near
+    middle[y, x] = True
+    top = small[..., middle].sum(-1) / grid.areas[middle].sum()
+    above = density > (1 - 0.9545) * top[..., None, None]
     return np.sqrt((above * grid.areas).sum((-2, -1)))
 
 
 def share_inside(small: Array, grid: Grid, box: tuple[float, float, float, float] | None) -> Array:
-    """Share of the mass, 0 to 1, in blocks that touch a box (top, bottom, left, right); 1 where there is no box."""
+    """Share of the mass, 0 to 1, in blocks that touch a box (top, bottom, left, right); 1 where there is no box.
+
+    Blocks end at the pixels in which the box ends, but for older files.
+    """
     if box is None:
         return np.ones(small.shape[:-2])
     (y, x), (top, bottom, left, right) = grid.edges, box
-    rows, columns = (y[1:] > top) & (y[:-1] < bottom), (x[1:] > left) & (x[:-1] < right)
+    rows = (y[1:] > top + _ROUNDING) & (y[:-1] < bottom - _ROUNDING)
+    columns = (x[1:] > left + _ROUNDING) & (x[:-1] < right - _ROUNDING)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(small[..., rows, :][..., columns].sum((-2, -1)) / small.sum((-2, -1)))
 

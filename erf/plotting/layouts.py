@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from scipy.ndimage import gaussian_filter
 
 from erf.errors import InputError
+from erf.grid import Array, Grid
 from erf.intervals import Drawing, bands
-from erf.measures import Observations, smooth
-from erf.measures.grid import Array
+from erf.measures import BLOCKS_OF_A_FIELD, Observations, smooth
 from erf.plotting.figure import draw_figure, extent, foot, label_map, mark_unit, new_figure
 from erf.plotting.panels import Comparison, square_root
 from erf.plotting.trends import draw_convergence, draw_growth
@@ -27,6 +27,8 @@ _PAPER_ORDER = {"all": "both", "right": "right", "left": "left"}
 _BANDS = Drawing(resamples=500, method="percentile")
 _CONTOURS = (0.5, 0.9, 0.99)
 _CONTOUR_SMOOTHING = 2.0
+_RINGS_OF_A_RADIUS = 8
+"""Rings of a profile are so many times narrower than their radius, but at least a pixel wide."""
 _CURVES = {"across_rows": ("Across rows", "x [px]", 1), "across_columns": ("Across columns", "y [px]", 0)}
 
 
@@ -134,10 +136,9 @@ def draw_contours(comparison: Comparison) -> Figure:
     for axis, subset in zip(grid[0], subsets, strict=True):
         axis.imshow(_mean_image(comparison.erfs[0], subset), cmap="gray", vmin=0, vmax=255, extent=extent(comparison))
         for index, (erf, color) in enumerate(zip(comparison.erfs, comparison.colors, strict=True)):
-            seen = comparison.observed(index, subset)
-            density = gaussian_filter(seen.all().small / seen.grid.areas, _CONTOUR_SMOOTHING)
-            y, x = seen.grid.middles
-            levels = _enclosing_levels(density * seen.grid.areas, density)
+            grid, density = _contoured(comparison.observed(index, subset))
+            y, x = grid.middles
+            levels = _enclosing_levels(density * grid.areas, density)
             for level, style in zip(levels, (":", "--", "-"), strict=True):
                 axis.contour(x, y, density, [level], colors=[color], linewidths=1.1, linestyles=style)
             axis.plot(*erf.provenance.unit_center[::-1], "+", color=color, markersize=6, markeredgewidth=0.8)
@@ -153,12 +154,22 @@ def draw_contours(comparison: Comparison) -> Figure:
         ),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
+    block = comparison.erfs[0].provenance.small_block
     foot(
         figure,
         comparison,
-        f"Behind: the mean of the images. Contours of the density, smoothed over {_CONTOUR_SMOOTHING:g} blocks.",
+        f"Behind: the mean of the images. Contours of the density in blocks of {block} px, smoothed over "
+        f"{_CONTOUR_SMOOTHING:g} of them; of a field narrower than {BLOCKS_OF_A_FIELD}, in the file's finer blocks.",
     )
     return figure
+
+
+def _contoured(seen: Observations) -> tuple[Grid, Array]:
+    """The density of mass, smoothed in square blocks; as it is in those of the file where squares do not resolve it."""
+    if seen.extent < BLOCKS_OF_A_FIELD * seen.grid.block:
+        return seen.grid, seen.all().small / seen.grid.areas
+    even = seen.grid.even
+    return even, gaussian_filter(seen.grid.evened(seen.all().small) / even.areas, _CONTOUR_SMOOTHING)
 
 
 def _enclosing_levels(mass: Array, density: Array) -> list[float]:
@@ -204,20 +215,29 @@ def draw_radial(comparison: Comparison) -> Figure:
 
 
 def _draw_profile(axes: Any, seen: Observations, label: str, color: str) -> None:
-    outer, shares = seen.grid.rings
-    mass = seen.all().ring_masses
+    edges, mass, area = np.concatenate([[0], seen.ring_edges]), seen.all().ring_masses, seen.ring_areas
     held = np.concatenate([[0], np.cumsum(mass)]) / mass.sum()
-    edges = np.concatenate([[0], outer])
     axes[0].plot(edges, 100 * held, color=color, lw=1.3, label=label)
     for share in (0.5, 0.9):
         axes[0].plot(np.interp(share, held, edges), 100 * share, "o", color=color, markersize=4)
-    area = seen.grid.areas.ravel() @ shares  # of each ring inside the image
+    edges, mass, area = _widened(edges, mass, area)
     with np.errstate(invalid="ignore", divide="ignore"):
         density = np.where(area > 0, mass / area, np.nan)
-    inner = outer <= 2 * seen.grid.block  # blocks do not resolve more
-    axes[1].plot(outer - outer[0] / 2, density / np.nanmax(density[inner]), color=color, lw=1.1)
+    near = edges[1:] <= 2 * (seen.radius_of_center or seen.grid.block)
+    near[0] = True
+    center = mass[near].sum() / area[near].sum()
+    axes[1].plot((edges[:-1] + edges[1:]) / 2, density / center, color=color, lw=1.1)
     axes[1].set_yscale("log")
     axes[1].set_ylim(1e-6, 2)
+
+
+def _widened(edges: Array, *sums: Array) -> tuple[Array, ...]:
+    """Rings joined until they are as wide as a profile shows them: edges, and sums over them."""
+    chosen = [0]
+    while edges[chosen[-1]] < edges[-1]:
+        inner = edges[chosen[-1]]
+        chosen.append(min(int(np.searchsorted(edges, inner + max(1.0, inner / _RINGS_OF_A_RADIUS))), len(edges) - 1))
+    return edges[chosen], *(np.add.reduceat(values, chosen[:-1]) for values in sums)
 
 
 LAYOUTS: dict[str, Callable[[Comparison], Figure]] = {
@@ -243,8 +263,8 @@ def _paper_subsets(comparison: Comparison) -> dict[str, str]:
 def _density(comparison: Comparison, index: int, subset: str) -> Array:
     """Share of the mass per pixel over blocks (h, w)."""
     seen = comparison.observed(index, subset)
-    small = seen.all().small
-    return np.asarray(small / small.sum() / seen.grid.areas)
+    small = seen.grid.evened(seen.all().small)
+    return np.asarray(small / small.sum() / seen.grid.even.areas)
 
 
 def _draw_density(axis: Axes, comparison: Comparison, index: int, subset: str, top: float, rooted: bool) -> None:

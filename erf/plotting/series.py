@@ -107,7 +107,7 @@ def _count(series: Series, subset: str) -> int:
 
 
 def _draw_map(axis: Axes, series: Series, moment: Moment, subset: str, definition: str) -> None:
-    mean = series.observe(moment, subset, definition).small.mean(0)
+    mean = moment.provenance.grid.evened(series.observe(moment, subset, definition).small.mean(0))
     origin = moment.provenance
     height, width = origin.input_shape[1:]
     share = mean / max(float(mean.max()), 1e-300)

@@ -16,7 +16,7 @@ from erf.intervals import Drawing, Interval, convergence, estimate
 from erf.measures import MEASURES
 from erf.plotting.figure import extent, foot, mark_unit, new_figure
 from erf.plotting.panels import LOG_DECADES, Comparison, colored
-from erf.result import ERF, tap_names
+from erf.result import tap_names
 from erf.text import for_matplotlib
 
 _DRAWING = Drawing(resamples=500)
@@ -51,16 +51,11 @@ def draw_growth(comparison: Comparison) -> Figure:
     bar.ax.tick_params(labelsize=7.5)
     words = (
         "Cross: the unit's centre; dashed: theoretical receptive field, on the right half its side, absent where it is "
-        "infinite.\nrms: root mean squared distance of the mass; r50, r90: radii that hold 50 and 90 % of it, where "
-        f"the file resolves them ({_resolved(comparison.erfs[0])} px and more). Bands: 95 % bootstrap intervals."
+        "infinite.\nrms: root mean squared distance of the mass; r50, r90: radii that hold 50 and 90 % of it. "
+        "Bands: 95 % bootstrap intervals."
     )
     figure.supxlabel(f"Definition '{comparison.definition}'. {words}", fontsize=8, x=0.01, ha="left")
     return figure
-
-
-def _resolved(erf: ERF) -> int:
-    """Radii in pixels below which blocks are too coarse."""
-    return 2 * erf.provenance.small_block
 
 
 def _by_network(comparison: Comparison) -> list[list[int]]:
@@ -98,9 +93,7 @@ def _draw_widths(axis: Axes, comparison: Comparison, members: list[int], subset:
     measures = [MEASURES[name] for name in _RADII]
     found = [estimate(comparison.observed(index, subset), measures, _DRAWING) for index in members]
     for name, (label, color) in _RADII.items():
-        least = 0 if name == "rms_radius" else _resolved(comparison.erfs[members[0]])
-        shown = [place for place in places if found[place][name].value >= least]
-        _draw_band(axis, places[shown], [found[place][name] for place in shown], color, label)
+        _draw_band(axis, places, [found[place][name] for place in places], color, label)
     fields = [min(comparison.erfs[index].provenance.field_size) / 2 for index in members]
     axis.plot(places, np.where(np.isfinite(fields), fields, np.nan), "k--", lw=0.9, label="half the theoretical field")
     axis.set_xticks(

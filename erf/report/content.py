@@ -12,9 +12,9 @@ from PIL import Image as Pillow
 
 from erf.comparison import ComparisonTable
 from erf.comparison.formats import caption, difference_rows, value_rows
+from erf.grid import Array
 from erf.intervals import Drawing, bands
 from erf.measures import Observations, observe, smooth, stretch_length
-from erf.measures.grid import Array
 from erf.plotting.panels import compare, field_words, shrink
 from erf.privacy import identifiers
 from erf.result import ERF
@@ -121,7 +121,7 @@ def _float32(values: NDArray[np.floating]) -> str:
 
 
 def _images(erf: ERF, definition: str) -> Iterator[dict[str, Any]]:
-    overview, small = erf.overview(), erf.footprints[definition].small
+    overview, small = erf.overview(), erf.provenance.grid.evened(erf.footprints[definition].small)
     for index, image in enumerate(erf.images[:IMAGES_SHOWN]):
         ok = image.status == "ok"
         yield {
@@ -135,7 +135,7 @@ def _images(erf: ERF, definition: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _shaded(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _shaded(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Viridis over four decades."""
     magnitude = np.abs(values)
     relative = np.log10(np.maximum(magnitude / (magnitude.max() or 1), 1e-4)) / 4 + 1

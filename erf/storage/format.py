@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 FORMAT = "erf-toolkit"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 

@@ -22,6 +22,7 @@ from erf.result import (
     Statistics,
     blank_footprint,
     blank_overview,
+    kept,
 )
 from erf.storage.format import FORMAT, FORMAT_VERSION, JSON_ATTRIBUTES, RECORD_JSON, RECORD_TEXTS
 from erf.storage.guarded import Expected, attribute, check, child, length, opened, parse_json, read, texts
@@ -204,8 +205,7 @@ class _Contents:
         return {name: Expected(shape, _FLOATS) for name, shape in shapes.items()}
 
     def _footprint_expected(self, count: int) -> dict[str, Expected]:
-        blank = blank_footprint(self.provenance)
-        return {name: Expected((count, *getattr(blank, name).shape), _FLOATS) for name in FOOTPRINT}
+        return {name: Expected((count, *row.shape), _FLOATS) for name, row in kept(blank_footprint(self.provenance))}
 
     def _overview_expected(self) -> dict[str, Expected]:
         blank = blank_overview(self.provenance)
@@ -214,4 +214,6 @@ class _Contents:
 
 
 def _footprint(group: h5py.Group, expected: Mapping[str, Expected]) -> Footprint:
-    return Footprint(*(read(group, name, expected[name]) for name in FOOTPRINT))
+    """What is kept of each image; older files keep less."""
+    missing = np.empty((*expected["small"].shape[:1], 0), np.float32)
+    return Footprint(*(read(group, name, expected[name]) if name in expected else missing for name in FOOTPRINT))

@@ -15,6 +15,9 @@ _LONGEST = 2**16
 _LONGEST_DRAWN = 2**11
 """Letters of a text, and of one of a provenance, which pictures show."""
 
+_FARTHEST = 2**20
+"""Pixels from the first to a unit."""
+
 _TYPES: dict[Any, dict[str, Any]] = {kind: get_type_hints(kind) for kind in (Provenance, ImageRecord)}
 """By kind and field."""
 
@@ -34,6 +37,12 @@ def _is_window(origin: Provenance) -> bool:
         return True
     top, bottom, left, right = origin.window
     return 0 <= top < bottom <= origin.input_shape[1] and 0 <= left < right <= origin.input_shape[2]
+
+
+def _is_finest(origin: Provenance) -> bool:
+    """Rings and frames reach from the unit to the image, so that their number is limited with its distance."""
+    near = all(abs(center) < _FARTHEST for center in origin.unit_center)
+    return 0 <= origin.finest_block <= origin.small_block and (near or not origin.finest_block)
 
 
 _PROVENANCE: dict[str, tuple[Callable[[Provenance], bool], str]] = {
@@ -63,6 +72,7 @@ _PROVENANCE: dict[str, tuple[Callable[[Provenance], bool], str]] = {
         f"some of {', '.join(DEFINITIONS)}, each once",
     ),
     "small_block": (lambda it: 1 <= it.small_block <= MAX_PIXELS, "a positive length"),
+    "finest_block": (_is_finest, "a length up to that of small_block, of a unit in or near the image"),
     "projections": (lambda it: 1 <= it.projections <= 1e6, "a positive number"),
     "slices": (lambda it: 0 <= it.slices <= MAX_PIXELS, "a number"),
     "depth": (lambda it: 0 <= it.depth < 1e9, "a number"),

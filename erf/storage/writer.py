@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from erf.disk import PatientFile, check_free
 from erf.errors import OutputError
+from erf.grid import ZONE
 from erf.result import (
     ERF,
-    FOOTPRINT,
     OVERVIEW,
     Footprint,
     ImageRecord,
@@ -27,12 +27,23 @@ from erf.result import (
     Statistics,
     blank_footprint,
     blank_overview,
+    kept,
 )
 from erf.storage.format import COMPRESSION, FORMAT, FORMAT_VERSION, RECORD_TEXTS, group_name, text_array
 from erf.storage.reader import load
 from erf.storage.sums import append_sums
 
 _CHUNK = 256
+
+_SCALES = {
+    "across_rows": ("x",),
+    "across_columns": ("y",),
+    "small": ("images/small_y", "images/small_x"),
+    "rings": ("images/ring",),
+    "frames": ("images/frame",),
+    "cross_moment": ("images/product",),
+}
+"""Coordinates of what is kept of each image."""
 
 
 class FileSink:
@@ -70,23 +81,35 @@ class FileSink:
         self._file.attrs["format_version"] = FORMAT_VERSION
         for item in fields(provenance):
             _set_attribute(self._file.attrs, item.name, getattr(provenance, item.name))
-        self._write_scales(self._file, {"y": provenance.input_shape[1], "x": provenance.input_shape[2]}, 1)
         images = self._file.create_group("images")
-        small = dict(zip(("small_y", "small_x"), self._blank.small.shape, strict=True))
-        self._write_scales(images, small, provenance.small_block)
+        self._write_scales(images)
         for name in OVERVIEW:
             self._create_rows(images, name, getattr(self._blank_overview, name))
         for definition in provenance.definitions:
             group = images.create_group(definition)
-            for name in FOOTPRINT:
-                self._create_rows(group, name, getattr(self._blank, name))
+            for name, row in kept(self._blank):
+                self._create_rows(group, name, row)
 
-    def _write_scales(self, group: h5py.Group, lengths: Mapping[str, int], block: int) -> None:
-        """Coordinates in input pixels; of a block, its middle."""
-        for name, length in lengths.items():
-            scale = group.create_dataset(name, data=np.arange(length) * block + (block - 1) / 2)
-            scale.attrs["units"] = "px"
-            scale.make_scale(name)
+    def _write_scales(self, images: h5py.Group) -> None:
+        """Coordinates in input pixels; of a block, ring or frame, its middle."""
+        grid, blank = self._provenance.grid, self._blank
+        pixels = dict(zip("yx", map(np.arange, grid.size), strict=True))
+        places = {
+            **dict(zip(("small_y", "small_x"), grid.middles, strict=True)),
+            **dict(zip(("thumbnail_y", "thumbnail_x"), grid.even.middles, strict=True)),
+            **{name: ZONE * np.arange(getattr(blank, f"{name}s").size) for name in ("ring", "frame")},
+            "product": np.arange(blank.cross_moment.size),
+        }
+        for group, scales in ((self._file, pixels), (images, places)):
+            for name, values in scales.items():
+                if len(values):
+                    scale = group.create_dataset(name, data=np.asarray(values, np.float64))
+                    scale.attrs["units"] = "px"
+                    scale.make_scale(name)
+        for name, bounds, scale in zip(
+            ("small_height", "small_width"), grid.bounds, ("small_y", "small_x"), strict=True
+        ):
+            _attach(images.create_dataset(name, data=np.diff(bounds)), images, scale)
 
     def _create_rows(self, group: h5py.Group, name: str, row: NDArray[Any]) -> None:
         """A dataset that grows by one such row with each image."""
@@ -122,8 +145,8 @@ class FileSink:
         _attach(group.create_dataset("across_columns", data=statistics.across_columns), self._file, "y")
         if statistics.draws is not None:
             draws = group.create_group("projections")
-            for name in FOOTPRINT:
-                draws.create_dataset(name, data=getattr(statistics.draws, name), **COMPRESSION)
+            for name, array in kept(statistics.draws):
+                draws.create_dataset(name, data=array, **COMPRESSION)
 
     def result(self) -> ERF:
         with self._writing():
@@ -163,12 +186,11 @@ class FileSink:
         spacing.attrs["units"] = "mm"
         _attach(spacing, images, "image")
         for name in OVERVIEW:
-            _attach(images[name], images, "image", "small_y", "small_x")
+            _attach(images[name], images, "image", "thumbnail_y", "thumbnail_x")
         for definition in self._provenance.definitions:
             group = images[definition]
-            _attach(group["across_rows"], self._file, "images/image", "x")
-            _attach(group["across_columns"], self._file, "images/image", "y")
-            _attach(group["small"], images, "image", "small_y", "small_x")
+            for name, dataset in group.items():
+                _attach(dataset, self._file, "images/image", *_SCALES[name])
 
 
 def remove_parts(path: Path) -> None:
