@@ -488,3 +488,23 @@ def test_a_comb_does_not_make_a_field_narrow() -> None:
     for curve in (smooth_curve, comb):
         assert size.width_at_half(curve, size.width_stretch(curve)) == pytest.approx(2.3548 * 60, rel=0.03)
     assert size.width_at_half(comb, 1) < 3
+
+
+@pytest.mark.parametrize("windows", [True, False])
+def test_measures_of_a_run_are_those_of_its_mean_map(windows: bool) -> None:
+    """What is compared comes from sums per image; the mean map, summed up here pixel by pixel, has to give the same."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 7, 2, 3), nn.ReLU(), nn.Conv2d(4, 4, 5, 2, 2), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    images = from_arrays([np.random.default_rng(seed).standard_normal((1, 290, 301)) for seed in range(3)])
+    result = erf.compute(net.double(), images, layer="4", window=windows, device="cpu")
+    origin, mean = result.provenance, result.statistics().mean.astype(np.float64)
+    assert (origin.window == (0, 290, 0, 301)) != windows
+    sample, pixels = observe(result).all(), by_pixels(mean, origin.unit_center)
+    box = {"field_box": origin.field_box(), "field_size": origin.field_size}
+    summed = observations(mean[None], (origin.small_block, 1), origin.unit_center, **box).all()
+    for name, measure in MEASURES.items():
+        found = float(measure.of(sample))
+        if name in pixels and measure.part != "blocks":
+            assert found == pytest.approx(pixels[name], rel=1e-3, abs=0.5 if name.startswith("r") else 1e-3), name
+        if measure.group != "dynamics" and measure.part != "tissue":
+            assert found == pytest.approx(float(measure.of(summed)), rel=1e-4), name
