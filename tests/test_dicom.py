@@ -154,6 +154,105 @@ def test_dicom_that_cannot_be_used(tmp_path: Path, tags: dict[str, object], mess
     assert "\n" not in str(caught.value)
 
 
+def table(entries: int, claimed: int, bits: int) -> Dataset:
+    """A LUT of so many entries whose descriptor claims another number."""
+    item = Dataset()
+    item.LUTDescriptor = [claimed, 0, bits]
+    item["LUTDescriptor"].VR = "US"
+    item.LUTData = np.linspace(0, 2**bits - 1, entries).astype("<u2").tobytes()
+    item["LUTData"].VR = "OW"
+    return item
+
+
+@pytest.mark.filterwarnings("ignore:::pydicom")
+@pytest.mark.parametrize(
+    ("tags", "note"),
+    [
+        ({"WindowCenter": 2000, "WindowWidth": 0}, "window of centre 2000 and width 0 not used"),
+        ({"WindowCenter": 2000, "WindowWidth": -5}, "width -5 not used"),
+        ({"WindowCenter": 2000, "WindowWidth": "nan"}, "width nan not used"),
+        ({"WindowCenter": 2000, "WindowWidth": 0, "VOILUTFunction": "SIGMOID"}, "width 0 not used"),
+        ({"WindowCenter": 2000, "WindowWidth": None}, ""),
+        ({"RescaleSlope": None, "RescaleIntercept": None}, ""),
+        ({"RescaleSlope": None, "RescaleIntercept": 0}, ""),
+        (
+            {"VOILUTSequence": [table(100, 4096, 12)]},
+            "VOI LUT not used: a LUT of 100 entries whose descriptor says 4096",
+        ),
+        ({"VOILUTSequence": [table(4096, 4096, 3)]}, "VOI LUT not used: a LUT of 3 bits"),
+        ({"VOILUTSequence": [Dataset()]}, "VOI LUT not used: a LUT without descriptor or data"),
+        ({"VOILUTSequence": []}, ""),
+        ({"NumberOfFrames": 0}, ""),
+        ({"PixelPaddingValue": None}, ""),
+        ({"PixelData": (STORED | 0xA000).tobytes()}, ""),
+        ({"PixelData": STORED.tobytes() + bytes(2)}, ""),
+    ],
+)
+def test_a_wrong_view_is_left_out_and_told(tmp_path: Path, tags: dict[str, object], note: str) -> None:
+    decoded = read_image(write(tmp_path / "a.dcm", **tags))
+    np.testing.assert_array_equal(decoded.pixels[0], STORED)
+    assert len(decoded.notes) == (note != "")
+    assert note in "".join(decoded.notes)
+
+
+@pytest.mark.filterwarnings("ignore:::pydicom")
+def test_an_unknown_voi_function_is_read_as_linear(tmp_path: Path) -> None:
+    window = {"WindowCenter": 1000, "WindowWidth": 500}
+    linear = read_image(write(tmp_path / "a.dcm", **window))
+    unknown = read_image(write(tmp_path / "b.dcm", **window, VOILUTFunction="CUBIC"))
+    np.testing.assert_array_equal(linear.pixels, unknown.pixels)
+    assert unknown.notes == ("VOI LUT function 'CUBIC' is not known: read as LINEAR",)
+
+
+def test_tables_of_8_bits(tmp_path: Path) -> None:
+    """In pydicom, places beyond 255 wrap in such a table."""
+    item = table(4096, 4096, 8)
+    expected = np.frombuffer(item.LUTData, "<u2")[STORED]
+    np.testing.assert_array_equal(read_image(write(tmp_path / "a.dcm", VOILUTSequence=[item])).pixels[0], expected)
+
+
+@pytest.mark.filterwarnings("ignore:::pydicom")
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"RescaleSlope": 0, "RescaleIntercept": 0}, "rescale slope 0 and intercept 0 give no image"),
+        ({"RescaleSlope": "nan", "RescaleIntercept": 0}, "rescale slope nan"),
+        ({"ModalityLUTSequence": [table(10, 4096, 16)]}, "a LUT of 10 entries whose descriptor says 4096"),
+        ({"HighBit": 15}, "found 12 bits below bit 15"),
+        ({"Rows": 0}, "'Rows' value of '0' is invalid"),
+        ({"Rows": 65535, "Columns": 65535}, "the header claims 65535x65535x1 pixels"),
+        ({"Rows": 1}, "found more pixels than its header states"),
+        ({"PixelData": STORED.tobytes() * 3}, "found more pixels than its header states"),
+        ({"PixelData": STORED.tobytes()[:-2]}, "less than expected"),
+        ({"SamplesPerPixel": 2, "Rows": 48}, "must be 1 or 3"),
+        ({"PixelRepresentation": 2}, "must be 0 or 1"),
+        ({"PhotometricInterpretation": ""}, "Unknown"),
+        ({"BitsStored": 0, "HighBit": None}, "'Bits Stored' value of '0' is invalid"),
+        ({"BitsAllocated": 12}, "'Bits Allocated' value of '12' is invalid"),
+    ],
+)
+def test_odd_headers_give_one_line(tmp_path: Path, tags: dict[str, object], message: str) -> None:
+    with pytest.raises(ImageError, match=f"a.dcm: .*{message}") as caught:
+        read_image(write(tmp_path / "a.dcm", **tags))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tag", ["PixelData", "Rows", "BitsAllocated", "BitsStored", "SamplesPerPixel"])
+def test_missing_tags_give_one_line(tmp_path: Path, tag: str) -> None:
+    data = pydicom.dcmread(write(tmp_path / "a.dcm"))
+    del data[tag]
+    data.save_as(tmp_path / "a.dcm")
+    with pytest.raises(ImageError, match=r"a.dcm: DICOM cannot be decoded"):
+        read_image(tmp_path / "a.dcm")
+
+
+def test_files_named_by_a_uid_are_found(tmp_path: Path) -> None:
+    write(tmp_path / "1.2.840.113681.5")
+    (tmp_path / "notes.1").write_text("no image")
+    (image,) = list_images(tmp_path)
+    np.testing.assert_array_equal(image.decode().pixels[0], STORED)
+
+
 def test_truncated_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm")
     path.write_bytes(path.read_bytes()[:1500])

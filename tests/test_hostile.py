@@ -24,11 +24,12 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_frames
 from safetensors.torch import save_file
 
 import erf
 from erf.errors import ErfError, FormatError, ImageError
-from erf.images import Image, list_images, read_image
+from erf.images import Framing, Image, list_images, read_image
 from erf.images.dicom import MAX_INFLATED
 from erf.models import WeightsError, load_weights
 from tests.conftest import small_network
@@ -275,6 +276,96 @@ def test_deflated_dicom_is_inflated_within_limits(tmp_path: Path) -> None:
     (tmp_path / "b.dcm").write_bytes(bomb)
     with limited_memory(), pytest.raises(ImageError, match="inflates to more than 256 MB"):
         read_image(tmp_path / "b.dcm")
+
+
+def test_only_the_format_of_the_name_is_opened(tmp_path: Path) -> None:
+    picture = Pillow.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    for kind in ("WEBP", "BMP", "GIF", "JPEG", "PDF", "EPS"):
+        picture.save(tmp_path / "a.png", kind)
+        with pytest.raises(ImageError, match=r"a.png: cannot be decoded \(the content is .* of another format"):
+            read_image(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n")
+    with pytest.raises(ImageError, match="of another format"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy", ".dcm", ""])
+def test_only_regular_files_are_opened(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    os.mkfifo(path)
+    with pytest.raises(ImageError, match="found a pipe; expected a readable image file"):
+        read_image(path)
+    link = tmp_path / f"b{suffix}"
+    link.symlink_to("/dev/zero")
+    with pytest.raises(ImageError, match="found a device"):
+        read_image(link)
+    folder = tmp_path / f"c{suffix}"
+    folder.mkdir()
+    with pytest.raises(ImageError, match="found a folder"):
+        read_image(folder)
+    sparse = tmp_path / f"d{suffix}"
+    with sparse.open("wb") as file:
+        file.truncate(5 << 30)
+    with limited_memory(), pytest.raises(ImageError, match="found 5369 MB, at most 1074 MB are read"):
+        read_image(sparse)
+    (tmp_path / "m.csv").write_text("path\n" + "\n".join(f"{letter}{suffix}" for letter in "abcd"))
+    assert len(list_images(tmp_path / "m.csv")) == 4  # without waiting for the pipe
+
+
+def test_size_behind_long_comments(tmp_path: Path) -> None:
+    """Three comments of 60 kB, with a harmless size in each, before that of 65,500 x 65,500."""
+    write(tmp_path / "raw.dcm")
+    compress(tmp_path / "raw.dcm", tmp_path / "c.dcm", "JPEGLossless")
+    data = pydicom.dcmread(tmp_path / "c.dcm")
+    frame = next(generate_frames(data.PixelData, number_of_frames=1))
+    start = frame.index(b"\xff\xc3")
+    comment = frame[start : start + 11] + bytes(60_000)
+    comments = 3 * (b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment)
+    huge = frame[:start] + comments + frame[start : start + 5] + struct.pack(">HH", 65_500, 65_500) + frame[start + 9 :]
+    for syntax in (uid.JPEGLossless, uid.JPEGExtended12Bit, uid.JPEGBaseline8Bit):
+        data.file_meta.TransferSyntaxUID = syntax
+        data.PixelData = encapsulate([huge])
+        data.save_as(tmp_path / "d.dcm", enforce_file_format=True)
+        with (
+            limited_memory(),
+            pytest.raises(ImageError, match="claims 65500x65500 pixels of 1 samples, expected 96x64"),
+        ):
+            read_image(tmp_path / "d.dcm")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([[1e308, -1e308]]), "found pixels from -1e.308 to 1e.308"),
+        (np.array([[1.0, 1.0 + 1e-12]]), "constant image"),
+        (np.array([[1 + 2j, 0]]), "found complex128 of shape"),
+        (np.array([[True, False]]), "found bool of shape"),
+        (np.array([[(1, 2.0)]], dtype="i4,f4"), "found .* of shape"),
+        (np.array([[1, 2]], dtype="M8[s]"), "found datetime64.s. of shape"),
+        (np.array([1.0, 2.0]), "of shape .2,., expected numbers of shape"),
+        (np.zeros((0, 4)), "empty image"),
+    ],
+)
+def test_arrays_that_are_no_images(array: np.ndarray, message: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(ImageError, match=f"a.npy: .*{message}"):
+        read_image(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("dtype", ["f2", ">f4", ">u2", "<i8", "f8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_any_number_and_order(dtype: str, order: str, tmp_path: Path) -> None:
+    array = np.arange(12).reshape(3, 4).astype(dtype, order=order)
+    np.save(tmp_path / "a.npy", array)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npy").pixels[0], array)
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_values_that_cannot_be_standardised(scale: float, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((8, 8)) * scale)
+    (image,) = list_images(tmp_path)
+    with pytest.raises(ImageError, match="too large or too small to be standardised"):
+        Framing((8, 8)).apply(image, image.decode())
 
 
 def test_large_images_are_still_read(tmp_path: Path) -> None:

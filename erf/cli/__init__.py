@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import warnings
 from types import FrameType
 
 import typer
@@ -53,6 +54,8 @@ for command in (
 def main() -> None:
     """Run the command line; SIGTERM ends it as an interrupt would, with everything cleaned up."""
     signal.signal(signal.SIGTERM, _terminate)
+    # What decoders think of a file has its place in the result; in a terminal it would hide what matters.
+    warnings.filterwarnings("ignore", module=r"pydicom\.|PIL\.")
     app(prog_name="erf")
 
 
