@@ -428,5 +428,6 @@ class RandomNetwork(nn.Module):
 
     @property
     def wraps(self) -> bool:
-        """Whether units at one side see the other side, and so all between them."""
-        return any(word in step.words for step in self.steps for word in ("circular", "roll", "shifted", "pieces"))
+        """Whether neighbours may lie far from each other, so that a window over them sees all between them."""
+        words = ("circular", "pieces", "roll", "shifted", "units")
+        return any(word in step.words for step in self.steps for word in words)
