@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from erf.errors import LayerError
 from erf.gradients import Target, frozen, unit_gradients
 from erf.tracing import Trace, trace
 
@@ -116,7 +117,45 @@ def u_shape(net: Net, x: Tensor) -> Tensor:
     return net.last(x + functional.interpolate(deep, scale_factor=4))
 
 
+def turned(net: Net, x: Tensor) -> Tensor:
+    return net.last(torch.rot90(x, 1, (2, 3)).flip(3))
+
+
+def rolled(net: Net, x: Tensor) -> Tensor:
+    return torch.roll(torch.roll(x, (3, 2), (2, 3)), (-3, -2), (2, 3))
+
+
+def put_together(net: Net, x: Tensor) -> Tensor:
+    top, bottom = x.split(x.shape[2] // 2, 2)
+    return net.last(torch.cat([bottom, top], 2).roll(x.shape[2] // 2, 2))
+
+
+def written(net: Net, x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y[..., 1:] = x[..., :-1]
+    return y
+
+
+def reflected(net: Net, x: Tensor) -> Tensor:
+    return net.last(functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), "reflect"), 3, 2))
+
+
+def by_factor(net: Net, x: Tensor) -> Tensor:
+    return net.last(functional.interpolate(x, scale_factor=0.7, mode="nearest-exact"))
+
+
+def neighbourhoods(net: Net, x: Tensor) -> Tensor:
+    return x.unfold(2, 3, 2).mean(-1).unfold(3, 3, 1).mean(-1)
+
+
 LOCAL = [
+    (turned, 24, "axes 3, 2", True),
+    (rolled, 24, "channels first", True),
+    (put_together, 24, "channels first", True),
+    (written, 24, "channels first", True),
+    (reflected, 24, "channels first", True),
+    (by_factor, 24, "channels first", True),
+    (neighbourhoods, 24, "channels first", True),
     (channels_last, 24, "channels first", True),
     (returns_channels_last, 24, "channels last", True),
     (tokens_and_back, 24, "channels first", True),
@@ -198,10 +237,6 @@ def filters(net: Net, x: Tensor) -> Tensor:
     return net.last(torch.fft.irfft2(torch.fft.rfft2(x) * 2, s=x.shape[2:]) + x)
 
 
-def shifts(net: Net, x: Tensor) -> Tensor:
-    return net.last(torch.roll(x, (1, 1), (2, 3)))
-
-
 def sorts(net: Net, x: Tensor) -> Tensor:
     return net.last(x.sort(dim=2).values)
 
@@ -221,12 +256,6 @@ def scales(net: Net, x: Tensor) -> Tensor:
 def adds(net: Net, x: Tensor) -> Tensor:
     flat = x.flatten(1)
     return net.last(torch.addmm(flat, flat, torch.eye(flat.shape[1], dtype=x.dtype)).view_as(x))
-
-
-def written(net: Net, x: Tensor) -> Tensor:
-    y = torch.zeros_like(x)
-    y[:, :2] = x[:, 2:]
-    return net.last(y)
 
 
 def crosses(net: Net, x: Tensor) -> Tensor:
@@ -296,3 +325,54 @@ def test_fields_along_one_and_three_axes(axes: int) -> None:
     assert traced.field.size == (15,) * axes
     assert traced.field.stride == (4,) * axes
     assert traced.feature_shape == (2, *(8,) * axes)
+
+
+def stale(x: Tensor) -> Tensor:
+    """A view that was made before the whole was changed."""
+    whole = x * 1
+    view = whole[:, :, :]
+    whole.add_(x.mean())
+    return view
+
+
+REFUSED = {
+    "select": lambda x: torch.stack(x.unbind(2)[::-1], 2),
+    "matrix": lambda x: x @ torch.eye(x.shape[3], dtype=x.dtype).flip(0),
+    "scrambled": lambda x: x.transpose(2, 3).reshape(*x.shape[:2], 18, 32),
+    "gather": lambda x: x.gather(2, torch.arange(x.shape[2] - 1, -1, -1)[:, None].expand(*x.shape)),
+    "strides": lambda x: x.contiguous().as_strided(x.shape, (x[0].numel(), x[0, 0].numel(), 1, x.shape[2])),
+    "stale": stale,
+    "empty": lambda x: x[:, :, 12:-12],
+}
+
+
+@pytest.mark.parametrize("name", [*REFUSED])
+def test_an_order_that_is_not_known_is_refused(name: str) -> None:
+    with pytest.raises(LayerError, match="not a map over the input"):
+        trace(Net(lambda net, x: REFUSED[name](x)), ["output"], (2, 24, 24))
+
+
+def test_a_unit_of_a_turned_map_lies_where_its_gradient_is() -> None:
+    """Channels are unequal, the image square: nothing but the axes tells (40, 16) from (16, 40)."""
+    for way in (
+        lambda x: x.transpose(2, 3),
+        lambda x: x.flip(2),
+        lambda x: torch.rot90(x, 1, (2, 3)),
+        lambda x: x.mT.flip(3),
+    ):
+        net = Net(lambda net, x, way=way: net.last(way(x))).double()
+        traced = trace(net, ["output"], (2, 48, 48))["output"]
+        top, bottom, left, right = reached(net, traced, (40, 16), (2, 48, 48))
+        assert traced.field.center((40, 16)) == ((top + bottom - 1) / 2, (left + right - 1) / 2)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_padding_modes_move_no_centre(mode: str) -> None:
+    def build(mode: str) -> nn.Module:
+        return nn.Sequential(*(nn.Conv2d(1, 1, 3, 2, 1, padding_mode=mode) for _ in range(4)))
+
+    zeros, found = (trace(build(each), ["3"], (1, 256, 256))["3"].field for each in ("zeros", mode))
+    assert found.kind == "finite"
+    assert (found.center((8, 8)), found.size, found.stride) == (zeros.center((8, 8)), zeros.size, zeros.stride)
+    assert (found == zeros) == (mode != "circular")
+    assert found.y.box(0, 256) == ((0, 256) if mode == "circular" else zeros.y.box(0, 256))

@@ -641,7 +641,7 @@ def _follow(
             # Other arguments that come from the input, such as indices or weights, can carry anything anywhere.
             return ruled if len(seen) == 1 else joined(name, seen, output.shape).everywhere(name, ruled.dims)
     main = joined(name, seen, output.shape)
-    same = first is not None and args[0].shape == output.shape
+    same = first is not None and args[0].shape == output.shape and name != "as_strided"
     return main.everywhere(name, first.dims if same and first else None)
 
 
