@@ -1,19 +1,23 @@
 """ERF files of others: nothing outside them is read, nothing they claim is believed, damage is seen wherever it is."""
 
+import csv
 import json
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import erf
+from erf.cli import app
 from erf.errors import FormatError
 from erf.result import ERF
 from erf.series import Moment, Series, load_series, save_series
@@ -313,11 +317,48 @@ def test_series_of_others(good: ERF, tmp_path: Path) -> None:
 
 
 def test_names_of_groups_do_not_collide(good: ERF, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     names = ["a/b", "a∕b", "a%2Fb", ".", "..", "/", "%", "左"]
     images = tuple(replace(image, subsets=("all", *names)) for image in good.images)
     statistics = good.subsets["all"]
     result = replace(good, images=images, subsets={"all": statistics} | dict.fromkeys(names, statistics))
     erf.save(result, tmp_path / "a.h5")
     assert set(read_all(tmp_path / "a.h5").subsets) == {"all", *names}
+
+
+# Texts.
+
+STRANGE = "[/red]\x1b]0;x\x07$\\frac{$ =1+1|<img src=x onerror=alert(1)>\u202e"
+
+
+def test_strange_texts_come_out_as_they_are_written(good: ERF, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names, models, layers and subsets that terminals, rich, matplotlib, TeX, spreadsheets and pages would obey."""
+    monkeypatch.chdir(tmp_path)
+    images = tuple(
+        replace(it, id=f"{STRANGE}{it.id}", patient_id=STRANGE, message=STRANGE, subsets=(*it.subsets, STRANGE))
+        for it in good.images
+    )
+    subsets = dict(good.subsets) | {STRANGE: good.subsets["all"]}
+    origin = replace(good.provenance, model=f"={STRANGE}", layer=STRANGE, weights=f"w/{STRANGE}", command=STRANGE)
+    erf.save(replace(good, provenance=origin, images=images, subsets=subsets), "s.h5")
+    outputs = [word for kind in ("csv", "tex", "md") for word in ("-o", f"t.{kind}")]
+    for words in (
+        ["show", "s.h5", "--images"],
+        ["show", "s.h5", "--private"],
+        ["compare", "s.h5", "s.h5", "--resamples", "100", "--measures", "r50", *outputs],
+        ["plot", "s.h5", "-o", "s.png"],
+        ["plot", "s.h5", "-o", "s.svg", "--layout", "radial"],
+        ["plot", "s.h5", "-o", "s.html"],
+        ["report", "s.h5", "-o", "r.html", "--resamples", "100", "--measures", "r50"],
+        ["show", f"{STRANGE}.h5"],
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == (2 if words[1] == f"{STRANGE}.h5" else 0), (words, done.output, done.exception)
+        assert not set(done.output) & set("\x1b\x07\u202e"), words
+        assert words[0] != "show" or "[/red]" in done.output
+    (first, *_) = csv.DictReader(Path("t.csv").read_text("utf-8").splitlines())
+    assert first["model"].startswith("'=[/red]")
+    assert r"\textbackslash{}frac\{" in Path("t.tex").read_text()
+    assert "<img" not in Path("s.html").read_text() + Path("r.html").read_text()
+    assert not any(
+        set(path.read_text("utf-8")) & set("\x1b\x07\u202e") for path in map(Path, ("t.csv", "t.tex", "t.md"))
+    )

@@ -1,6 +1,7 @@
 """Files without names: nobody is named, and every number stays."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,7 +14,7 @@ import erf
 from erf.cli import app
 from erf.comparison import tabulate
 from erf.measures import pick_measures
-from erf.privacy import Anonymity, identifiers
+from erf.privacy import Anonymity, Identifier, identifiers
 from erf.series import Moment, Series, load_series, save_series
 from tests.conftest import SMALL_RUN
 
@@ -79,9 +80,9 @@ def test_what_a_file_tells_is_listed(folder: Path) -> None:
     assert "Doe^Jane" in done.stdout
 
 
-def identifiers_of(path: Path) -> list[object]:
+def identifiers_of(path: Path) -> list[Identifier]:
     result = erf.load(path)
-    return identifiers(result.images, [result.provenance], result.overview())  # type: ignore[return-value]
+    return identifiers(result.images, [result.provenance], result.overview())
 
 
 def test_an_anonymised_file_names_nobody_and_has_the_same_numbers(folder: Path) -> None:
@@ -207,8 +208,6 @@ def test_progress_and_its_continuation_name_nobody(folder: Path, monkeypatch: py
     ],
 )
 def test_messages_name_nobody(message: str, folder: Path) -> None:
-    from dataclasses import replace
-
     raw = erf.load("raw.h5")
     record = replace(raw.images[0], id="Doe/1.png", path="Doe/1.png", patient_id="P1", message=message)
     found = Anonymity(SALT).record(record).message
