@@ -49,7 +49,8 @@ class Arguments:
 
     def __call__(self, inputs: "Tensor") -> "tuple[Tensor, ...]":
         """The network's arguments."""
-        parts = inputs.chunk(len(self.parts), dim=1)
+        # Slices, which a network may change in place; those of `chunk` it may not.
+        parts = [inputs[:, channels] for channels in self.channels(inputs.shape[1:])]
         if self.depth:
             return tuple(part.unflatten(1, (part.shape[1] // self.depth, self.depth)) for part in parts)
         return tuple(part.squeeze(2) for part in parts) if self.signal else tuple(parts)

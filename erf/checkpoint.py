@@ -33,7 +33,7 @@ Sums = Mapping[str, NDArray[Any]]
 
 _FORMAT = 2
 _STATE = "state.json"
-_OWN = ("created", "command", "versions")
+_OWN = ("created", "command", "versions", "self_check")
 """What may differ between a run and its continuation."""
 
 

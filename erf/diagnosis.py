@@ -103,7 +103,9 @@ def _visits(model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange) 
     try:
         with torch.enable_grad():
             source = inputs.detach().requires_grad_()
-            found = forward_to(model, [target.layer], arrange(source), lambda _, output: target.totals(output).sum())
+            found = forward_to(
+                model, [target.layer], arrange(source.clone()), lambda _, output: target.totals(output).sum()
+            )
     finally:
         for handle in handles:
             handle.remove()
@@ -166,7 +168,9 @@ def _compare(model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange,
 
     def value(at: Tensor) -> float:
         with torch.no_grad():
-            found = forward_to(model, [target.layer], arrange(at), lambda _, output: target.totals(output).sum())
+            found = forward_to(
+                model, [target.layer], arrange(at.clone()), lambda _, output: target.totals(output).sum()
+            )
         return float(found[target.layer])
 
     step = _STEP * float(inputs.std()) * (1 if inputs.dtype == torch.float64 else 100)
@@ -180,7 +184,9 @@ def is_repeatable(model: nn.Module, inputs: Tensor, target: Target, arrange: Arr
     values = []
     for _ in range(2):
         with torch.no_grad():
-            found = forward_to(model, [target.layer], arrange(inputs), lambda _, output: target.values(output).clone())
+            found = forward_to(
+                model, [target.layer], arrange(inputs.clone()), lambda _, output: target.values(output).clone()
+            )
         values.append(found[target.layer])
     return torch.equal(*values)
 

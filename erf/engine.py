@@ -1,10 +1,12 @@
 """What a run needs before its first image, and the run itself."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from platform import python_version
 from shutil import disk_usage
@@ -15,24 +17,41 @@ import torch
 from torch import Tensor, nn
 
 from erf.arguments import Arguments
-from erf.backward import input_gradients_only
-from erf.checkpoint import Checkpoint
+from erf.batches import BatchGradients, Located, TappedUnit
+from erf.checkpoint import Checkpoint, Saved
 from erf.definitions import DEFAULT_DEFINITION
-from erf.devices import available_memory, deterministic_algorithms, memory_errors, memory_layout, pick_device
+from erf.devices import (
+    available_memory,
+    deterministic_algorithms,
+    is_memory_error,
+    memory_errors,
+    memory_layout,
+    pick_device,
+)
 from erf.diagnosis import switched_off
-from erf.errors import InputError, InsufficientMemoryError, LayerError, OutputError
+from erf.errors import (
+    CheckpointError,
+    InputError,
+    InsufficientMemoryError,
+    LayerError,
+    NoGradientError,
+    OutputError,
+    SelfCheckWarning,
+)
 from erf.gradients import frozen, reduced_precision, unit_gradients
-from erf.images import ImageSet, Progress
+from erf.images import Failure, ImageSet, Progress
 from erf.layers import Unit
 from erf.methods import is_random
 from erf.moments import small_block
-from erf.passes import plan_passes
+from erf.passes import plan_passes, whole_passes
 from erf.projections import Projections
 from erf.result import ERF, MemorySink, Origin, Provenance, Sink
-from erf.run import Lane, Run, Tap, rounds
+from erf.run import Lane, Run, Tap, cells_of
+from erf.self_check import Choice, choose_way, unchecked
 from erf.settings import PRECISIONS, Settings
 from erf.tracing import Trace, blank, trace
 from erf.units import CENTER, UnitChoice, center_unit, resolve_units
+from erf.way import PLAIN, Way
 from erf.windows import Spot, Window
 
 if TYPE_CHECKING:
@@ -42,7 +61,14 @@ _REMEDY = "use a smaller --size, fewer --definitions or a smaller --batch-size"
 _PIXELS_PER_PASS, _PIXELS_PER_GPU_PASS, _LARGEST_BATCH = 2**18, 2**24, 16
 """Above these, larger batches gain little."""
 
+_TRIED = 4
+"""Images on which the self-check is tried, where gradients are not finite."""
+
 _PACKAGES = ("erf-toolkit", "torch", "numpy", "h5py", "performer-pytorch", "captum", "timm")
+
+
+def _warn(words: str) -> None:
+    warnings.warn(words, SelfCheckWarning, stacklevel=4)
 
 
 def compute(
@@ -67,6 +93,7 @@ def compute(
     strict: bool = False,
     until: "Precision | None" = None,
     window: bool = True,
+    self_check: bool = True,
     origin: Origin | None = None,
     sink: Sink | None = None,
     scratch: Path | None = None,
@@ -106,6 +133,8 @@ def compute(
         until: stop as soon as a measure is known so precisely; otherwise all images are taken in.
         window: where the theoretical receptive field is finite, give the network only the part of the image that holds
             it; the gradient is the same, and is had sooner.
+        self_check: compare, on the first image, the fast way of computing with the plain one, and fall back to a slower
+            one where they differ by more than rounding; a `SelfCheckWarning` and the file say so.
         origin: what only the caller knows, for the record.
         sink: where the run is put, such as a `FileSink`; by default it is collected in memory.
         scratch: folder for sums that are set aside, by default the system's.
@@ -134,6 +163,7 @@ def compute(
         strict=strict,
         until=until,
         window=window,
+        self_check=self_check,
     )
     sinks = [MemorySink() if sink is None else sink]
     (erf,) = compute_layers(
@@ -154,46 +184,53 @@ def compute_layers(
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
+    warn: Callable[[str], None] = _warn,
 ) -> tuple[ERF, ...]:
     """The ERFs of units of one or more layers, from one forward pass per image and a backward pass for each.
 
     In the order of the layers, and of the units of each; `find_spots` tells them beforehand. Arguments and errors are
     those of `compute`; `until` asks for the measure of the last one. With a `checkpoint`, the run goes on from the
     progress that is there and saves its own; `stop` is asked after each batch whether to save and raise
-    `InterruptedRunError`. `CheckpointError` is raised for progress of another run.
+    `InterruptedRunError`. `CheckpointError` is raised for progress of another run. `warn` is called with one line where
+    the self-check makes the run fall back to a slower way of computing.
     """
     images.check_columns(settings.subset_by if settings else ())
     plan = _Plan(model, images, layers, settings or Settings(), origin or Origin(model=type(model).__name__))
     settings = plan.settings
     with memory_errors(_REMEDY):
         plan.prepare()
+        _check_sinks(sinks, len(plan.tapped))
+        saved = checkpoint.load() if checkpoint and checkpoint.exists() else None
+        choice = plan.choose() if saved is None else plan.chosen_before(saved)
+        if choice.warning:
+            warn(choice.warning)
+        gradients = plan.gradients(choice.way)
         run = Run(
-            model=model,
-            draws=Projections(model, settings.projections, plan.origin.seed, plan.is_random),
-            taps=plan.taps(sinks),
-            passes=plan.passes,
-            traces=[plan.traces[layer] for layer, _ in plan.tapped],
-            batch_size=plan.batch_size(),
+            gradients=gradients,
+            taps=plan.taps(sinks, gradients, choice),
+            way=choice.way,
+            first_batch_size=plan.batch_size(saved),
             settings=settings,
-            device=plan.device,
             scratch=scratch,
             images=images,
             checkpoint=checkpoint,
+            saved=saved,
             stop=stop,
         )
-        visits = rounds(images.images) if settings.until else [images.images]
-        cells = len(run.lanes) * sum(len({run.subsets(image) for image in members}) for members in visits)
-        _check_scratch(cells, run.taps[0].provenance, scratch)
+        _check_scratch(len(run.lanes) * sum(map(len, plan.cells)), run.taps[0].provenance, scratch)
         with closing(run):
             run.begin()
-            with ExitStack() as stack:
-                stack.enter_context(frozen(model, memory_layout(plan.device)))
-                # Other methods hang hooks on modules as they are, and half precision has backward passes of its own.
-                if settings.method == "gradient" and settings.precision == "float32":
-                    stack.enter_context(input_gradients_only(model, phases=plan.device.type == "cpu"))
-                stack.enter_context(deterministic_algorithms(settings.deterministic))
-                run.visit(visits, _workers(settings.workers, plan.device), progress)
+            with choice.way.applied(model, plan.device), deterministic_algorithms(settings.deterministic):
+                run.visit(plan.cells, _workers(settings.workers, plan.device), progress)
             return run.finish(progress)
+
+
+def choose_run_way(model: nn.Module, images: ImageSet, layers: Sequence[str], settings: Settings) -> Choice:
+    """The way in which a run would compute, and how it compares with the plain way on the first image."""
+    plan = _Plan(model, images, layers, settings, Origin())
+    with memory_errors(_REMEDY):
+        plan.prepare()
+        return plan.choose()
 
 
 @dataclass
@@ -209,6 +246,7 @@ class _Plan:
     def __post_init__(self) -> None:
         self.device = pick_device(self.settings.device)
         self.shape = self.images.shape
+        self.cells = cells_of(self.images.images, self.settings)
         _check_inputs(self.images, self.settings.arguments)
         _check_until(self.images, self.settings)
 
@@ -227,6 +265,8 @@ class _Plan:
             )
         self._check_memory(self._needed())
         self.passes = plan_passes(self.model, self.traces, self.spots, self.shape, self.settings)
+        self.whole = whole_passes(self.traces, self.spots, self.shape, self.settings)
+        self.draws = Projections(self.model, self.settings.projections, self.origin.seed, self.is_random)
         self._check_memory(self._needed() + (self.settings.batch_size or 1) * self._kept())
         self.precision_error = self._precision_error()
 
@@ -264,32 +304,104 @@ class _Plan:
                 f"{available / 1e9:.1f} GB are free; {_REMEDY}"
             )
 
-    def batch_size(self) -> int:
-        """Images per pass."""
+    def batch_size(self, saved: Saved | None = None) -> int:
+        """Images per pass, before the run is checked; where it goes on, as many as it had unless others are asked."""
         if self.settings.batch_size or self.is_random:
             return self.settings.batch_size or 1
+        if saved:
+            return int(saved.identity["batch size"])
         return _batch_size(self.passes[0].window, self.device, self._needed() + self._kept())
 
-    def taps(self, sinks: Sequence[Sink] | None) -> list[Tap]:
-        """One for each sink; `InputError` where there are more or fewer units."""
+    def fastest(self) -> Way:
+        """The way that is taken unless the self-check finds it wrong."""
+        settings = self.settings
+        parameters = self.model.parameters()
+        return Way(
+            batch_size=min(self.batch_size(), max(len(cell.images) for cells in self.cells for cell in cells)),
+            channels_last=memory_layout(self.device) is not None and any(each.ndim == 4 for each in parameters),
+            windows=any(each.window.share(self.shape[1:]) < 1 for each in self.passes),
+            # Other methods hang hooks on modules as they are, and half precision has backward passes of its own.
+            own_backward=settings.method == "gradient" and settings.precision == "float32",
+        )
+
+    def gradients(self, way: Way) -> BatchGradients:
+        """What gives the gradients of a batch in a way."""
+        return BatchGradients(
+            model=self.model,
+            draws=self.draws,
+            tapped=[self._tapped_unit(layer, unit) for layer, unit in self.tapped],
+            passes=self.passes if way.windows else self.whole,
+            settings=self.settings,
+            device=self.device,
+            seed=self.origin.seed,
+            is_random=self.is_random,
+            size=self.shape[1:],
+            like=blank(self.model, ()),
+        )
+
+    def _tapped_unit(self, layer: str, unit: Unit) -> TappedUnit:
+        traced = self.traces[layer]
+        return TappedUnit(layer, unit, traced.field, traced.feature_shape, traced.layout)
+
+    def choose(self) -> Choice:
+        """The way in which the run computes, compared with the plain one on the first image that can be used."""
+        fast = self.fastest()
+        return self._checked(fast) if self.settings.self_check else unchecked(fast, "not asked for")
+
+    def _checked(self, fast: Way) -> Choice:
+        if fast == PLAIN:
+            return unchecked(fast, "computed in the plain way")
+        # The plain gradient, the fast one, and the maps of the whole image that autograd keeps.
+        needed = self._needed() + 2 * len(self.spots) * self.settings.projections * _bytes(self.shape, fast.batch_size)
+        needed += max(traced.activation_bytes for traced in self.traces.values())
+        if needed > (free := available_memory(self.device)):
+            words = f"as the whole image takes {needed / 1e9:.1f} GB in the plain way and {free / 1e9:.1f} GB are free"
+            return unchecked(fast, words, warns=True)
+        gradients = self.gradients(fast)
+        try:
+            with deterministic_algorithms(self.settings.deterministic):
+                choices = (choose_way(fast, gradients, self.whole, item) for item in self._first_images(gradients))
+                found = next((choice for choice in choices if choice is not None), None)
+        except NoGradientError:
+            return unchecked(fast, "no gradient arrives")  # the run says where it ends
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory_error(error):
+                raise
+            return unchecked(fast, "as memory ran out in the plain way", warns=True)
+        return found or unchecked(fast, "no image has a finite gradient")
+
+    def _first_images(self, gradients: BatchGradients) -> Iterator[Located]:
+        samples = map(self.images.sample, self.images.images)
+        located = (gradients.locate(sample) for sample in samples if not isinstance(sample, Failure))
+        return islice((item for item in located if not isinstance(item, Failure)), _TRIED)
+
+    def chosen_before(self, saved: Saved) -> Choice:
+        """The way in which a run computed that goes on."""
+        try:
+            return Choice(Way(**saved.identity["way"]), saved.provenance[0].self_check)
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(
+                "the progress is of another version, which does not say how it computed; start again with --overwrite"
+            ) from error
+
+    def taps(self, sinks: Sequence[Sink] | None, gradients: BatchGradients, choice: Choice) -> list[Tap]:
+        """One for each sink."""
         sinks = [MemorySink() for _ in self.tapped] if sinks is None else sinks
-        if len(sinks) != len(self.tapped):
-            raise InputError(
-                f"{len(self.tapped)} units for {len(sinks)} results; choose one, average them with aligned, or use "
-                "compute_layers"
-            )
-        parts = {place: each.window.part for each in self.passes for place in each.places}
-        return [
-            Tap(self._provenance(layer, unit, parts[place]), sink, parts[place], self._lanes())
-            for place, ((layer, unit), sink) in enumerate(zip(self.tapped, sinks, strict=True))
-        ]
+        found = []
+        for place, ((layer, unit), sink) in enumerate(zip(self.tapped, sinks, strict=True)):
+            part = gradients.part(place)
+            provenance = self._provenance(layer, unit, part, choice.of_tap(place))
+            found.append(Tap(provenance, sink, part, self._lanes()))
+        return found
 
     def _lanes(self) -> list[Lane]:
         arguments = self.settings.arguments
         pairs = zip(arguments.parts, arguments.channels(self.shape), strict=True)
         return [Lane(name, channels) for name, channels in pairs]
 
-    def _provenance(self, layer: str, unit: Unit, window: tuple[int, int, int, int]) -> Provenance:
+    def _provenance(
+        self, layer: str, unit: Unit, window: tuple[int, int, int, int], check: dict[str, Any]
+    ) -> Provenance:
         traced, settings, framing = self.traces[layer], self.settings, self.images.framing
         is_cuda = self.device.type == "cuda"
         return Provenance(
@@ -314,6 +426,7 @@ class _Plan:
             field_stride=_plane(traced.field.stride, 1.0),
             depth=traced.depth,
             window=window,
+            self_check=check,
             field_kind=traced.field.kind,
             definitions=settings.definitions,
             normalisation=framing.normalisation,
@@ -389,6 +502,13 @@ def _check_channel(traces: Mapping[str, Trace], settings: Settings) -> None:
                     f"channel {settings.channel} of layer '{layer}', which has {traced.feature_shape[0]}; expected a "
                     "number below that"
                 )
+
+
+def _check_sinks(sinks: Sequence[Sink] | None, units: int) -> None:
+    if sinks is not None and len(sinks) != units:
+        raise InputError(
+            f"{units} units for {len(sinks)} results; choose one, average them with aligned, or use compute_layers"
+        )
 
 
 def _plane(values: tuple[float, ...], of_row: float = 0.0) -> tuple[float, float]:

@@ -20,6 +20,10 @@ class LayerError(ErfError, ValueError):
 class NoGradientError(LayerError):
     """A layer from which no gradient reaches the input."""
 
+    def __init__(self, message: str, layer: str) -> None:
+        super().__init__(message)
+        self.layer = layer
+
 
 class FormatError(ErfError, ValueError):
     """A file that is no ERF file, is damaged, or was written by a newer version."""
@@ -43,3 +47,7 @@ class InsufficientMemoryError(ErfError, MemoryError):
 
 class TrainingError(ErfError):
     """A training that cannot go on, such as one whose loss is not finite."""
+
+
+class SelfCheckWarning(UserWarning):
+    """A run that falls back to a slower way of computing, or that could not be checked."""

@@ -85,13 +85,15 @@ def unit_gradients(
         if not output.requires_grad:
             raise NoGradientError(
                 f"layer '{target.layer}' passes no gradient to the input; expected a differentiable path "
-                "(look for detach(), no_grad or rounding on the way)"
+                "(look for detach(), no_grad or rounding on the way)",
+                target.layer,
             )
         return target.totals(output).sum()
 
     with torch.enable_grad():
         source = inputs.detach().requires_grad_()
-        totals = _forward(model, source, targets, arrange, total)
+        # A copy, which the network may change in place.
+        totals = _forward(model, source.clone(), targets, arrange, total)
     while totals:
         last = totals.pop(0)
         with in_place_errors():
@@ -127,7 +129,7 @@ def reduced_precision(precision: str, device: torch.device) -> Iterator[None]:
 @torch.no_grad()
 def unit_values(model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange = alone) -> list[Tensor]:
     """Values (N, C) of several units of one or more layers."""
-    return _forward(model, inputs, targets, arrange, lambda target, output: target.values(output).clone())
+    return _forward(model, inputs.clone(), targets, arrange, lambda target, output: target.values(output).clone())
 
 
 @torch.no_grad()
@@ -136,7 +138,7 @@ def strongest_units(
 ) -> list[list[Unit]]:
     """By target, the unit of each image whose weighted sum over channels is largest; targets' own units are ignored."""
     return _forward(
-        model, inputs, targets, arrange, lambda target, output: [_largest(one) for one in _sums(target, output)]
+        model, inputs.clone(), targets, arrange, lambda target, output: [_largest(one) for one in _sums(target, output)]
     )
 
 
@@ -166,12 +168,18 @@ def _largest(sums: Tensor) -> Unit:
     return tuple(int(index) for index in torch.unravel_index(sums.argmax(), sums.shape))
 
 
+def _is_permuted(data: Tensor) -> bool:
+    """Whether PyTorch may take a tensor for one with channels last, as it does where they are single."""
+    return data.layout == torch.strided and data.stride() != torch.empty(data.shape, device="meta").stride()
+
+
 @contextmanager
 def frozen(model: nn.Module, memory_format: torch.memory_format | None = None) -> Iterator[nn.Module]:
     """The model in eval mode, with parameters that need no gradient, as long as the context lasts.
 
     Without gradients for parameters the backward pass has half the convolutions to do. `memory_format` lays out the
-    four-dimensional parameters for speed. Modes, flags and layouts are put back afterwards.
+    parameters: those of four dimensions channels last, or all of them contiguous. Modes, flags and layouts are put back
+    afterwards.
     """
     modes = {module: module.training for module in model.modules()}
     flags = [(parameter, parameter.requires_grad, parameter.data) for parameter in model.parameters()]
@@ -179,8 +187,10 @@ def frozen(model: nn.Module, memory_format: torch.memory_format | None = None) -
         model.eval()
         for parameter, _, data in flags:
             parameter.requires_grad_(False)
-            if memory_format is not None and data.ndim == 4:
+            if memory_format == torch.channels_last and data.ndim == 4:
                 # Not `contiguous`, which leaves weights of a single channel as they are, and so all maps that follow.
+                parameter.data = torch.empty_like(data, memory_format=memory_format).copy_(data)
+            elif memory_format == torch.contiguous_format and _is_permuted(data):
                 parameter.data = torch.empty_like(data, memory_format=memory_format).copy_(data)
         yield model
     finally:

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
 from erf.errors import InputError
 from erf.moments import Moments
-from erf.result import ERF, PROVENANCE, ImageRecord, MemorySink, Sink, Statistics, unlike, without_input
+from erf.result import ERF, PROVENANCE, ImageRecord, MemorySink, Provenance, Sink, Statistics, unlike, without_input
 
-_MAY_DIFFER = ("shard", "created", "command", "device", "versions", "source")
+_MAY_DIFFER = ("shard", "created", "command", "device", "versions", "source", "window", "self_check")
 
 
 def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None = None) -> ERF:
@@ -27,7 +28,7 @@ def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None
     _check_shards([erf.provenance.shard for erf in erfs], allow_missing)
     _check_disjoint(erfs)
     sink = MemorySink() if sink is None else sink
-    provenance = replace(erfs[0].provenance, shard=(1, 1))
+    provenance = replace(erfs[0].provenance, shard=(1, 1), **_merged_ways([erf.provenance for erf in erfs]))
     sink.begin(provenance)
     for row in sorted((row for erf in erfs for row in erf.rows()), key=lambda row: _place(row.record)):
         sink.add_image(row.record, row.footprints, row.overview)
@@ -36,6 +37,17 @@ def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None
             members = [erf.statistics(subset, definition) for erf in erfs if subset in erf.subsets]
             sink.add_statistics(subset, definition, reduce(Moments.merge, map(_moments, members)).statistics())
     return sink.result()
+
+
+def _merged_ways(origins: Sequence[Provenance]) -> dict[str, Any]:
+    """How parts were computed; one that could not take the fast way has the same maps, and is the one to know of."""
+    windows = [origin.window for origin in origins]
+    tops, bottoms, lefts, rights = zip(*windows, strict=True) if all(windows) else ((),) * 4
+    checks = [origin.self_check for origin in origins]
+    return {
+        "window": (min(tops), max(bottoms), min(lefts), max(rights)) if tops else (),
+        "self_check": next((check for check in checks if check.get("result") != "agrees"), checks[0]),
+    }
 
 
 def _place(record: ImageRecord) -> tuple[tuple[str, ...], int]:

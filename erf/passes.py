@@ -26,14 +26,20 @@ def plan_passes(
 ) -> list[Pass]:
     """Groups of units that share a window and its forward pass, so that there is least work."""
     size = shape[1:]
-    if settings.moves:
-        layers = [*traces]
-        return [Pass(whole(size, traces, spots), tuple(layers.index(layer) for layer, _ in spots))]
-    if not settings.window or settings.arguments != Arguments() or settings.method != "gradient":
-        return [Pass(whole(size, traces, spots), tuple(range(len(spots))))]
+    if settings.moves or not settings.window or settings.arguments != Arguments() or settings.method != "gradient":
+        return whole_passes(traces, spots, shape, settings)
     groups = min(_groupings(traces, spots, size), key=lambda groups: _work(groups, traces, spots, size))
     windows = find_windows(model, traces, [[spots[place] for place in group] for group in groups], shape)
     return [Pass(window, tuple(group)) for window, group in zip(windows, groups, strict=True)]
+
+
+def whole_passes(
+    traces: Mapping[str, Trace], spots: Sequence[Spot], shape: Sequence[int], settings: Settings
+) -> list[Pass]:
+    """One pass over the whole image for all units; those of a layer have one tap where maps are aligned."""
+    layers = [*traces]
+    places = [layers.index(layer) for layer, _ in spots] if settings.moves else range(len(spots))
+    return [Pass(whole(shape[1:], traces, spots), tuple(places))]
 
 
 _BACKWARD = 1.5

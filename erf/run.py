@@ -1,8 +1,8 @@
 """One run: images in, sums of unit gradients, and all that is handed to the sinks."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial, reduce
 from hashlib import sha256
 from itertools import count, groupby, islice, pairwise, product
@@ -11,20 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
+from erf.batches import BatchGradients, Found, Located, moved, sums_device
 from erf.checkpoint import Checkpoint, Saved, Sums, differences
 from erf.devices import is_memory_error
 from erf.diagnosis import gradient_end
 from erf.errors import CheckpointError, ImageError, InterruptedRunError, LayerError, NoGradientError
-from erf.gradients import Target, reduced_precision, strongest_units, unit_values
 from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
 from erf.layers import Unit
 from erf.measures import interleaved, observe_images
-from erf.methods import attributions
 from erf.moments import Moments, RunningMoments, ShelvedMoments
-from erf.passes import Pass
-from erf.projections import Projections
 from erf.result import (
     ERF,
     Footprint,
@@ -39,9 +35,8 @@ from erf.result import (
     stack_footprints,
     without_input,
 )
-from erf.settings import ALL_CHANNELS, SIGNS, Settings
-from erf.tracing import Trace
-from erf.units import MAX, unit_of_image
+from erf.settings import ALL_CHANNELS, Settings
+from erf.way import Way
 
 if TYPE_CHECKING:
     from erf.intervals import Precision
@@ -55,6 +50,14 @@ _CANCELLED = (
 
 _FIRST_ROUND = 12
 """Images that are taken in before it is first asked whether they are enough."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Images that belong to the same subsets."""
+
+    subsets: tuple[str, ...]
+    images: tuple[Image, ...]
 
 
 @dataclass
@@ -122,18 +125,17 @@ class Tap:
 class Run:
     """The state of one run: what is fixed, and what was taken in."""
 
-    model: nn.Module
-    draws: Projections
+    gradients: BatchGradients
     taps: Sequence[Tap]
-    passes: Sequence[Pass]
-    traces: Sequence[Trace]
-    """Of the layers of the taps."""
-    batch_size: int
+    way: Way
+    first_batch_size: int
+    """Images per pass before the run was checked."""
     settings: Settings
-    device: torch.device
     scratch: Path | None
     images: ImageSet
     checkpoint: Checkpoint | None
+    saved: Saved | None
+    """What an earlier run left, from which this one goes on."""
     stop: Callable[[], bool]
     done: int = 0
     visited: int = 0
@@ -147,7 +149,7 @@ class Run:
     """By tap, where the gradient ends, once that was asked."""
 
     def __post_init__(self) -> None:
-        self.first_batch_size = self.batch_size
+        self.batch_size = self.way.batch_size
 
     @property
     def lanes(self) -> list[Lane]:
@@ -155,10 +157,8 @@ class Run:
 
     def begin(self) -> None:
         """Start, or go on from the progress that was saved."""
-        saved = self.checkpoint.load() if self.checkpoint and self.checkpoint.exists() else None
+        saved = self.saved
         if saved:
-            if self.settings.batch_size is None:
-                self.batch_size = self.first_batch_size = int(saved.identity["batch size"])
             self._check_same(saved)
         inputs = len(self.taps[0].lanes)
         for place, tap in enumerate(self.taps):
@@ -174,7 +174,8 @@ class Run:
 
     def _identity(self) -> dict[str, Any]:
         ids = "\n".join(f"{image.id}\t{image.path}" for image in self.images.images)
-        return {"images": sha256(ids.encode()).hexdigest(), "batch size": self.first_batch_size}
+        images = sha256(ids.encode()).hexdigest()
+        return {"images": images, "batch size": self.first_batch_size, "way": asdict(self.way)}
 
     def _check_same(self, saved: Saved) -> None:
         assert self.checkpoint is not None
@@ -205,7 +206,7 @@ class Run:
     def _begin_cell(self, states: Sequence[Sums] = ()) -> None:
         given = iter(states)
         for tap in self.taps:
-            tap.begin_cell(sums_device(self.device), [next(given, None) for _ in tap.lanes])
+            tap.begin_cell(sums_device(self.gradients.device), [next(given, None) for _ in tap.lanes])
 
     def _save(self) -> None:
         assert self.checkpoint is not None
@@ -223,17 +224,14 @@ class Run:
             self.visited,
         )
 
-    def visit(self, rounds: Sequence[Sequence[Image]], workers: int, progress: Progress | None) -> None:
-        """Take in images, round by round, until there are enough of them.
-
-        Within a round they go cell by cell, so that one cell's sums are in memory at a time.
-        """
-        finished, cell = len(self.lanes[0].cells), 0
-        for members in rounds:
-            for subsets, group in groupby(sorted(members, key=self.subsets), key=self.subsets):
-                if cell >= finished:
-                    self._visit_cell(subsets, list(group), workers, progress)
-                cell += 1
+    def visit(self, rounds: Sequence[Sequence[Cell]], workers: int, progress: Progress | None) -> None:
+        """Take in images, round by round, until there are enough of them; one cell's sums are in memory at a time."""
+        finished, number = len(self.lanes[0].cells), 0
+        for cells in rounds:
+            for cell in cells:
+                if number >= finished:
+                    self._visit_cell(cell, workers, progress)
+                number += 1
             if self.settings.until and self._are_enough(self.settings.until):
                 break
 
@@ -244,14 +242,12 @@ class Run:
         observed = observe_images(self.taps[-1].provenance, records, stack_footprints(footprints))
         return precision.is_reached(precision.estimate(observed))
 
-    def _visit_cell(
-        self, subsets: tuple[str, ...], members: Sequence[Image], workers: int, progress: Progress | None
-    ) -> None:
+    def _visit_cell(self, cell: Cell, workers: int, progress: Progress | None) -> None:
         if self.lanes[0].running is None:
             self._begin_cell()
-        with closing(self.images.stream(members[self.visited :], workers)) as stream:
+        with closing(self.images.stream(cell.images[self.visited :], workers)) as stream:
             while batch := list(islice(stream, self.batch_size)):
-                for _ in self._outcomes(batch, subsets):
+                for _ in self._outcomes(batch, cell.subsets):
                     self.done += 1
                     if progress:
                         progress("images", self.done, len(self.images))
@@ -259,7 +255,7 @@ class Run:
                 del batch  # else the images stay in memory while the next are waited for
                 self._pause()
         for tap in self.taps:
-            tap.end_cell(subsets, self.scratch)
+            tap.end_cell(cell.subsets, self.scratch)
         self.visited = 0
 
     def _pause(self) -> None:
@@ -269,145 +265,39 @@ class Run:
         if stopping:
             raise InterruptedRunError(f"interrupted after {self.done} of {len(self.images)} images")
 
-    def subsets(self, image: Image) -> tuple[str, ...]:
-        """The subsets to which an image belongs."""
-        values = [f"{column}={value}" for column in self.settings.subset_by if (value := image.value(column))]
-        return ("all", *filter(None, [image.laterality]), *values)
-
     def _outcomes(self, batch: Sequence[Sample | Failure], subsets: tuple[str, ...]) -> Iterator[None]:
         """Take in the images of a batch, one by one."""
-        located = [self._locate(item) if isinstance(item, Sample) else item for item in batch]
+        located = [self.gradients.locate(item) if isinstance(item, Sample) else item for item in batch]
         found = self._gradients([item for item in located if not isinstance(item, Failure)])
         for item in located:
             if isinstance(item, Failure):
                 self._reject(item, subsets)
             else:
-                self._take_in(item[0], subsets, found.pop(0))
+                self._take_in(item.sample, subsets, found.pop(0))
             yield
 
-    def _locate(self, sample: Sample) -> "tuple[Sample, list[Unit]] | Failure":
-        """A sample with the units, by tap, to which its manifest points; none where the units are known otherwise."""
-        choice = self.settings.unit
-        if not isinstance(choice, str) or not choice.startswith("column:"):
-            return sample, []
+    def _gradients(self, located: Sequence[Located]) -> list[Found]:
+        """What was found for each sample."""
+        if len(located) not in (1, self.batch_size):
+            # Only these numbers of images were checked.
+            return [found for item in located for found in self._gradients([item])]
         try:
-            pairs = zip(self.taps, self.traces, strict=True)
-            return sample, [
-                unit_of_image(choice, sample, tap.provenance.feature_shape[1:], traced.field) for tap, traced in pairs
-            ]
-        except ImageError as error:
-            return Failure(sample.image, str(error))
-
-    def _gradients(self, located: "Sequence[tuple[Sample, list[Unit]]]") -> "list[Found]":
-        """What was found for each sample, on the device where the sums are kept."""
-        if not located:
-            return []
-        try:
-            return self._pass(located)
+            self._note_of_norm(located[0])
+            return self.gradients.of(located)
         except NoGradientError as error:
-            place = next(place for place, tap in enumerate(self.taps) if f"'{tap.provenance.layer}'" in str(error))
-            raise LayerError(f"{error}{self._end_of_gradient(located[0][0], place)}") from error
+            place = next(place for place, tap in enumerate(self.taps) if tap.provenance.layer == error.layer)
+            raise LayerError(f"{error}{self._end_of_gradient(located[0].sample, place)}") from error
         except (MemoryError, RuntimeError) as error:
             if len(located) == 1 or not is_memory_error(error):
                 raise
-        self.batch_size = len(located) // 2  # from now on
-        return self._gradients(located[: self.batch_size]) + self._gradients(located[self.batch_size :])
+        self.batch_size = 1  # from now on
+        return self._gradients(located)
 
-    def _pass(self, located: "Sequence[tuple[Sample, list[Unit]]]") -> "list[Found]":
-        samples = [sample for sample, _ in located]
-        pixels = samples[0].pixels[None] if len(samples) == 1 else np.stack([sample.pixels for sample in samples])
-        parameter = next(self.model.parameters(), None)
-        dtype = torch.float32 if parameter is None else parameter.dtype
-        found = [Found([[] for _ in self.taps], units) for _, units in located]
-        for each in self.passes:
-            inputs = each.window.cut(torch.from_numpy(pixels)).to(self.device, dtype).contiguous()
-            self._note_of_norm(inputs, [replace(target, units=target.units[:1]) for target in each.window.targets])
-            if self.settings.unit == MAX:
-                self._find_strongest(inputs, each.window.targets, samples, found)
-            with self.draws.each() as draws:
-                for draw in draws:
-                    targets = [
-                        self._target(target, place, samples, found, draw)
-                        for target, place in zip(each.window.targets, each.places, strict=True)
-                    ]
-                    with self._seeded(samples[0], draw), reduced_precision(self.settings.precision, self.device):
-                        self._attribute(inputs, targets, each.places, found)
-        return found
-
-    def _note_of_norm(self, inputs: Tensor, targets: Sequence[Target]) -> None:
+    def _note_of_norm(self, item: Located) -> None:
         """Look once whether the channels of a unit sum to nothing, as they do behind an untrained layer norm."""
-        if self.cancelled is not None or self.settings.channel != ALL_CHANNELS:
-            return
-        found = unit_values(self.model, inputs[:1], targets, self.settings.arguments)
-        self.cancelled = any(float(one.sum().abs()) < _NOTHING * float(one.abs().sum()) for one in found)
-
-    def _find_strongest(
-        self, inputs: Tensor, targets: Sequence[Target], samples: Sequence[Sample], found: "Sequence[Found]"
-    ) -> None:
-        weighted = [self._target(target, place, samples, (), 0) for place, target in enumerate(targets)]
-        by_target = strongest_units(self.model, inputs, weighted, self.settings.arguments)
-        for each, units in zip(found, zip(*by_target, strict=True), strict=True):
-            each.units = list(units)
-
-    def _target(
-        self, target: Target, place: int, samples: Sequence[Sample], found: "Sequence[Found]", draw: int
-    ) -> Target:
-        """The same for these images: with units of their own, and the gradients that are put on the channels."""
-        if found and found[0].units:
-            target = replace(target, units=tuple(each.units[place] for each in found))
-        channels, choice = self.taps[place].provenance.feature_shape[0], self.settings.channel
-        if isinstance(choice, int):
-            weights = torch.zeros(1, channels)
-            weights[0, choice] = 1
-        elif choice == SIGNS:
-            weights = torch.stack([self._signs(sample.image, channels, draw) for sample in samples])
-        else:
-            return target
-        return replace(target, weights=weights.to(self.device))
-
-    def _signs(self, image: Image, channels: int, draw: int) -> Tensor:
-        """Random signs that belong to an image, in whatever batch it comes."""
-        rng = np.random.default_rng([self.taps[0].provenance.seed, image.number, draw])
-        return torch.from_numpy(rng.choice(np.array([-1, 1], np.float32), channels))
-
-    @contextmanager
-    def _seeded(self, sample: Sample, draw: int) -> Iterator[None]:
-        """Within, what is drawn at random belongs to the image; batches then have one image."""
-        if not self.taps[0].provenance.random:
-            yield
-            return
-        seed = np.random.SeedSequence([self.taps[0].provenance.seed, sample.image.number, draw])
-        devices = [self.device] if self.device.type == "cuda" else []
-        number, before = int(seed.generate_state(1)[0]), np.random.get_state()
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(number)
-            np.random.seed(number)  # captum draws from it
-            try:
-                yield
-            finally:
-                np.random.set_state(before)
-
-    def _attribute(
-        self, inputs: Tensor, targets: Sequence[Target], places: Sequence[int], found: "Sequence[Found]"
-    ) -> None:
-        settings = self.settings
-        maps = attributions(settings.method, self.model, inputs, targets, settings.arguments, settings.method_options)
-        for target, place, gradients in zip(targets, places, maps, strict=True):
-            for row, gradient in enumerate(gradients.to(sums_device(self.device))):
-                unit = target.units[row % len(target.units)]
-                found[row].gradients[place].append(self._aligned(gradient, place, unit))
-
-    def _aligned(self, gradient: Tensor, place: int, unit: Unit) -> Tensor:
-        """The gradient moved so that the unit lies where the tap has its own; as it is unless that was asked for."""
-        by = self._shift(place, unit)
-        return gradient if not any(by) else moved(gradient, by)
-
-    def _shift(self, place: int, unit: Unit) -> tuple[int, int]:
-        if not self.settings.moves:
-            return 0, 0
-        origin, here = self.taps[place].provenance, self.traces[place].field.center(unit)
-        y, x = (round(there - place) for there, place in zip(origin.unit_center, here, strict=True))
-        return y, x
+        if self.cancelled is None and self.settings.channel == ALL_CHANNELS:
+            found = self.gradients.values([item])
+            self.cancelled = any(float(one.sum().abs()) < _NOTHING * float(one.abs().sum()) for one in found)
 
     def _take_in(self, sample: Sample, subsets: tuple[str, ...], found: "Found") -> None:
         edges = [[float(edge) for one in draws for edge in torch.aminmax(one)] for draws in found.gradients]
@@ -436,11 +326,10 @@ class Run:
     def _end_of_gradient(self, sample: Sample, place: int) -> str:
         """In words, where the gradient of a tap ends, found out on the first image of which that is asked."""
         if place not in self.ends:
-            origin = self.taps[place].provenance
-            target = Target(origin.layer, (origin.unit,), self.traces[place].layout)
-            parameter = next(self.model.parameters(), torch.empty(0))
-            inputs = torch.from_numpy(sample.pixels[None]).to(self.device, parameter.dtype)
-            self.ends[place] = gradient_end(self.model, inputs, target, self.settings.arguments)
+            gradients = self.gradients
+            inputs = torch.from_numpy(sample.pixels[None]).to(gradients.like)
+            target, arrange = gradients.tapped[place].target, self.settings.arguments
+            self.ends[place] = gradient_end(gradients.model, inputs, target, arrange)
         return f": {self.ends[place]}" if self.ends[place] else ""
 
     def _overview(self, sample: Sample, place: int, unit: Unit | None) -> Overview:
@@ -450,7 +339,7 @@ class Run:
             return blank_overview(origin)
         if self.settings.arguments.names and not sample.parts:
             pixels = pixels[:1]
-        if unit is not None and any(by := self._shift(place, unit)):
+        if unit is not None and any(by := self.gradients.tapped[place].shift(unit)):
             pixels = moved(torch.from_numpy(pixels), by, float(pixels.min())).numpy()
         seen = Overview(*overview(pixels, origin.small_block))
         return seen if self.images.thumbnails else replace(seen, thumbnail=np.zeros_like(seen.thumbnail))
@@ -497,14 +386,17 @@ class Run:
             tap.close()
 
 
-@dataclass
-class Found:
-    """What a pass found for one image."""
+def cells_of(images: Sequence[Image], settings: Settings) -> list[list[Cell]]:
+    """Cells by round; there are several rounds only where a run may stop before its last image."""
 
-    gradients: list[list[Tensor]]
-    """(C, H, W), by tap; of one tap one per draw of projections, or per unit over which it averages."""
-    units: list[Unit]
-    """By tap, where the image has units of its own."""
+    def subsets(image: Image) -> tuple[str, ...]:
+        values = [f"{column}={value}" for column in settings.subset_by if (value := image.value(column))]
+        return ("all", *filter(None, [image.laterality]), *values)
+
+    return [
+        [Cell(names, tuple(members)) for names, members in groupby(sorted(part, key=subsets), key=subsets)]
+        for part in (rounds(images) if settings.until else [images])
+    ]
 
 
 def rounds(images: Sequence[Image]) -> list[list[Image]]:
@@ -514,23 +406,6 @@ def rounds(images: Sequence[Image]) -> list[list[Image]]:
     while ends[-1] < len(images):
         ends.append(ends[-1] + max(1, ends[-1] // 2))
     return [[images[row] for row in order[start:end]] for start, end in pairwise([0, *ends])]
-
-
-def sums_device(device: torch.device) -> torch.device:
-    """Where float64 sums are kept: MPS has no float64."""
-    return torch.device("cpu") if device.type == "mps" else device
-
-
-def moved(tensor: Tensor, by: tuple[int, int], fill: float = 0.0) -> Tensor:
-    """A tensor (C, H, W) moved by (y, x) pixels; what comes in at the edges is `fill`, what leaves is lost."""
-    result = torch.full_like(tensor, fill)
-    (to_y, from_y), (to_x, from_x) = (
-        (slice(max(step, 0), length + min(step, 0)), slice(max(-step, 0), length - max(step, 0)))
-        for step, length in zip(by, tensor.shape[1:], strict=True)
-    )
-    if all(abs(step) < length for step, length in zip(by, tensor.shape[1:], strict=True)):
-        result[:, to_y, to_x] = tensor[:, from_y, from_x]
-    return result
 
 
 def _has_changed(image: Image, sha256: str, since: float) -> bool:

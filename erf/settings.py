@@ -39,6 +39,7 @@ class Settings:
     strict: bool = False
     until: "Precision | None" = None
     window: bool = True
+    self_check: bool = True
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.definitions if name not in DEFINITIONS]

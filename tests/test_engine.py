@@ -15,6 +15,7 @@ import erf
 import erf.models
 from erf.definitions import DEFINITIONS
 from erf.engine import _batch_size, compute, compute_layers
+from erf.errors import SelfCheckWarning
 from erf.gradients import unit_gradients
 from erf.images import Image, ImageSet, from_arrays
 from erf.intervals import Drawing, Precision
@@ -43,7 +44,8 @@ def plain_maps(arrays: Sequence[np.ndarray], definition: str) -> np.ndarray:
 def run(arrays: Sequence[np.ndarray], **options: object) -> ERF:
     # The frame holds float32, so the reference starts from the same float32 numbers.
     settings = {"layer": "5", "definitions": tuple(DEFINITIONS), "device": "cpu"} | options
-    return compute(small_network(), from_arrays(arrays, SIDES), **settings)
+    sides = settings.pop("laterality", SIDES)
+    return compute(small_network(), from_arrays(arrays, sides), **settings)
 
 
 @pytest.fixture
@@ -231,7 +233,10 @@ def test_memory_that_runs_out_on_the_way_is_told(arrays: list[np.ndarray], monke
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
     monkeypatch.setattr("erf.methods.unit_gradients", exhaust)
-    with pytest.raises(erf.InsufficientMemoryError, match=r"out of memory .* use a smaller --size"):
+    with (
+        pytest.warns(SelfCheckWarning, match="the run was not checked, as memory ran out in the plain way"),
+        pytest.raises(erf.InsufficientMemoryError, match=r"out of memory .* use a smaller --size"),
+    ):
         run(arrays)
 
 
@@ -321,10 +326,10 @@ def test_several_layers_share_the_forward_pass_and_equal_runs_of_their_own(array
     torch.manual_seed(3)
     model = Counted().double()
     images = from_arrays(arrays, SIDES)
-    together = compute_layers(model, images, ["first", "second"], Settings(device="cpu", batch_size=4, window=False))
-    assert model.calls == 2 + 3  # the trace, a look at the channels, and a batch for each side and for none
+    together = compute_layers(model, images, ["first", "second"], Settings(device="cpu", batch_size=1, window=False))
+    assert model.calls == 2 + 2 + 6  # the trace, a look at the channels, two for the self-check, one for each image
     for layer, several in zip(("first", "second"), together, strict=True):
-        alone = compute(model, images, layer=layer, device="cpu", batch_size=4)
+        alone = compute(model, images, layer=layer, device="cpu", batch_size=3)
         assert several.provenance.layer == layer
         for subset in MEMBERS:
             assert_gradients_agree(
@@ -361,19 +366,41 @@ def test_half_precision_only_on_request_and_with_its_error(arrays: list[np.ndarr
         Settings(precision="float8")
 
 
-def test_a_batch_that_is_too_large_is_halved(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
-    expected, sizes = run(arrays, batch_size=1), []
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of images of the passes, of which none takes more than two; nothing is left for three."""
+    sizes: list[int] = []
 
-    def limited(model: nn.Module, inputs: torch.Tensor, *rest: Any) -> Iterator[torch.Tensor]:
+    def gradients(model: nn.Module, inputs: torch.Tensor, *rest: Any) -> Iterator[torch.Tensor]:
         sizes.append(len(inputs))
-        if len(inputs) > 1:
+        if len(inputs) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return unit_gradients(model, inputs, *rest)
 
-    monkeypatch.setattr("erf.methods.unit_gradients", limited)
-    found = run(arrays, batch_size=3)
-    # One without a side; of three left ones, 3 is too many, 1 fits, the other 2 are too many; from then on one by one.
-    assert sizes == [1, 3, 1, 2, 1, 1, 1, 1]
+    monkeypatch.setattr("erf.methods.unit_gradients", gradients)
+    return sizes
+
+
+def test_a_batch_that_is_too_large_is_halved_before_the_run(arrays: list[np.ndarray], limited: list[int]) -> None:
+    expected = run(arrays, batch_size=1)
+    limited.clear()
+    found = run([*arrays, *arrays], batch_size=4, laterality=[""] * 12)
+    # The plain way; 4 are too many, 2 are not; one that is left over; its companion alone; the run.
+    assert limited == [1, 4, 2, 1, 1] + [2] * 6
+    for definition in DEFINITIONS:
+        np.testing.assert_allclose(
+            found.statistics(definition=definition).mean, expected.statistics(definition=definition).mean, rtol=1e-6
+        )
+
+
+def test_where_memory_runs_out_during_the_run_images_go_one_by_one(
+    arrays: list[np.ndarray], limited: list[int]
+) -> None:
+    expected = run(arrays, batch_size=1)
+    limited.clear()
+    found = run(arrays, batch_size=3, self_check=False)
+    # One without a side; of three left ones, 3 are too many; from then on one by one.
+    assert limited == [1, 3] + [1] * 5
     for subset in MEMBERS:
         np.testing.assert_array_equal(found.statistics(subset).mean, expected.statistics(subset).mean)
 

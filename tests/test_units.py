@@ -9,11 +9,11 @@ from PIL import Image as Pillow
 from torch import nn
 
 import erf
+from erf.batches import moved
 from erf.errors import InputError, LayerError
 from erf.geometry import AxisField, ReceptiveField
 from erf.gradients import frozen, unit_gradient
 from erf.images.image import Placement
-from erf.run import moved
 from erf.tracing import trace
 from erf.units import resolve_units
 from tests.agreement import assert_statistics_agree
@@ -84,8 +84,8 @@ def test_several_units_share_the_forward_pass(arrays: list[np.ndarray]) -> None:
     images = erf.from_arrays(arrays, SIDES)
     settings = erf.Settings(unit=units, device="cpu", window=False, batch_size=1)
     found = erf.compute_layers(model, images, ["5"], settings)
-    # One pass to follow the network, one to look at a unit's channels, one for each image.
-    assert calls == [1] * (2 + len(arrays))
+    # One pass to follow the network, one to look at a unit's channels, two for the self-check, one for each image.
+    assert calls == [1] * (4 + len(arrays))
     expected = gradients_of(model, arrays, "5", units)
     for place, result in enumerate(found):
         assert result.provenance.unit == units[place]

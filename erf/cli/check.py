@@ -57,6 +57,9 @@ def check(
                 kept = is_inside(found.box, theoretical_box(traced, place, network.size))
                 what = f"gradient inside the theoretical field ({traced.field.kind})"
                 rows.append((what, "yes" if kept else "no: theory is wrong", kept))
+                rows.append(
+                    ("fast way of computing", _way_words(network.model, noise, target, network.arguments), True)
+                )
         print_table(
             f"{model}, layer {name}, unit {','.join(map(str, place))}, input {'x'.join(map(str, network.input_shape))}",
             ["check", "found", ""],
@@ -66,6 +69,25 @@ def check(
         is_fine = all(fine for *_, fine in rows)
     if not is_fine:
         raise typer.Exit(BAD_INPUT)
+
+
+_IMAGES = 16
+"""Of a run whose way of computing is tried: as many as it takes in one batch."""
+
+
+def _way_words(model: "nn.Module", noise: "Tensor", target: "Target", arguments: "Arguments") -> str:
+    """Whether a run would compute in the fast way, which gives the gradient of the plain way then."""
+    from erf.engine import choose_run_way
+    from erf.images import from_arrays
+    from erf.settings import Settings
+
+    settings = Settings(unit=target.units[0], arguments=arguments, device=noise.device.type)
+    images = from_arrays([noise[0].cpu().numpy()] * _IMAGES)
+    choice = choose_run_way(model, images, [target.layer], settings)
+    if choice.warning:
+        return choice.warning.removeprefix("self-check: ")
+    found = choice.of_tap(0)
+    return f"{choice.way.words}; differs by {found['difference']}" if "difference" in found else found["result"]
 
 
 def _gradient_rows(

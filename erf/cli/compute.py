@@ -156,6 +156,13 @@ def compute(
             rich_help_panel=_RUN,
         ),
     ] = True,
+    self_check: Annotated[
+        bool,
+        typer.Option(
+            help="Compare the fast way of computing with the plain one on the first image; use it if they agree.",
+            rich_help_panel=_RUN,
+        ),
+    ] = True,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first image that cannot be used.", rich_help_panel=_RUN)
     ] = False,
@@ -261,6 +268,7 @@ def compute(
             strict=strict,
             until=until_precise,
             window=window,
+            self_check=self_check,
         )
         selection = Selection(
             source=images,

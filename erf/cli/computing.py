@@ -171,6 +171,7 @@ def _run(job: Job, files: Sequence[Path]) -> tuple[ERF, ...]:
             progress=progress,
             checkpoint=saved,
             stop=stop,
+            warn=warn,
         )
 
 

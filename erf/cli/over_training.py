@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erf.cli.console import ProgressReport, fail, say
+from erf.cli.console import ProgressReport, fail, say, warn
 from erf.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def _series(job: "Job", files: Sequence[Path]) -> "Series":
                 fail(str(error))
             origin = job.origin(weights=str(file), weights_sha256=job.network.digest(file))
             progress.note(f"{place + 1}/{len(files)}: {file}")
-            erfs = compute_layers(job.network.model, images, job.layers, job.settings, origin=origin, progress=progress)
+            erfs = compute_layers(
+                job.network.model, images, job.layers, job.settings, origin=origin, progress=progress, warn=warn
+            )
             if len(erfs) > 1:
                 fail(f"{len(erfs)} units over training; expected one --unit")
             moment = Moment.of(erfs[0], epoch, stage)

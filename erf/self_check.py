@@ -1,0 +1,383 @@
+"""The fast way of computing gradients, compared with the plain one on the first image of a run.
+
+A way is used only where it gives the gradient that the plain way gives: one image, contiguous memory, the whole image,
+the library's backward passes. Both differ by rounding. Where they differ by more than rounding usually does, what
+rounding can do there is measured: inputs and parameters are moved by a few units in the last place, and each pixel may
+differ by some times as much as the plain gradient then changes around it. Ties of maxima over a constant background
+could hide a defect from that, so the same is asked again for the image with a texture that leaves no ties.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from erf.batches import BatchGradients, Found, Located
+from erf.devices import is_memory_error
+from erf.passes import Pass
+from erf.units import MAX
+from erf.way import PLAIN, Way
+
+_TIGHT, _COARSEST = 2.0**13, 2.0**-8
+"""Units in the last place by which gradients may differ without further questions, relative to the largest value and to
+the sum of absolute values; at most 0.4 %."""
+
+_MOVE = 16.0
+"""Units in the last place by which inputs and parameters are moved; at most 0.4 %."""
+
+_PAIRS = 3
+"""Moves, each there and back, so that a kink nearby lies on one of the ways."""
+
+_TIMES = 8.0
+"""How many times the change by a move rounding may make at a pixel."""
+
+_TIES, _KINKS = 32, 2
+"""Pixels around it where a change may be found: ties go to other pixels, kinks stay where they are."""
+
+_TEXTURE = 0.02
+"""Of the image's standard deviation: far above rounding."""
+
+_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
+"""What networks raise for a batch or a memory layout that they cannot take."""
+
+Frames = list[list[Tensor]]
+"""By tap, gradients (C, H, W) on the whole image, of each draw, unit and input."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far gradients lie apart, relative to the plain ones."""
+
+    largest: float = 0.0
+    """Of the largest value."""
+    share: float = 0.0
+    """Of the sum of absolute values."""
+
+    def is_within(self, tolerance: float) -> bool:
+        return self.largest <= tolerance and self.share <= tolerance
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The way in which a run computes, and why."""
+
+    way: Way
+    record: Mapping[str, Any]
+    """What the file says of it."""
+    differences: tuple[Difference, ...] = ()
+    """By tap, between the fast and the plain way."""
+    warning: str = ""
+    """One line, where the fast way is not used, or could not be checked."""
+
+    def of_tap(self, place: int) -> dict[str, Any]:
+        """The record for one tap."""
+        if not self.differences:
+            return dict(self.record)
+        found = self.differences[place]
+        words = {"difference": f"{found.largest:.1e} of the largest value", "in all": f"{found.share:.1e} of the sum"}
+        return dict(self.record) | words
+
+
+def unchecked(way: Way, reason: str, warns: bool = False) -> Choice:
+    """A way that is taken without having been compared."""
+    warning = f"self-check: the run was not checked, {reason}" if warns else ""
+    return Choice(way, {"result": f"not checked: {reason}", "way": way.words}, warning=warning)
+
+
+def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item: Located) -> Choice | None:
+    """The fast way where it agrees with the plain one on an image, else the first of the simpler ways that does.
+
+    `gradients` are those of the fast way, `whole` are passes over the whole image. None where the plain gradient of
+    this image is not finite.
+    """
+    plain = replace(gradients, passes=whole)
+    if gradients.settings.unit == MAX:
+        with PLAIN.applied(plain.model, plain.device):
+            item = Located(item.sample, plain.strongest([item])[0])
+    reference = _Reference(plain, item)
+    if not reference.is_finite:
+        return None
+    trial = _Trial.of(fast, gradients, reference)
+    record = {"image": item.sample.image.number, "compared": trial.way.words}
+    if trial.agrees:
+        return Choice(trial.way, {"result": "agrees"} | record | {"way": trial.way.words}, trial.differences)
+    if not reference.is_repeatable:
+        record |= {"result": "the network gives another gradient at every call", "way": PLAIN.words}
+        warning = (
+            "self-check: the network gives another gradient at every call, though it draws no random numbers that a "
+            "seed would fix, so that results depend on the order of images; the run goes on in the plain way"
+        )
+        return Choice(PLAIN, record, trial.differences, warning)
+    way = _first_that_agrees(fast, gradients, reference)
+    record |= {"result": "fell back", "reason": trial.reason, "way": way.words}
+    warning = (
+        f"self-check: the fast way ({trial.way.words}) {trial.reason}; the run goes on with {fast.changes(way)}, which "
+        "agrees with the plain way"
+    )
+    return Choice(way, record, trial.differences, warning)
+
+
+def _first_that_agrees(fast: Way, gradients: BatchGradients, reference: "_Reference") -> Way:
+    for way in fast.simpler():
+        if way != PLAIN:
+            trial = _Trial.of(way, gradients if way.windows else reference.gradients, reference)
+            if trial.agrees:
+                return trial.way
+    return PLAIN
+
+
+@dataclass
+class _Reference:
+    """The plain gradient of an image, and what rounding can make of it."""
+
+    gradients: BatchGradients
+    item: Located
+    eps: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.eps = _last_place(self.gradients)
+        self.tolerance = min(_TIGHT * self.eps, _COARSEST)
+
+    @cached_property
+    def frames(self) -> Frames:
+        return self._plain(self.item)
+
+    def _plain(self, item: Located, move: float = 0.0, seed: int = 0) -> Frames:
+        with PLAIN.applied(self.gradients.model, self.gradients.device):
+            if move:
+                _move_parameters(self.gradients, move, seed)
+            (found,) = self.gradients.of([item])
+        return frames(self.gradients, found)
+
+    @property
+    def is_finite(self) -> bool:
+        return all(bool(torch.isfinite(one).all()) for each in self.frames for one in each)
+
+    @cached_property
+    def is_repeatable(self) -> bool:
+        """Whether a second plain pass gives the same gradient."""
+        return all(each.is_within(self.tolerance) for each in differences(self._plain(self.item), self.frames))
+
+    @cached_property
+    def textured(self) -> "_Reference":
+        """The same for the image with noise."""
+        return _Reference(self.gradients, _changed(self.item, noise=_TEXTURE))
+
+    @cached_property
+    def rounding(self) -> Frames:
+        """How far the plain gradient is changed by moving inputs and parameters."""
+        by = min(_MOVE * self.eps, _COARSEST)
+        largest = [[torch.zeros_like(one) for one in each] for each in self.frames]
+        for seed in range(_PAIRS):
+            for move in (by, -by):
+                item = _nudged(self.item, move, seed)
+                for before, now, plain in _triples(largest, self._plain(item, move, seed), self.frames):
+                    torch.maximum(before, (now - plain).abs(), out=before)
+        return largest
+
+    def explains(self, found: Frames, reach: int) -> bool:
+        """Whether gradients differ from the plain ones by no more than rounding does within `reach` pixels."""
+        return all(
+            self._explains(one, plain, rounding, reach)
+            for one, plain, rounding in _triples(found, self.frames, self.rounding)
+        )
+
+    def _explains(self, one: Tensor, plain: Tensor, rounding: Tensor, reach: int) -> bool:
+        off = (one - plain).abs()
+        around = functional.max_pool2d(rounding[None].float(), (2 * reach + 1, 1), 1, (reach, 0))
+        around = functional.max_pool2d(around, (1, 2 * reach + 1), 1, (0, reach))[0]
+        is_near = bool((off <= self.tolerance * plain.abs().max() + _TIMES * around).all())
+        return is_near and bool(off.sum() <= self.tolerance * plain.abs().sum() + _TIMES * rounding.sum())
+
+
+@dataclass
+class _Trial:
+    """One way on one image, which has companions where the way takes several at once."""
+
+    way: Way
+    gradients: BatchGradients
+    reference: _Reference
+    agrees: bool = False
+    differences: tuple[Difference, ...] = ()
+    reason: str = ""
+
+    @classmethod
+    def of(cls, way: Way, gradients: BatchGradients, reference: _Reference) -> "_Trial":
+        """Tried in smaller batches where memory runs out."""
+        trial = cls(way, gradients, reference)
+        try:
+            trial.agrees = trial._run()
+        except _ERRORS as error:
+            if not is_memory_error(error):
+                trial.reason = f"fails ({(str(error).strip() or type(error).__name__).splitlines()[0][:100]})"
+            elif way.batch_size > 1:
+                return cls.of(replace(way, batch_size=way.batch_size // 2), gradients, reference)
+            else:
+                raise
+        return trial
+
+    def _run(self) -> bool:
+        """Whether image and companions have the right gradients, in a batch and alone."""
+        reference, place = self.reference, self.way.batch_size // 2
+        batch = _companions(reference.item, self.way.batch_size)
+        found = self._frames(batch)
+        self.differences = differences(found[place], reference.frames)
+        if not self._has_strongest(batch, place):
+            self.reason = "finds another unit the strongest"
+            return False
+        if not self._is_right(found[place], batch, place):
+            self.reason = _off(self.differences)
+            return False
+        if len(batch) == 1:
+            return True
+        (alone,) = self._frames([reference.item])
+        if not self._is_right(alone, [reference.item], 0):
+            self.reason = f"{_off(differences(alone, reference.frames))} where an image is left over"
+            return False
+        self.reason = "mixes the images of a batch"
+        return all(self._is_as_alone(*each) for row, each in enumerate(zip(batch, found, strict=True)) if row != place)
+
+    def _is_right(self, found: Frames, batch: Sequence[Located], place: int) -> bool:
+        """Whether the image, which has a place in a batch, has the plain gradient, but for rounding."""
+        reference = self.reference
+        if all(each.is_within(reference.tolerance) for each in differences(found, reference.frames)):
+            return True
+        if not reference.is_repeatable or not reference.explains(found, _TIES):
+            return False
+        textured = reference.textured
+        changed = [*batch[:place], textured.item, *batch[place + 1 :]]
+        return self._agrees_there(textured, self._frames(changed)[place])
+
+    def _frames(self, batch: Sequence[Located]) -> list[Frames]:
+        with self.way.applied(self.gradients.model, self.gradients.device):
+            return [frames(self.gradients, found) for found in self.gradients.of(batch)]
+
+    def _agrees_there(self, reference: _Reference, found: Frames) -> bool:
+        off = differences(found, reference.frames)
+        return all(each.is_within(reference.tolerance) for each in off) or reference.explains(found, _KINKS)
+
+    def _is_as_alone(self, item: Located, found: Frames) -> bool:
+        """Whether a companion has the gradient that it has alone, if that is finite."""
+        (alone,) = self._frames([item])
+        off = differences(found, alone)
+        is_near = all(each.is_within(self.reference.tolerance) for each in off)
+        if is_near or not all(bool(torch.isfinite(one).all()) for each in alone for one in each):
+            return True
+        return self._agrees_there(_Reference(self.reference.gradients, item), found)
+
+    def _has_strongest(self, batch: Sequence[Located], place: int) -> bool:
+        """Whether the unit with the largest value is that of the plain way, or one whose value is as large."""
+        if self.gradients.settings.unit != MAX:
+            return True
+        item = batch[place]
+        with self.way.applied(self.gradients.model, self.gradients.device):
+            units = self.gradients.strongest([replace(each, units=()) for each in batch])[place]
+        if units == item.units:
+            return True
+        plain = self.reference.gradients
+        with PLAIN.applied(plain.model, plain.device):
+            mine, best = plain.values([replace(item, units=units)]), plain.values([item])
+        return all(
+            float((other.sum() - one.sum()).abs()) <= self.reference.tolerance * float(other.abs().sum())
+            for one, other in zip(mine, best, strict=True)
+        )
+
+
+def frames(gradients: BatchGradients, found: Found) -> Frames:
+    """Gradients of one image on the whole image, each input of the network by itself."""
+    height, width = gradients.size
+    by_tap: Frames = []
+    for place, each in enumerate(found.gradients):
+        top, bottom, left, right = gradients.part(place)
+        padding = (left, width - right, top, height - bottom)
+        whole = [functional.pad(one, padding) if any(padding) else one for one in each]
+        by_tap.append([part for one in whole for part in one.chunk(len(gradients.settings.arguments.parts))])
+    return by_tap
+
+
+def differences(found: Frames, expected: Frames) -> tuple[Difference, ...]:
+    """By tap, the largest there is."""
+    by_tap = []
+    for here, there in zip(found, expected, strict=True):
+        pairs = [_difference(one, other) for one, other in zip(here, there, strict=True)]
+        by_tap.append(Difference(max(one.largest for one in pairs), max(one.share for one in pairs)))
+    return tuple(by_tap)
+
+
+def _difference(found: Tensor, expected: Tensor) -> Difference:
+    off = (found - expected).abs()
+    return Difference(_ratio(off.max(), expected.abs().max()), _ratio(off.sum(), expected.abs().sum()))
+
+
+def _ratio(part: Tensor, whole: Tensor) -> float:
+    if not torch.isfinite(part):
+        return float("inf")
+    return float(part / whole) if whole > 0 else float("inf") if part > 0 else 0.0
+
+
+def _off(found: Sequence[Difference]) -> str:
+    worst = max(each.largest for each in found)
+    if worst == float("inf"):
+        return "gives a gradient that is not finite, or should be zero"
+    return f"is off by {100 * worst:.3g} % of the gradient's largest value"
+
+
+def _triples(one: Frames, two: Frames, three: Frames) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    for each in zip(one, two, three, strict=True):
+        yield from zip(*each, strict=True)
+
+
+def _last_place(gradients: BatchGradients) -> float:
+    """Relative size of the unit in the last place of products, as the run computes them."""
+    precise = float(torch.finfo(gradients.like.dtype).eps)
+    if gradients.settings.precision == "bfloat16":
+        return max(precise, torch.finfo(torch.bfloat16).eps)
+    if gradients.like.dtype != torch.float32:
+        return precise
+    # CUDA convolves in TF32 unless it is told not to; processors may be told to.
+    wanted = {"highest": precise, "high": 2.0**-10}.get(torch.get_float32_matmul_precision(), 2.0**-7)
+    return max(wanted, 2.0**-10) if gradients.device.type == "cuda" else wanted
+
+
+def _companions(item: Located, count: int) -> list[Located]:
+    """An image in the middle of a batch of images that are unlike it in contrast, brightness and detail."""
+    batch = [
+        _changed(item, 0.4 + 1.7 * number / count, 0.3 * (-1) ** number, 0.1 + 0.2 * number / count, number + 1)
+        for number in range(count)
+    ]
+    batch[count // 2] = item
+    return batch
+
+
+def _changed(item: Located, contrast: float = 1.0, offset: float = 0.0, noise: float = 0.0, number: int = 0) -> Located:
+    """The image with another contrast, and an offset and noise in units of its standard deviation."""
+    sample = item.sample
+    spread = float(sample.pixels.std()) or 1.0
+    random = np.random.default_rng(number).standard_normal(sample.pixels.shape, dtype=np.float32)
+    pixels = contrast * sample.pixels + np.float32(spread) * (np.float32(offset) + np.float32(noise) * random)
+    image = replace(sample.image, number=sample.image.number + number)
+    return replace(item, sample=replace(sample, image=image, pixels=pixels.astype(np.float32)))
+
+
+def _nudged(item: Located, by: float, seed: int) -> Located:
+    """The image moved at random, relative to each pixel and to the typical one, in double precision."""
+    pixels = item.sample.pixels.astype(np.float64)
+    typical = float(np.sqrt((pixels**2).mean()))
+    random = np.random.default_rng(seed).standard_normal(pixels.shape, dtype=np.float32)
+    moved: Any = pixels + by * random * (np.abs(pixels) + typical)
+    return replace(item, sample=replace(item.sample, pixels=moved))
+
+
+def _move_parameters(gradients: BatchGradients, by: float, seed: int) -> None:
+    """Move parameters at random, relative to each; within `Way.applied`, which puts them back."""
+    generator = torch.Generator(gradients.device).manual_seed(seed)
+    for parameter in gradients.model.parameters():
+        data = parameter.data
+        if data.is_floating_point():
+            random = torch.randn(data.shape, generator=generator, device=data.device).to(data.dtype)
+            parameter.data = data * (1 + by * random)
