@@ -99,21 +99,26 @@ def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item
     if gradients.settings.unit == MAX:
         with PLAIN.applied(plain.model, plain.device):
             item = Located(item.sample, plain.strongest([item])[0])
-    reference = _Reference(plain, item)
-    if not reference.is_finite:
+    references = [_Reference(plain, item)]
+    if gradients.settings.precision == "bfloat16":
+        # Its rounding could hide a defect, which full precision shows.
+        full = replace(gradients.settings, precision="float32")
+        references.append(_Reference(replace(plain, settings=full), item))
+    if not all(reference.is_finite for reference in references):
         return None
-    trial = _Trial.of(fast, gradients, reference)
+    trial = _try(fast, gradients.passes, references)
     record = {"image": item.sample.image.number, "compared": trial.way.words}
     if trial.agrees:
         return Choice(trial.way, {"result": "agrees"} | record | {"way": trial.way.words}, trial.differences)
-    if not reference.is_repeatable:
+    if not trial.reference.is_repeatable:
         record |= {"result": "the network gives another gradient at every call", "way": PLAIN.words}
         warning = (
             "self-check: the network gives another gradient at every call, though it draws no random numbers that a "
             "seed would fix, so that results depend on the order of images; the run goes on in the plain way"
         )
         return Choice(PLAIN, record, trial.differences, warning)
-    way = _first_that_agrees(fast, gradients, reference)
+    simpler = (_try(way, gradients.passes, references) for way in fast.simpler() if way != PLAIN)
+    way = next((each.way for each in simpler if each.agrees), PLAIN)
     record |= {"result": "fell back", "reason": trial.reason, "way": way.words}
     warning = (
         f"self-check: the fast way ({trial.way.words}) {trial.reason}; the run goes on with {fast.changes(way)}, which "
@@ -122,13 +127,16 @@ def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item
     return Choice(way, record, trial.differences, warning)
 
 
-def _first_that_agrees(fast: Way, gradients: BatchGradients, reference: "_Reference") -> Way:
-    for way in fast.simpler():
-        if way != PLAIN:
-            trial = _Trial.of(way, gradients if way.windows else reference.gradients, reference)
-            if trial.agrees:
-                return trial.way
-    return PLAIN
+def _try(way: Way, windows: Sequence[Pass], references: Sequence["_Reference"]) -> "_Trial":
+    """The trial of a way in the precision of the run, or the one in another precision that does not agree."""
+    trials = []
+    for reference in references:
+        plain = reference.gradients
+        trials.append(_Trial.of(way, replace(plain, passes=windows) if way.windows else plain, reference))
+        way = trials[-1].way
+        if not trials[-1].agrees:
+            return trials[-1]
+    return replace(trials[0], way=way)
 
 
 @dataclass
@@ -367,7 +375,7 @@ def _changed(item: Located, contrast: float = 1.0, offset: float = 0.0, noise: f
 def _nudged(item: Located, by: float, seed: int) -> Located:
     """The image moved at random, relative to each pixel and to the typical one, in double precision."""
     pixels = item.sample.pixels.astype(np.float64)
-    typical = float(np.sqrt((pixels**2).mean()))
+    typical = float(np.sqrt((pixels**2).mean())) or 1.0
     random = np.random.default_rng(seed).standard_normal(pixels.shape, dtype=np.float32)
     moved: Any = pixels + by * random * (np.abs(pixels) + typical)
     return replace(item, sample=replace(item.sample, pixels=moved))

@@ -156,6 +156,7 @@ def test_the_erf_is_that_of_a_plain_loop(name: str, layer: str, layout: Any) -> 
         definitions=("signed", "abs"),
         device="cpu",
     )
+    assert found.provenance.self_check["result"] == "agrees"
     expected = plain_gradient(
         model, torch.from_numpy(noise)[None], lambda *given: unit_values(*given, layer, layout, channel)
     )
