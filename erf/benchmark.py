@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from erf.backward import input_gradients_only
 from erf.devices import memory_layout, reuse_freed_memory, synchronise
-from erf.gradients import frozen, unit_gradients
+from erf.gradients import unit_gradients
 from erf.grid import Grid
 from erf.moments import RunningMoments, small_block
 from erf.tracing import trace
 from erf.units import center_unit
+from erf.way import Way
 from erf.windows import Window, find_window
 
 Pixels = NDArray[np.float32]
@@ -62,6 +62,7 @@ def engine_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
     """What the engine does with decoded images; variance, curves and each image's footprint come with it."""
     reuse_freed_memory()
     model.to(device)
+    way = Way(channels_last=memory_layout(device) is not None, windows=True, own_backward=True)
     state: list[tuple[Window, RunningMoments]] = []
 
     def visit(images: Sequence[Pixels]) -> None:
@@ -75,7 +76,7 @@ def engine_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
             state.append((window, RunningMoments(("abs",), grid, device, part=window.part)))
         window, running = state[0]
         inputs = window.cut(torch.from_numpy(np.stack(images))).to(device).contiguous()
-        with frozen(model, memory_layout(device)), input_gradients_only(model, phases=device.type == "cpu"):
+        with way.applied(model, device):
             for gradients in unit_gradients(model, inputs, window.targets):
                 for gradient in gradients:
                     running.add([gradient])

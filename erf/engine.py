@@ -400,7 +400,7 @@ class _Plan:
         return [Lane(name, channels) for name, channels in pairs]
 
     def _provenance(
-        self, layer: str, unit: Unit, window: tuple[int, int, int, int], check: dict[str, Any]
+        self, layer: str, unit: Unit, window: tuple[int, int, int, int], check: dict[str, str]
     ) -> Provenance:
         traced, settings, framing = self.traces[layer], self.settings, self.images.framing
         is_cuda = self.device.type == "cuda"

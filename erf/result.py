@@ -79,7 +79,7 @@ class Provenance(Origin):
     window: tuple[int, ...] = ()
     """(top, bottom, left, right), half open, of what the network was given, in pixels; empty, in older files, for the
     whole image. Outside it the gradient is zero: it lies outside the theoretical receptive field."""
-    self_check: Mapping[str, Any] = field(default_factory=dict)
+    self_check: Mapping[str, str] = field(default_factory=dict)
     """How the fast way of computing was compared with the plain one, how far they differed, and which way was taken."""
     field_kind: str = "finite"
     """'finite', 'infinite', or 'data-dependent' where moving taps leave no bound."""

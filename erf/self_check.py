@@ -67,14 +67,14 @@ class Choice:
     """The way in which a run computes, and why."""
 
     way: Way
-    record: Mapping[str, Any]
+    record: Mapping[str, str]
     """What the file says of it."""
     differences: tuple[Difference, ...] = ()
     """By tap, between the fast and the plain way."""
     warning: str = ""
     """One line, where the fast way is not used, or could not be checked."""
 
-    def of_tap(self, place: int) -> dict[str, Any]:
+    def of_tap(self, place: int) -> dict[str, str]:
         """The record for one tap."""
         if not self.differences:
             return dict(self.record)
@@ -107,7 +107,7 @@ def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item
     if not all(reference.is_finite for reference in references):
         return None
     trial = _try(fast, gradients.passes, references)
-    record = {"image": item.sample.image.number, "compared": trial.way.words}
+    record = {"image": str(item.sample.image.number), "compared": trial.way.words}
     if trial.agrees:
         return Choice(trial.way, {"result": "agrees"} | record | {"way": trial.way.words}, trial.differences)
     if not trial.reference.is_repeatable:

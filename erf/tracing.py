@@ -251,6 +251,10 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
             f"layer '{layer}' of shape {tuple(output.shape)} is not a map over the input; choose a layer before "
             "positions are pooled, mixed into channels or put in an order that is not known (`erf layers` lists them)"
         )
+    if not all(layout.grid):
+        raise LayerError(
+            f"layer '{layer}' of shape {tuple(output.shape)} has no units; choose another, or a larger size"
+        )
     positions = output.shape[layout.places[0]] if layout.is_tokens else math.prod(layout.grid)
     feature_shape = (output[0].numel() // positions, *layout.grid)
     return Trace(seen.field, feature_shape, layout, follower.bytes, follower.operators, follower.alignment)

@@ -126,13 +126,21 @@ def _moved(traced: Trace, unit: Unit, by: tuple[int, int]) -> Unit:
 
 
 def _keeps_field(inside: Trace, unit: Unit, outside: Trace, before: Unit, start: tuple[int, int]) -> bool:
-    """Whether a unit sees the same pixels in the window as in the image."""
-    return inside.field.kind == "finite" and all(
+    """Whether a unit sees the same pixels in the window as in the image, and the layer is read in the same way.
+
+    In a window of a single row or column it may not be clear which dimension is which.
+    """
+    is_alike = inside.field.kind == "finite" and _reading(inside) == _reading(outside)
+    return is_alike and all(
         0 <= unit[place] < inside.feature_shape[1 + place]
         and _span(inside.field.axes[place], unit[place], start[place])
         == _span(outside.field.axes[place], before[place], 0)
         for place in range(2)
     )
+
+
+def _reading(traced: Trace) -> tuple[tuple[int, ...], int, int]:
+    return traced.layout.places, traced.layout.before, traced.feature_shape[0]
 
 
 def _span(field: AxisField, unit: int, start: int) -> tuple[float, float]:

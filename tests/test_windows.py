@@ -123,3 +123,39 @@ def test_the_command_can_do_without(tmp_path, monkeypatch) -> None:  # type: ign
     # Single precision, in which convolutions of another size sum in another order.
     ours, other = part.statistics().mean, whole.statistics().mean
     assert_gradients_agree(ours, other, rtol=1e-5)
+
+
+class Cropped(nn.Module):
+    """Leaves the border out."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[..., 2:-2, 2:-2]
+
+
+class Pixelwise(nn.Linear):
+    """The same sums at each pixel, with channels last."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "field"),
+    [
+        ([nn.Conv2d(1, 3, 3, padding=1), Cropped()], 3),  # the crop leaves nothing of a window of 3 pixels
+        ([nn.Conv2d(1, 3, 3, 2, 1), Cropped()], 3),
+        ([Pixelwise(1, 3)], 1),  # in a window of 1 pixel dimensions cannot be told apart
+        ([nn.Conv2d(1, 3, 1), Pixelwise(3, 2)], 1),
+    ],
+)
+def test_a_window_in_which_the_network_cannot_be_followed_is_not_used(parts: list[nn.Module], field: int) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(*parts).double()
+    image = np.random.default_rng(0).standard_normal((1, 48, 40)).astype(np.float32)
+    found = erf.compute(network, erf.from_arrays([image]), layer=str(len(parts) - 1), device="cpu")
+    assert found.provenance.window == (0, 48, 0, 40)
+    source = torch.from_numpy(image).double()[None].requires_grad_()
+    output = network(source)
+    (expected,) = torch.autograd.grad(output[:, :, output.shape[2] // 2, output.shape[3] // 2].sum(), source)
+    assert np.count_nonzero(expected) == field**2
+    np.testing.assert_allclose(found.statistics().mean, expected[0, 0].abs().numpy(), rtol=1e-6)
