@@ -11,6 +11,7 @@ LAYER = {
     "erf.errors": 0,
     "erf.definitions": 0,
     "erf.grid": 0,
+    "erf.pvalues": 0,
     "erf.text": 0,
     "erf.disk": 1,
     "erf.images": 1,

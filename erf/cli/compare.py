@@ -26,7 +26,7 @@ def compare(
     labels: Labels = "",
     level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     resamples: Resamples = 2000,
-    interval: Annotated[str, typer.Option(help="`bca` or `percentile`.")] = "bca",
+    interval: Annotated[str, typer.Option(help="`t`, `bca` or `percentile`.")] = "t",
     seed: SeedOfDraws = 0,
     mm: Annotated[bool, typer.Option("--mm", help="Lengths in millimetres where the images tell the spacing.")] = False,
     by_image: ByImage = False,
@@ -44,7 +44,7 @@ def compare(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Explain every measure and end.")] = False,
 ) -> None:
-    """Measure ERFs from their files, with bootstrap intervals over images; no model is needed."""
+    """Measure ERFs from their files, with intervals over images or patients; no model is needed."""
     with reported_errors():
         if list_:
             _explain()
@@ -59,7 +59,7 @@ def compare(
         if mirror:
             _mirror(files or [], labels, subset, definition, drawing, by_image)
             return
-        with busy("drawing images again"):
+        with busy("measuring"):
             table = tabulate_files(
                 files or [], measures, labels, subset, definition, drawing, by_image, allow_different
             )
@@ -86,7 +86,7 @@ def _mirror(files: list[Path], labels: str, subset: str, definition: str, drawin
     head = ["measure", "meaning", "unit", f"value [{100 * drawing.level:g} % interval]"]
     print_table(title, head, mirror_rows([test]), left=3)
     if test.groups < FEW:
-        warn(f"{test.groups} patients or images are too few for bootstrap intervals, which are then too narrow")
+        warn(f"{test.groups} patients or images are too few for intervals to be relied on")
 
 
 def _checked(path: Path, overwrite: bool) -> Path:

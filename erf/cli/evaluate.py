@@ -79,8 +79,13 @@ def evaluate(
         ),
     ] = "",
     by_patient: Annotated[
-        bool, typer.Option("--by-patient", help="Draw whole patients for the intervals.", rich_help_panel=_HOW)
-    ] = False,
+        bool,
+        typer.Option(
+            "--by-patient/--by-image",
+            help="Draw whole patients where every image names one, or take images for independent.",
+            rich_help_panel=_HOW,
+        ),
+    ] = True,
     draws: Annotated[int, typer.Option(min=100, help="Of the bootstrap.", rich_help_panel=_HOW)] = 10_000,
     device: Annotated[
         str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.", rich_help_panel=_HOW)
@@ -249,7 +254,7 @@ def _tables(
     if matrix:
         return [tabulate_matrix(one) for one in matrices(found, matrix)]
     if found[0].task == "masks":
-        return [tabulate_masks(names, found, draws, seed)]
+        return [tabulate_masks(names, found, by_patient, draws, seed)]
     tables = [tabulate_classes(names, found, by_patient, draws, seed)]
     return tables if found[0].task == "labels" else [*tables, tabulate_accuracy(names, found)]
 

@@ -10,6 +10,7 @@ from typing import Any
 from erf.comparison.table import CORRECTION, ComparisonTable, Entry
 from erf.intervals import METHODS, Interval
 from erf.measures import Measure
+from erf.pvalues import p_words
 from erf.text import for_csv, for_latex, for_markdown
 
 Rows = tuple[list[str], list[list[str]]]
@@ -24,7 +25,7 @@ def value_rows(table: ComparisonTable, millimetres: bool = False) -> Rows:
         for index in range(len(table.erfs)):
             factor, unit = table.shown(index, measure, millimetres)
             entry = table.entries[index][measure.name]
-            side = f", p {_p(entry.side_p)}" if math.isfinite(entry.side_p) else ""
+            side = f", p {p_words(entry.side_p)}" if math.isfinite(entry.side_p) else ""
             cells.append(interval_words(entry.interval, factor) + side)
         rows.append([measure.name, measure.words, unit, *cells])
     for name in table.area_ratios[0]:
@@ -51,11 +52,7 @@ def _difference_words(entry: Entry, factor: float) -> str:
     if entry.difference is None or not math.isfinite(entry.difference.value):
         return "–"
     words = interval_words(entry.difference, factor, sign="+")
-    return f"{words}, p {_p(entry.adjusted_p)}" if math.isfinite(entry.adjusted_p) else words
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+    return f"{words}, p {p_words(entry.adjusted_p)}" if math.isfinite(entry.adjusted_p) else words
 
 
 def interval_words(interval: Interval, factor: float = 1.0, sign: str = "") -> str:
@@ -81,11 +78,11 @@ def caption(table: ComparisonTable) -> str:
     counts = " / ".join(map(str, dict.fromkeys(table.images)))
     lines = [
         f"Subset {table.subset}, definition {table.definition}, {counts} images. In brackets: "
-        f"{100 * drawing.level:g} % {METHODS[drawing.method]} bootstrap intervals over {table.units}, "
-        f"{drawing.resamples} draws, seed {drawing.seed}. Behind left-right measures: p of a permutation test of sides."
+        f"{100 * drawing.level:g} % {METHODS[drawing.method]} intervals over {table.units}. Behind left-right measures: "
+        f"p of a permutation test of sides ({drawing.resamples} draws, seed {drawing.seed})."
     ]
     if len(table.erfs) > 1:
-        lines.append(f"p values of differences: bootstrap, two-sided, corrected by {CORRECTION}.")
+        lines.append(f"p values of differences: jackknife-t, two-sided, corrected by {CORRECTION}.")
     return " ".join([*lines, *(f"Note: {note}." for note in table.notes)])
 
 

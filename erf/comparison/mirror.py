@@ -71,16 +71,15 @@ def mirror_test(
     shifts = [_shift(each.across_rows, center) for each in (one, two)]
     odd, even = (shifts[0] - shifts[1]) ** 2, (shifts[0] + shifts[1]) ** 2
 
-    def values(counts: list[Array]) -> Array:
-        drawn = counts[0]
+    def values(counts: Array) -> Array:
         with np.errstate(invalid="ignore", divide="ignore"):
-            share = (drawn @ odd) / (drawn @ (odd + even))
-            return np.stack([drawn @ turned / drawn.sum(-1), drawn @ kept / drawn.sum(-1), share])
+            share = (counts @ odd) / (counts @ (odd + even))
+            return np.stack([counts @ turned / counts.sum(-1), counts @ kept / counts.sum(-1), share])
 
-    found = vary([one], values, drawing or Drawing())
-    return MirrorTest(
-        label or erf.provenance.title, len(one), len(set(one.groups)), dict(zip(MIRROR_MEASURES, found, strict=True))
-    )
+    alike = np.ones(len(one))
+    weights = dict(zip(MIRROR_MEASURES, (alike, alike, odd + even), strict=True))
+    found = vary(one, values, weights, (0, 1), drawing or Drawing())
+    return MirrorTest(label or erf.provenance.title, len(one), len(set(one.groups)), found)
 
 
 def _check_counterparts(erf: ERF, mirrored: ERF) -> None:

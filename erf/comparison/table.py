@@ -1,7 +1,7 @@
 """Measures of several ERFs with intervals, their differences, and tests of left against right."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -10,14 +10,16 @@ from scipy.stats import false_discovery_control
 
 from erf.comparison.checks import check_alike
 from erf.errors import InputError
-from erf.intervals import Difference, Drawing, Interval, are_paired, compare, contrast, estimate, left_right_test
+from erf.intervals import Deals, Difference, Drawing, Interval, contrast, left_right_tests
 from erf.measures import BLOCKS_OF_A_FIELD, TWO_SIDED, Measure, Observations, measure_map, observe
 from erf.result import ERF
 
 CORRECTION = "Benjamini-Hochberg"
 
 FEW = 10
-"""Fewer patients or images than this make intervals that should not be relied on."""
+"""Of fewer patients or images, simulated intervals cover less than 92 % for some measures (docs/measures.md)."""
+
+_SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,7 @@ def tabulate(
         observed = [replace(seen, groups=np.arange(len(seen)).astype(str)) for seen in observed]
     entries = _entries(observed, measures, drawing)
     units = "patients" if any(len(set(seen.groups)) < len(seen) for seen in observed) else "images"
-    fewest = min(len(set(seen.groups)) for seen in observed)
-    if fewest == 1:
-        notes.append(f"from a single {units.removesuffix('s')} there is no interval")
-    elif fewest < FEW:
-        notes.append(f"{fewest} {units} are too few for bootstrap intervals, which are then too narrow")
+    notes += [*_notes_of_number(observed, units), *_notes_of_sides(names, observed, measures)]
     notes += [note for name, seen in zip(names, observed, strict=True) for note in _withheld(name, seen, measures)]
     unpaired = [
         label
@@ -134,30 +132,40 @@ def _ratios(erf: ERF, subset: str, definition: str, names: Sequence[str]) -> dic
     return measure_map(erf.statistics(subset, definition).mean, names) if names else {}
 
 
+def _notes_of_number(observed: Sequence[Observations], units: str) -> Iterator[str]:
+    fewest = min(len(set(seen.groups)) for seen in observed)
+    if fewest == 1:
+        yield f"from a single {units.removesuffix('s')} there is no interval"
+    elif fewest < FEW:
+        yield f"{fewest} {units} are too few for intervals and p values to be relied on"
+
+
+def _notes_of_sides(
+    labels: Sequence[str], observed: Sequence[Observations], measures: Sequence[Measure]
+) -> Iterator[str]:
+    if not any(measure.name in TWO_SIDED for measure in measures):
+        return
+    for label, seen in zip(labels, observed, strict=True):
+        deals = Deals(seen)
+        if {"left", "right"} <= set(seen.sides) and deals.least_p > _SIGNIFICANT:
+            yield (
+                f"the sides of {label} can be dealt in {len(deals)} ways, too few for a p of left against right below "
+                f"{deals.least_p:.2g}"
+            )
+
+
 def _entries(observed: Sequence[Observations], measures: Sequence[Measure], drawing: Drawing) -> list[dict[str, Entry]]:
-    first = observed[0]
-    paired = [seen for seen in observed[1:] if are_paired(first, seen)]
     tested = [measure for measure in measures if measure.name in TWO_SIDED]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        side_ps = list(pool.map(lambda seen: {it.name: left_right_test(seen, it, drawing) for it in tested}, observed))
-    drawn = contrast([first, *paired], measures, drawing)
-    intervals, differences = iter(drawn[0]), iter(drawn[1])
-    entries = []
-    for index, seen in enumerate(observed):
-        is_drawn = index == 0 or are_paired(first, seen)
-        interval = next(intervals) if is_drawn else estimate(seen, measures, drawing)
-        difference = {} if index == 0 else next(differences) if is_drawn else compare(first, seen, measures, drawing)
-        entries.append(
-            {
-                measure.name: Entry(
-                    interval[measure.name],
-                    difference.get(measure.name),
-                    side_p=side_ps[index].get(measure.name, float("nan")),
-                )
-                for measure in measures
-            }
-        )
-    return entries
+        side_ps = list(pool.map(lambda seen: left_right_tests(seen, tested, drawing), observed))
+    intervals, differences = contrast(observed, measures, drawing)
+    return [
+        {
+            name: Entry(one, difference.get(name), side_p=sides.get(name, float("nan")))
+            for name, one in interval.items()
+        }
+        for interval, difference, sides in zip(intervals, [{}, *differences], side_ps, strict=True)
+    ]
 
 
 def _adjusted(entries: list[dict[str, Entry]]) -> tuple[dict[str, Entry], ...]:

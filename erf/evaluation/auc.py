@@ -2,15 +2,21 @@
 
 The bootstrap draws images, or patients, within the positive and within the negative ones, and takes percentiles, as
 Taha et al. 2022 (HCT) do with 10,000 draws. DeLong, DeLong, Clarke-Pearson (Biometrics 1988) give the variance in
-closed form; it takes images for independent.
+closed form for images, Obuchowski (Biometrics 1997) for patients with several images each.
+
+Where an AUC does not vary over images, as where all positive ones score above all negative ones, both say that it is
+known exactly. There, intervals are those of Newcombe (Statistics in Medicine 2006, method 5), which hold for an AUC of 1.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.optimize import brentq
+from scipy.stats import norm, rankdata, t
 from sklearn.metrics import roc_auc_score
 
 from erf.errors import InputError
@@ -19,6 +25,9 @@ DRAWS = 10_000
 LEVEL = 0.95
 
 _BATCH = 500
+_ROUNDING = 1e-24
+"""Variances below are 0."""
+_EDGE = 1e-9
 
 Scores = NDArray[np.float64]
 Truth = NDArray[np.bool_]
@@ -40,15 +49,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Gain:
-    """How much larger the second of two values is, on the same images."""
+    """How much larger the second of two values is, on the same images; no interval where no draw would differ."""
 
     value: float
     low: float
     high: float
     p: float
-    """Two-sided, of DeLong's test."""
+    """Two-sided, of DeLong's test, or Obuchowski's for patients."""
     p_bootstrap: float
-    """Two-sided; at least 2 over the number of draws."""
+    """Two-sided; at least 2 over the number of draws. Neither is less than what dealing out the truth could give."""
 
 
 def auc(truth: Truth, scores: Scores) -> float:
@@ -62,11 +71,13 @@ def estimate(
 ) -> Estimate:
     """The AUC with intervals; with `patients`, whole patients are drawn."""
     value = auc(truth, scores)
-    drawn = _draw(truth, [scores], patients, draws, seed)[0]
-    low, high = _percentiles(drawn)
-    variance = delong_covariance(truth, [scores])[0, 0]
-    reach = float(norm.ppf((1 + LEVEL) / 2)) * np.sqrt(variance)
-    near, far = (float(np.clip(value + sign * reach, 0, 1)) for sign in (-1, 1))
+    variance = delong_covariance(truth, [scores], patients)[0, 0]
+    if variance < _ROUNDING:
+        low, high = near, far = _score_interval(value, *kinds_of(truth, patients))
+    else:
+        low, high = _percentiles(_draw(truth, [scores], patients, draws, seed)[0])
+        reach = float(_reference(truth, patients).ppf((1 + LEVEL) / 2)) * math.sqrt(variance)
+        near, far = (float(np.clip(value + sign * reach, 0, 1)) for sign in (-1, 1))
     return Estimate(value, low, high, near, far, int(truth.sum()), int((~truth).sum()))
 
 
@@ -80,25 +91,65 @@ def gain(
 ) -> Gain:
     """The second AUC less the first, on images that both networks have seen, which are drawn together."""
     value = auc(truth, second) - auc(truth, first)
+    value = 0.0 if abs(value) < math.sqrt(_ROUNDING) else value
+    change = _influence(truth, second) - _influence(truth, first)
+    variance = _covariance(truth, change[None], patients)[0, 0]
+    positives, negatives = kinds_of(truth, patients)
+    least = 2 / math.comb(positives + negatives, positives)
+    if variance < _ROUNDING:
+        return Gain(value, 0, 0, 1, 1) if value == 0 else Gain(value, math.nan, math.nan, least, least)
     before, after = _draw(truth, [first, second], patients, draws, seed)
     low, high = _percentiles(after - before)
-    covariance = delong_covariance(truth, [first, second])
-    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
-    p = float(2 * norm.sf(abs(value) / np.sqrt(variance))) if variance > 0 else float(value == 0)
-    sides = (float(np.mean(after - before <= 0)), float(np.mean(after - before >= 0)))
-    p_bootstrap = min(1.0, max(2 * min(sides), 2 / draws))
-    return Gain(value, low, high, p, p_bootstrap)
+    p = 2 * _reference(truth, patients).sf(abs(value) / math.sqrt(variance))
+    rises = (after - before)[np.isfinite(after - before)]
+    p_bootstrap = max(2 * min(np.mean(rises <= 0), np.mean(rises >= 0)), 2 / draws)
+    return Gain(value, low, high, min(1.0, max(float(p), least)), min(1.0, max(float(p_bootstrap), least)))
 
 
-def delong_covariance(truth: Truth, scores: Sequence[Scores]) -> NDArray[np.float64]:
-    """Covariance (k, k) of the AUCs of k networks on the same images."""
+def _reference(truth: Truth, patients: Sequence[str] | None) -> Any:
+    """Of an AUC over its standard error: normal as in DeLong's test, t where it is told by patients, who may be few."""
+    groups = _strata(truth, patients)
+    return norm if patients is None else t(max(sum(map(len, groups)) - len(groups), 1))
+
+
+def _score_interval(value: float, positives: int, negatives: int) -> tuple[float, float]:
+    """Where a true AUC makes the observed one just possible, with the variance that it would have."""
+    z = float(norm.ppf((1 + LEVEL) / 2))
+    more = (positives + negatives) / 2 - 1
+
+    def beyond(true: float) -> float:
+        spread = true * (1 - true) * (1 + more * ((1 - true) / (2 - true) + true / (1 + true)))
+        return (true - value) ** 2 - z**2 * spread / (positives * negatives)
+
+    low = brentq(beyond, 0, min(value, 1 - _EDGE)) if value > 0 else 0.0
+    high = brentq(beyond, max(value, _EDGE), 1) if value < 1 else 1.0
+    return float(low), float(high)
+
+
+def delong_covariance(
+    truth: Truth, scores: Sequence[Scores], patients: Sequence[str] | None = None
+) -> NDArray[np.float64]:
+    """Covariance (k, k) of the AUCs of k networks on the same images; with `patients`, whose images are alike."""
     _check(truth, scores[0])
-    placements = [_placements(truth, one) for one in scores]
-    parts = []
-    for group, count in enumerate((int(truth.sum()), int((~truth).sum()))):
-        values = np.stack([pair[group] for pair in placements])
-        parts.append(np.atleast_2d(np.cov(values)) / count if count > 1 else np.zeros((len(scores), len(scores))))
-    return np.asarray(parts[0] + parts[1])
+    return _covariance(truth, np.stack([_influence(truth, one) for one in scores]), patients)
+
+
+def _covariance(truth: Truth, influence: NDArray[np.float64], patients: Sequence[str] | None) -> NDArray[np.float64]:
+    """Covariance (k, k) of sums over images of their influences (k, N)."""
+    found = np.zeros((len(influence), len(influence)))
+    for members in _strata(truth, patients):
+        if len(members) > 1:
+            summed = np.stack([influence[:, images].sum(1) for images in members], 1)
+            found += len(members) * np.atleast_2d(np.cov(summed))
+    return found
+
+
+def _influence(truth: Truth, scores: Scores) -> Scores:
+    """How far each image takes the AUC from its value (N,): its placement, as a share of the images of its kind."""
+    found = np.empty(len(truth))
+    for kind, placements in zip((truth, ~truth), _placements(truth, scores), strict=True):
+        found[kind] = (placements - placements.mean()) / len(placements)
+    return found
 
 
 def _placements(truth: Truth, scores: Scores) -> tuple[Scores, Scores]:
@@ -132,14 +183,26 @@ def _draw(
 
 
 def _strata(truth: Truth, patients: Sequence[str] | None) -> list[list[NDArray[np.intp]]]:
-    """What is drawn, in groups that keep their size: images by truth, or patients by whether any is positive."""
+    """What is drawn, in groups that keep their size: images by truth, or patients by whether any is positive.
+
+    Patients are in one group where a single one is of a kind.
+    """
     if patients is None:
         return [[np.array([place]) for place in np.flatnonzero(truth == kind)] for kind in (True, False)]
     names = np.asarray(patients)
     members = [np.flatnonzero(names == name) for name in dict.fromkeys(patients)]
     positive = [one for one in members if truth[one].any()]
     negative = [one for one in members if not truth[one].any()]
-    return [group for group in (positive, negative) if group]
+    groups = [group for group in (positive, negative) if group]
+    return groups if min(map(len, groups)) > 1 else [members]
+
+
+def kinds_of(truth: Truth, patients: Sequence[str] | None) -> tuple[int, int]:
+    """Positive and negative images, or patients with such images."""
+    if patients is None:
+        return int(truth.sum()), int((~truth).sum())
+    names = np.asarray(patients)
+    return len(set(names[truth])), len(set(names[~truth]))
 
 
 def _weighted_auc(truth: Truth, scores: Scores, counts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -96,6 +96,11 @@ class Predictions:
     def patients(self) -> tuple[str, ...]:
         return tuple(row.patient or row.image for row in self.rows)
 
+    @property
+    def has_patients(self) -> bool:
+        """Whether every image names its patient."""
+        return all(row.patient for row in self.rows)
+
 
 def save_predictions(predictions: Predictions, path: Path, *, overwrite: bool = False) -> None:
     """Write the CSV, whole or not at all."""

@@ -19,19 +19,30 @@ SCORES = {
 
 
 def segmentation_scores(predictions: Predictions) -> dict[str, float]:
-    """The four scores of all images together; classes that do not occur are left out of means."""
+    """The four scores of all images together.
+
+    A class counts in the mean IoU where it is in the truth or in what was found, in the mean accuracy where it is in
+    the truth.
+    """
     counts = [row.pixels for row in predictions.rows if row.pixels is not None]
     if not counts:
         raise InputError("no masks in these predictions")
-    return dict(zip(SCORES, scores_of(np.sum(counts, axis=0)), strict=True))
+    return dict(zip(SCORES, scores_of(np.sum(counts, axis=0)).tolist(), strict=True))
 
 
-def scores_of(counts: NDArray[np.int64]) -> tuple[float, float, float, float]:
-    """The four scores of a table n_ij (classes, classes)."""
-    right, total = np.diag(counts).astype(np.float64), counts.sum(1).astype(np.float64)
-    union = total + counts.sum(0) - right
-    occurs = total > 0
-    iou = np.divide(right, union, out=np.zeros_like(right), where=union > 0)
-    accuracy = right[occurs] / total[occurs]
-    overall = right.sum() / total.sum()
-    return float(overall), float(accuracy.mean()), float(iou[occurs].mean()), float((total * iou).sum() / total.sum())
+def scores_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The four scores (..., 4) of tables n_ij (..., classes, classes)."""
+    right = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
+    total = counts.sum(-1).astype(np.float64)
+    union = total + counts.sum(-2) - right
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iou, accuracy = right / union, right / total  # NaN of classes that do not occur
+        pixels = total.sum(-1)
+        weighted = np.nansum(total * iou, -1) / pixels
+        return np.stack([right.sum(-1) / pixels, _mean(accuracy), _mean(iou), weighted], -1)
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over the last axis, of what is not NaN."""
+    known = np.isfinite(values)
+    return np.asarray(np.nansum(values, -1) / known.sum(-1))

@@ -17,15 +17,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score
 
 from erf.errors import InputError
-from erf.evaluation.auc import DRAWS, Estimate, Gain, estimate, gain
+from erf.evaluation.auc import DRAWS, Estimate, Gain, estimate, gain, kinds_of
 from erf.evaluation.predictions import Predictions
 from erf.evaluation.segmentation import SCORES, scores_of
+from erf.pvalues import p_words
 from erf.text import for_csv, for_markdown
 
 SIZES = (100, 150, 200, 250, 300, 350, 400)
 """Thresholds of Fig. A2, in pixels."""
 
 THIRDS = ("smallest third", "middle third", "largest third")
+
+FEW = 10
+"""Of fewer images or patients of a kind, intervals are too narrow."""
 
 _LEAST = 2
 """Positive and negative images that a row needs at least."""
@@ -57,25 +61,27 @@ class _Question:
 def tabulate_classes(
     labels: Sequence[str],
     several: Sequence[Predictions],
-    by_patient: bool = False,
+    by_patient: bool = True,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Table:
     """AUC with intervals for each question, and how much each network gains on the first.
 
-    Raises `InputError` for networks that were not asked about the same images.
+    `by_patient` draws patients whole where every image names one. Raises `InputError` for networks that were not asked about the same images.
     """
     _check_same(labels, several)
     first = several[0]
-    patients = first.patients if by_patient else None
+    patients = first.patients if by_patient and first.has_patients else None
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
+    fewest = FEW
     for question in _questions(first):
         truth = question.truth[question.rows]
         if min(truth.sum(), (~truth).sum()) < _LEAST:
             continue
         chosen = [one.scores[question.rows, question.output] for one in several]
         names = None if patients is None else [patients[row] for row in np.flatnonzero(question.rows)]
+        fewest = min(fewest, *kinds_of(truth, names))
         found = [estimate(truth, scores, names, draws, seed) for scores in chosen]
         gains = [gain(truth, chosen[0], scores, names, draws, seed) for scores in chosen[1:]]
         rows.append(
@@ -91,10 +97,10 @@ def tabulate_classes(
         raise InputError("too few images: an AUC needs two positive and two negative ones")
     gained = [f"{label} − {labels[0]}" for label in labels[1:]]
     columns = ("images", "positive + negative", *labels, *gained)
-    drawn = "patients" if by_patient else "images"
+    drawn, author = ("images", "DeLong") if patients is None else ("patients", "Obuchowski")
     title = (
         f"AUC [%] with 95 % percentile-bootstrap intervals ({draws:,} draws of {drawn}, stratified), in parentheses "
-        "DeLong's" + ("; differences with p of DeLong's paired test" if gains else "")
+        f"{author}'s" + (f"; differences with p of {author}'s paired test" if gains else "") + _few(fewest, drawn)
     )
     return Table(title, columns, tuple(rows), tuple(records))
 
@@ -139,16 +145,17 @@ def _by_size(predictions: Predictions, positive: NDArray[np.bool_]) -> Iterator[
 
 
 def _auc_words(found: Estimate) -> str:
-    value, low, high, near, far = (
-        100 * one for one in (found.value, found.low, found.high, found.delong_low, found.delong_high)
-    )
-    return f"{value:.1f} [{low:.1f}, {high:.1f}] ({near:.1f}, {far:.1f})"
+    near, far = 100 * found.delong_low, 100 * found.delong_high
+    return f"{100 * found.value:.1f}{_edges(found.low, found.high)} ({near:.1f}, {far:.1f})"
 
 
 def _gain_words(found: Gain) -> str:
-    value, low, high = (100 * one for one in (found.value, found.low, found.high))
-    p = "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}], p {p}"
+    return f"{100 * found.value:+.1f}{_edges(found.low, found.high, '+')}, p {p_words(found.p)}"
+
+
+def _edges(low: float, high: float, sign: str = "") -> str:
+    """An interval in per cent, where there is one."""
+    return f" [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]" if math.isfinite(low) else ""
 
 
 def _records(
@@ -170,29 +177,49 @@ def tabulate_accuracy(labels: Sequence[str], several: Sequence[Predictions]) -> 
     return Table("Accuracy [%]", ("", "images", "accuracy"), tuple(rows), records)
 
 
-def tabulate_masks(labels: Sequence[str], several: Sequence[Predictions], draws: int = DRAWS, seed: int = 0) -> Table:
-    """The four scores of Table 1 of Li et al. 2020 (SRB), with 95 % percentile intervals over images."""
+def tabulate_masks(
+    labels: Sequence[str], several: Sequence[Predictions], by_patient: bool = True, draws: int = DRAWS, seed: int = 0
+) -> Table:
+    """The four scores of Table 1 of Li et al. 2020 (SRB), with 95 % percentile intervals over images, or patients."""
     _check_same(labels, several)
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
     for label, one in zip(labels, several, strict=True):
-        counts = np.stack([row.pixels for row in one.rows if row.pixels is not None])
+        counts = _counts(one, by_patient)
         values = scores_of(counts.sum(0))
         rng = np.random.default_rng(seed)
         weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), draws)
-        drawn = np.array([scores_of(table) for table in np.tensordot(weights, counts, 1)])
-        low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
+        low, high = np.percentile(scores_of(np.tensordot(weights, counts, 1)), (2.5, 97.5), axis=0)
+        low, high = (np.where(len(counts) > 1, edge, np.nan) for edge in (low, high))
         cells = [
-            f"{100 * value:.1f} [{100 * near:.1f}, {100 * far:.1f}]"
+            f"{100 * value:.1f}{_edges(near, far)}"
             for value, near, far in zip(values, low, high, strict=True)
         ]
         rows.append((label, str(len(one)), *cells))
         records += [
-            {"label": label, "measure": name, "value": value, "low": float(near), "high": float(far)}
+            {"label": label, "measure": name, "value": float(value), "low": float(near), "high": float(far)}
             for name, value, near, far in zip(SCORES, values, low, high, strict=True)
         ]
     columns = ("", "images", *(name.replace("_", " ") for name in SCORES))
-    return Table(f"Masks [%], with 95 % intervals ({draws:,} draws of images)", columns, tuple(rows), tuple(records))
+    drawn = "patients" if by_patient and several[0].has_patients else "images"
+    title = f"Masks [%], with 95 % intervals ({draws:,} draws of {drawn})" + _few(len(counts), drawn)
+    return Table(title, columns, tuple(rows), tuple(records))
+
+
+def _counts(predictions: Predictions, by_patient: bool) -> NDArray[np.int64]:
+    """(G, classes, classes), pixels of each image, or summed over the images of each patient."""
+    rows = [row for row in predictions.rows if row.pixels is not None]
+    counts = np.stack([row.pixels for row in rows])
+    if not (by_patient and predictions.has_patients):
+        return counts
+    groups = np.unique([row.patient for row in rows], return_inverse=True)[1]
+    summed = np.zeros((int(groups.max()) + 1, *counts.shape[1:]), np.int64)
+    np.add.at(summed, groups, counts)
+    return summed
+
+
+def _few(number: int, drawn: str) -> str:
+    return f"; {number} {drawn} of a kind are too few for intervals to be relied on" if number < FEW else ""
 
 
 def _check_same(labels: Sequence[str], several: Sequence[Predictions]) -> None:

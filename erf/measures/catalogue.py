@@ -52,6 +52,32 @@ class Measure:
         return 100.0 if self.unit == "%" else 1.0
 
 
+    @property
+    def weighing(self) -> str:
+        """By what an image counts in the measure: its 'mass', that within its side ('sides'), or nothing ('images')."""
+        return "sides" if self.name in TWO_SIDED else "images" if self.name == "variability" else "mass"
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Between which the number lies, in units of one."""
+        return _LIMITS.get(self.name, (0.0, np.inf) if self.group == "size" else (-np.inf, np.inf))
+
+
+_LIMITS = {
+    "inside_field": (0.0, 1.0),
+    "sigma_x": (0.0, np.inf),
+    "sigma_y": (0.0, np.inf),
+    **dict.fromkeys(("gaussian_x", "gaussian_y", "gaussian_map"), (-np.inf, 1.0)),
+    "anisotropy": (1.0, np.inf),
+    "gini": (0.0, 1.0),
+    "on_tissue": (0.0, 1.0),
+    "tissue_excess": (0.0, np.inf),
+    "separation": (0.0, np.inf),
+    "left_right_tv": (0.0, 1.0),
+    "left_right_emd": (0.0, np.inf),
+    "variability": (0.0, 1.0),
+}
+
 _CENTROID = "OpenERF; Taha et al. 2022, by eye"
 
 
@@ -66,20 +92,20 @@ def _shift(sample: Sample) -> tuple[Array, Array]:
 
 
 def _separation(sample: Sample) -> Array:
-    left, right = (_shift(sample.side(side)) for side in ("left", "right"))
+    left, right = _shift(sample.left), _shift(sample.right)
     return np.hypot(left[0] - right[0], left[1] - right[1])
 
 
 def _lean(sample: Sample) -> Array:
-    return _shift(sample.side("right"))[1] - _shift(sample.side("left"))[1]
+    return _shift(sample.right)[1] - _shift(sample.left)[1]
 
 
 def _left_right_variation(sample: Sample) -> Array:
-    return dynamics.total_variation(sample.side("left").small, sample.side("right").small)
+    return dynamics.total_variation(sample.left.small, sample.right.small)
 
 
 def _left_right_distance(sample: Sample) -> Array:
-    return dynamics.earth_movers_distance(sample.side("left").across_rows, sample.side("right").across_rows)
+    return dynamics.earth_movers_distance(sample.left.across_rows, sample.right.across_rows)
 
 
 def _covariance(sample: Sample) -> Array:

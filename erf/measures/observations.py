@@ -265,11 +265,19 @@ class Sample:
         """(..., R), mean over images."""
         return self._mean(self.observed.frame_masses)
 
-    def side(self, side: str) -> "Sample":
-        """The same draw of left or right breasts alone."""
-        if self.dealt is not None:
-            return Sample(self.observed, self.dealt[side])
-        return Sample(self.observed, self.counts * (self.observed.sides == side))
+    @cached_property
+    def left(self) -> "Sample":
+        """The same draw of left breasts alone."""
+        return self._side("left")
+
+    @cached_property
+    def right(self) -> "Sample":
+        """The same draw of right breasts alone."""
+        return self._side("right")
+
+    def _side(self, side: str) -> "Sample":
+        counts = self.counts * (self.observed.sides == side) if self.dealt is None else self.dealt[side]
+        return Sample(self.observed, counts)
 
     @cached_property
     def on_tissue(self) -> Array:

@@ -52,7 +52,7 @@ def draw_growth(comparison: Comparison) -> Figure:
     words = (
         "Cross: the unit's centre; dashed: theoretical receptive field, on the right half its side, absent where it is "
         "infinite.\nrms: root mean squared distance of the mass; r50, r90: radii that hold 50 and 90 % of it. "
-        "Bands: 95 % bootstrap intervals."
+        "Bands: 95 % intervals."
     )
     figure.supxlabel(f"Definition '{comparison.definition}'. {words}", fontsize=8, x=0.01, ha="left")
     return figure
@@ -135,6 +135,6 @@ def draw_convergence(comparison: Comparison) -> Figure:
         axis.grid(alpha=0.25, lw=0.5, which="both")
     grid[0, 0].legend(fontsize=8, frameon=False)
     foot(
-        figure, comparison, f"Subset {subset}; bands: 95 % bootstrap intervals over the first n images, sides in turn."
+        figure, comparison, f"Subset {subset}; bands: 95 % intervals over the first n images, sides in turn."
     )
     return figure

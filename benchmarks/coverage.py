@@ -1,0 +1,224 @@
+"""How often intervals hold the truth and tests raise a false alarm, on simulated ERFs; the tables of docs/measures.md.
+
+    python -m benchmarks.coverage
+
+Simulated are the files of a network whose field is a Gaussian that varies in place, width and mass from image to image.
+Images of a patient are alike: their latent values correlate with 0.8. Masses are independent of shapes, so that the
+truth is the mean over shapes. Everything is the same again for the same `--seed`.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from erf.cli.tables import print_table
+from erf.intervals import Drawing, Observations, Precision, compare, estimate, left_right_test
+from erf.measures import MEASURES, Grid
+from erf.grid import Array
+
+SIZE, BLOCK, CENTER = (48, 40), 4, (24.0, 20.0)
+ALIKE = 0.8
+NAMES = ("r50", "rms_radius", "fwhm_x", "effective_area", "shift_x", "lean", "variability")
+NUMBERS = (4, 6, 10, 20, 60)
+LOOKED_AT = (12, 18, 27, 40, 60, 90, 135, 202, 303, 454, 681, 1021)
+
+
+@dataclass(frozen=True)
+class Population:
+    """Images, of which each is a Gaussian map of some mass, and how much they vary."""
+
+    name: str
+    masses: Callable[[Array], Array] = np.ones_like
+    """Of the latent values of images, which are normal."""
+    places: Callable[[Array], Array] = lambda latent: latent
+    wobble: float = 3.0
+    sizes: float = 0.3
+    lean: float = 1.0
+    """How far the field goes to the right over right breasts, and to the left over left ones, in pixels."""
+
+    def draw(
+        self, rng: np.random.Generator, count: int, images: int = 1, *, both_sides: bool = True
+    ) -> tuple[Observations, Observations]:
+        """Two ERFs of the same images of `count` patients, of networks between which there is no difference."""
+        patients = np.repeat(np.arange(count), images)
+        of_image = patients if images == 1 or not both_sides else np.arange(len(patients))
+        sides = np.array(["left", "right"])[of_image % 2]
+        shared = self._latent(rng, patients, 4)
+        one, two = (
+            self._observed(np.sqrt(0.5) * (shared + self._latent(rng, patients, 4)), patients, sides) for _ in range(2)
+        )
+        return one, two
+
+    def truth(self, names: Sequence[str]) -> Array:
+        """Measures of 20,000 images of equal mass; of 2,000 where all pairs have to be compared."""
+        alike = replace(self, masses=np.ones_like)
+        many = alike.draw(np.random.default_rng(99), 20_000)[0]
+        few = many.pick(np.arange(2000))
+        return np.array(
+            [float(MEASURES[name].of((few if name == "variability" else many).all())) for name in names]
+        )
+
+    @staticmethod
+    def _latent(rng: np.random.Generator, patients: NDArray[np.intp], kinds: int) -> Array:
+        """(kinds, N), normal values that are alike for the images of a patient."""
+        if len(set(patients)) == len(patients):
+            return rng.standard_normal((kinds, len(patients)))
+        of_patient = rng.standard_normal((kinds, patients.max() + 1))[:, patients]
+        return np.sqrt(ALIKE) * of_patient + np.sqrt(1 - ALIKE) * rng.standard_normal((kinds, len(patients)))
+
+    def _observed(self, latent: Array, patients: NDArray[np.intp], sides: NDArray[np.str_]) -> Observations:
+        mass = self.masses(latent[0])[:, None]
+        sigma = 6 * np.exp(self.sizes * latent[1])
+        middle = CENTER[1] + self.wobble * self.places(latent[2]) + np.where(sides == "right", self.lean, -self.lean)
+        across_rows, across_columns = (
+            _bells(length, center, sigma) for length, center in ((SIZE[1], middle), (SIZE[0], CENTER[0]))
+        )
+        rows, columns = (
+            np.add.reduceat(curve, np.arange(0, curve.shape[1], BLOCK), axis=1)
+            for curve in (across_rows, across_columns)
+        )
+        return Observations(
+            grid=Grid(SIZE, BLOCK, CENTER),
+            small=(mass * columns)[:, :, None] * rows[:, None],
+            across_rows=mass * across_rows,
+            across_columns=mass * across_columns,
+            sides=sides,
+            groups=patients.astype(str),
+            keys=np.arange(len(patients)).astype(str),
+        )
+
+
+def _bells(length: int, center: Array | float, sigma: Array) -> Array:
+    distance = np.arange(length) - np.reshape(center, (-1, 1))
+    bells = np.exp(-(distance**2) / (2 * sigma[:, None] ** 2)) + 1e-300
+    return np.asarray(bells / bells.sum(1, keepdims=True))
+
+
+POPULATIONS = (
+    Population("equal masses"),
+    Population("log-normal masses, sigma 0.5", lambda latent: np.exp(0.5 * latent)),
+    Population("log-normal masses, sigma 1.5", lambda latent: np.exp(1.5 * latent)),
+    Population("Pareto masses, exponent 1.5", lambda latent: norm.sf(latent) ** (-1 / 1.5)),
+    Population("places by t of 3 df", places=lambda latent: student.ppf(norm.cdf(latent), 3), wobble=2.0),
+)
+
+
+def coverage(population: Population, count: int, images: int, runs: int, seed: int, names: Sequence[str]) -> Array:
+    """Share of the runs whose 95 % interval holds the truth, for each measure."""
+    rng, truth = np.random.default_rng(seed), population.truth(names)
+    measures, inside = [MEASURES[name] for name in names], np.zeros(len(names))
+    for _ in range(runs):
+        found = estimate(population.draw(rng, count, images)[0], measures)
+        inside += [found[name].low <= value <= found[name].high for name, value in zip(names, truth, strict=True)]
+    return inside / runs
+
+
+def false_alarms(
+    population: Population, count: int, images: int, runs: int, seed: int, names: Sequence[str], *, paired: bool
+) -> Array:
+    """Share of the runs in which p of a difference that is not there is below 0.05, for each measure."""
+    rng = np.random.default_rng(seed)
+    measures, found = [MEASURES[name] for name in names], np.zeros(len(names))
+    for _ in range(runs):
+        one, two = population.draw(rng, count, images)
+        if not paired:
+            other = population.draw(rng, count, images)[0]
+            two = replace(other, keys=np.char.add("other ", other.keys))
+        differences = compare(one, two, measures)
+        found += [differences[name].p < 0.05 for name in names]
+    return found / runs
+
+
+def sides(
+    population: Population, count: int, images: int, runs: int, seed: int, *, both_sides: bool, name: str = "lean"
+) -> tuple[float, float]:
+    """Share of the runs in which p of left against right is below 0.05, and in which the interval excludes 0."""
+    rng, found = np.random.default_rng(seed), np.zeros(2)
+    for run in range(runs):
+        seen = population.draw(rng, count, images, both_sides=both_sides)[0]
+        interval = estimate(seen, [MEASURES[name]])[name]
+        p = left_right_test(seen, MEASURES[name], Drawing(resamples=1000, seed=run))
+        found += [p < 0.05, interval.low > 0 or interval.high < 0]
+    return float(found[0] / runs), float(found[1] / runs)
+
+
+def stopping(population: Population, relative: float, runs: int, seed: int) -> tuple[float, float]:
+    """Share of the runs whose interval holds the truth when it is first narrow enough, and images taken on average."""
+    rng, truth, precision = np.random.default_rng(seed), population.truth(["r50"])[0], Precision(relative)
+    inside = taken = 0
+    for _ in range(runs):
+        seen = population.draw(rng, LOOKED_AT[-1])[0]
+        for number in LOOKED_AT:
+            interval = precision.estimate(seen.pick(np.arange(number)))
+            if precision.is_reached(interval):
+                break
+        inside += interval.low <= truth <= interval.high
+        taken += number
+    return inside / runs, taken / runs
+
+
+def _cells(values: Array) -> list[str]:
+    return [f"{100 * value:.1f}" for value in values]
+
+
+def _number(count: int, images: int) -> str:
+    return f"{count}" if images == 1 else f"{count} x {images}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    designs = [*((count, 1) for count in NUMBERS), (6, 4), (10, 4), (20, 4)]
+    head = ["population", "images", *NAMES]
+    tables: list[tuple[str, Callable[[Population, int, int], Array]]] = [
+        (
+            "coverage of 95 % intervals [%]",
+            lambda population, count, images: coverage(population, count, images, chosen.runs, chosen.seed, NAMES),
+        ),
+        *(
+            (
+                f"false alarms of {word} differences, p < 0.05 [%]",
+                lambda population, count, images, paired=paired: false_alarms(
+                    population, count, images, chosen.runs, chosen.seed, NAMES, paired=paired
+                ),
+            )
+            for word, paired in (("paired", True), ("unpaired", False))
+        ),
+    ]
+    for title, share in tables:
+        rows = [
+            [population.name, _number(count, images), *_cells(share(population, count, images))]
+            for population in POPULATIONS
+            for count, images in designs
+        ]
+        print_table(title, head, rows, left=2)
+    print_table("left against right, lean, p < 0.05 and interval without 0 [%]", *_sides(chosen.runs, chosen.seed), left=3)
+    rows = [
+        [population.name, f"{100 * held:.1f}", f"{taken:.0f}"]
+        for population in POPULATIONS
+        for held, taken in [stopping(population, 0.1, chosen.runs, chosen.seed)]
+    ]
+    print_table("--until 0.1: coverage of r50 at the stop [%]", ["population", "coverage", "images"], rows, left=1)
+
+
+def _sides(runs: int, seed: int) -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [population.name, f"{count} x {images}, {'both sides' if both else 'one side'} each", f"{lean:g} px", *found]
+        for population in POPULATIONS
+        for count, images in ((10, 4), (20, 1))
+        for both in ((True, False) if images > 1 else (False,))
+        for lean in (0.0, 2.0)
+        for found in [_cells(np.array(sides(replace(population, lean=lean), count, images, runs, seed, both_sides=both)))]
+    ]
+    return ["population", "patients x images", "lean", "test", "interval"], rows
+
+
+if __name__ == "__main__":
+    main()
