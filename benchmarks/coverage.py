@@ -1,6 +1,8 @@
 """How often intervals hold the truth and tests raise a false alarm, on simulated ERFs; the tables of docs/measures.md.
 
-    python -m benchmarks.coverage
+    python -m benchmarks.coverage coverage paired unpaired --runs 300
+    python -m benchmarks.coverage sides --runs 200
+    python -m benchmarks.coverage stopping --runs 250 --seed 1
 
 Simulated are the files of a network whose field is a Gaussian that varies in place, width and mass from image to image.
 Images of a patient are alike: their latent values correlate with 0.8. Masses are independent of shapes, so that the
@@ -10,6 +12,7 @@ truth is the mean over shapes. Everything is the same again for the same `--seed
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +27,8 @@ from erf.grid import Array
 SIZE, BLOCK, CENTER = (48, 40), 4, (24.0, 20.0)
 ALIKE = 0.8
 NAMES = ("r50", "rms_radius", "fwhm_x", "effective_area", "shift_x", "lean", "variability")
-NUMBERS = (4, 6, 10, 20, 60)
+DESIGNS = ((4, 1), (6, 1), (10, 1), (20, 1), (60, 1), (10, 4))
+"""Patients, and images of each."""
 LOOKED_AT = (12, 18, 27, 40, 60, 90, 135, 202, 303, 454, 681, 1021)
 
 
@@ -59,9 +63,7 @@ class Population:
         alike = replace(self, masses=np.ones_like)
         many = alike.draw(np.random.default_rng(99), 20_000)[0]
         few = many.pick(np.arange(2000))
-        return np.array(
-            [float(MEASURES[name].of((few if name == "variability" else many).all())) for name in names]
-        )
+        return np.array([float(MEASURES[name].of((few if name == "variability" else many).all())) for name in names])
 
     @staticmethod
     def _latent(rng: np.random.Generator, patients: NDArray[np.intp], kinds: int) -> Array:
@@ -170,54 +172,60 @@ def _number(count: int, images: int) -> str:
     return f"{count}" if images == 1 else f"{count} x {images}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    designs = [*((count, 1) for count in NUMBERS), (6, 4), (10, 4), (20, 4)]
-    head = ["population", "images", *NAMES]
-    tables: list[tuple[str, Callable[[Population, int, int], Array]]] = [
-        (
-            "coverage of 95 % intervals [%]",
-            lambda population, count, images: coverage(population, count, images, chosen.runs, chosen.seed, NAMES),
-        ),
-        *(
-            (
-                f"false alarms of {word} differences, p < 0.05 [%]",
-                lambda population, count, images, paired=paired: false_alarms(
-                    population, count, images, chosen.runs, chosen.seed, NAMES, paired=paired
-                ),
-            )
-            for word, paired in (("paired", True), ("unpaired", False))
-        ),
+def _shares(table: str, runs: int, seed: int) -> list[list[str]]:
+    """Rows of `coverage`, or of false alarms of differences that are `paired` or `unpaired`."""
+
+    def share(population: Population, count: int, images: int) -> Array:
+        if table == "coverage":
+            return coverage(population, count, images, runs, seed, NAMES)
+        return false_alarms(population, count, images, runs, seed, NAMES, paired=table == "paired")
+
+    return [
+        [population.name, _number(count, images), *_cells(share(population, count, images))]
+        for population in POPULATIONS
+        for count, images in DESIGNS
     ]
-    for title, share in tables:
-        rows = [
-            [population.name, _number(count, images), *_cells(share(population, count, images))]
-            for population in POPULATIONS
-            for count, images in designs
+
+
+def _sides(runs: int, seed: int) -> list[list[str]]:
+    return [
+        [population.name, f"{_number(count, images)}, {'both sides' if both else 'one side'}", f"{lean:g} px", *cells]
+        for population in POPULATIONS
+        for count, images, both in ((10, 4, True), (10, 4, False), (20, 1, False))
+        for lean in (0.0, 2.0)
+        for cells in [
+            _cells(np.array(sides(replace(population, lean=lean), count, images, runs, seed, both_sides=both)))
         ]
-        print_table(title, head, rows, left=2)
-    print_table("left against right, lean, p < 0.05 and interval without 0 [%]", *_sides(chosen.runs, chosen.seed), left=3)
-    rows = [
+    ]
+
+
+def _stops(runs: int, seed: int) -> list[list[str]]:
+    return [
         [population.name, f"{100 * held:.1f}", f"{taken:.0f}"]
         for population in POPULATIONS
-        for held, taken in [stopping(population, 0.1, chosen.runs, chosen.seed)]
+        for held, taken in [stopping(population, 0.1, runs, seed)]
     ]
-    print_table("--until 0.1: coverage of r50 at the stop [%]", ["population", "coverage", "images"], rows, left=1)
 
 
-def _sides(runs: int, seed: int) -> tuple[list[str], list[list[str]]]:
-    rows = [
-        [population.name, f"{count} x {images}, {'both sides' if both else 'one side'} each", f"{lean:g} px", *found]
-        for population in POPULATIONS
-        for count, images in ((10, 4), (20, 1))
-        for both in ((True, False) if images > 1 else (False,))
-        for lean in (0.0, 2.0)
-        for found in [_cells(np.array(sides(replace(population, lean=lean), count, images, runs, seed, both_sides=both)))]
-    ]
-    return ["population", "patients x images", "lean", "test", "interval"], rows
+TABLES: dict[str, tuple[str, Sequence[str], Callable[[int, int], list[list[str]]]]] = {
+    "coverage": ("coverage of 95 % intervals [%]", NAMES, partial(_shares, "coverage")),
+    "paired": ("p < 0.05 of paired differences that are not there [%]", NAMES, partial(_shares, "paired")),
+    "unpaired": ("p < 0.05 of unpaired differences that are not there [%]", NAMES, partial(_shares, "unpaired")),
+    "sides": ("p < 0.05 of left against right, intervals of lean without 0 [%]", ("lean", "test", "interval"), _sides),
+    "stopping": ("--until 0.1: coverage of r50 at the stop [%]", ("coverage", "images taken"), _stops),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", default=list(TABLES), choices=TABLES)
+    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    for name in chosen.tables:
+        title, columns, rows = TABLES[name]
+        first = ["population"] if name == "stopping" else ["population", "patients"]
+        print_table(title, [*first, *columns], rows(chosen.runs, chosen.seed), left=len(first))
 
 
 if __name__ == "__main__":

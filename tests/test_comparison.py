@@ -19,6 +19,7 @@ from erf.comparison.formats import interval_words
 from erf.comparison.mirror import mirror_test
 from erf.intervals import Drawing, Interval, compare, estimate
 from erf.measures import MEASURES, observe, pick_measures
+from erf.pvalues import p_words
 from erf.result import ERF
 from tests.conftest import small_network
 
@@ -156,7 +157,7 @@ def test_every_form_holds_every_number(pair: list[ERF]) -> None:
 def test_the_command(files: list[str]) -> None:
     result = call(*files, "--resamples", 200, "-o", "t.csv", "-o", "t.tex")
     assert result.exit_code == 0
-    for words in ("effective_area", "second − first", "95 % BCa bootstrap intervals over images", "200 draws, seed 0"):
+    for words in ("effective_area", "second − first", "95 % jackknife-t intervals over images", "200 draws, seed 0"):
         assert words in result.stdout
     assert "written: t.csv" in result.stdout
     again = call(*files, "--resamples", 200, "-o", "again.csv")
@@ -188,7 +189,7 @@ def test_every_measure_is_explained() -> None:
         (["first.h5", "--subset", "top"], "no subset 'top'"),
         (["first.h5", "--definition", "signed"], "'signed' has negative values"),
         (["first.h5", "--definition", "relu"], "no definition 'relu'"),
-        (["first.h5", "--interval", "t"], "interval 't' not known"),
+        (["first.h5", "--interval", "z"], "interval 'z' not known"),
         (["first.h5", "--level", "95"], "level 95"),
         (["first.h5", "--labels", "a,b"], "found 2 labels for 1 ERFs"),
         (["first.h5", "-o", "t.xlsx"], "suffix '.xlsx' not known; expected one of .md, .csv"),
@@ -207,7 +208,7 @@ def test_few_images_are_noted(pair: list[ERF]) -> None:
         pair[0], images=tuple(replace(image, status="failed") for image in pair[0].images[:6]) + pair[0].images[6:]
     )
     (note,) = tabulate([few], pick_measures(("r50",))[0], drawing=QUICK).notes
-    assert note == "4 images are too few for bootstrap intervals, which are then too narrow"
+    assert note == "4 images are too few for intervals and p values to be relied on"
 
 
 def test_patients_or_images_are_drawn(pair: list[ERF]) -> None:
@@ -290,3 +291,25 @@ def test_mirror_test_needs_counterparts() -> None:
     fewer = replace(two, images=two.images[:-1])
     with pytest.raises(erf.InputError, match="the same images"):
         mirror_test(one, fewer)
+
+
+@pytest.mark.parametrize(
+    ("p", "words"),
+    [(0.0, "< 0.001"), (0.00099, "< 0.001"), (0.001, "0.001"), (0.0014, "0.001"), (0.0996, "0.100"), (0.4, "0.40")],
+)
+def test_p_values_are_rounded(p: float, words: str) -> None:
+    assert p_words(p) == words
+
+
+def test_too_few_deals_are_told(pair: list[ERF]) -> None:
+    """Three patients with one side each of two, in all: no p below a third is possible."""
+    few = replace(
+        pair[0],
+        images=tuple(
+            replace(image, patient_id=f"p{min(row, 1) if image.laterality == 'left' else 2}")
+            for row, image in enumerate(pair[0].images)
+        ),
+    )
+    table = tabulate([few], pick_measures(("lean",))[0], drawing=QUICK)
+    assert "the sides of first can be dealt in 3 ways, too few for a p of left against right below 0.33" in table.notes
+    assert table.entries[0]["lean"].side_p >= 1 / 3

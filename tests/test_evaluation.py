@@ -128,11 +128,68 @@ def test_gains_are_paired() -> None:
     assert noisy.low < 0 < noisy.high
 
 
+def test_an_auc_of_1_is_not_known_exactly() -> None:
+    """3 + 3 images, perfect against reversed: of 20 ways to deal the truth, 2 are as extreme."""
+    truth = np.arange(6) < 3
+    scores = np.arange(6.0)
+    found = estimate(truth, -scores, draws=200)
+    assert found.value == found.high == found.delong_high == 1
+    assert 0.2 < found.low == found.delong_low < 0.9
+    (against,) = [gain(truth, -scores, scores, draws=200)]
+    assert (against.value, against.p, against.p_bootstrap) == (-1, 0.1, 0.1)
+    assert np.isnan([against.low, against.high]).all()
+    tied = estimate(truth, np.ones(6), draws=200)
+    assert tied.low < 0.5 < tied.high
+    assert gain(truth, -scores, -scores, draws=200).p == 1
+
+
+@pytest.mark.parametrize("count", [10, 100])
+def test_intervals_of_a_perfect_auc_hold(count: int) -> None:
+    """Where a true AUC of 0.9 or more gives 1, the interval still holds it about as often as it should."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(2 * count) < count
+    low = estimate(truth, rng.random(2 * count) + 2.0 * truth, draws=200).low
+    true = 0.5 * (1 + math.erf(3.2 / 2))  # 0.988: of 10 + 10 images a third are told perfectly
+    assert low < 1 - 1 / count
+    assert low > 1 - 4 / count
+    drawn_values = [auc(truth, rng.normal(3.2 * truth, 1)) for _ in range(200)]
+    assert (count == 100) or np.mean(np.array(drawn_values) == 1) > 0.05
+    assert (count == 100) or low < true
+
+
+def test_patients_variance_is_obuchowskis() -> None:
+    """By its definition (Obuchowski 1997), in one group; false alarms of ten patients whose images are alike."""
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(12), 4)
+    truth = np.tile([True, False], 24)
+    scores = rng.normal(truth, 1) + rng.normal(0, 1, 12)[patients]
+    table = np.array([[(p > n) + 0.5 * (p == n) for n in scores[~truth]] for p in scores[truth]])
+    value = table.mean()
+    of_patient = np.array(
+        [
+            (table.mean(1)[patients[truth] == one] - value).sum() / truth.sum()
+            + (table.mean(0)[patients[~truth] == one] - value).sum() / (~truth).sum()
+            for one in range(12)
+        ]
+    )
+    names = [str(one) for one in patients]
+    expected = 12 / 11 * (of_patient**2).sum()
+    assert delong_covariance(truth, [scores], names)[0, 0] == pytest.approx(expected, rel=1e-9)
+    alarms = 0
+    for _ in range(400):
+        shared = rng.normal(0, 1, (2, 12))[:, patients]
+        one, two = (rng.normal(0, 0.5, 48) + each + truth for each in shared)
+        alarms += gain(truth, one, two, names, draws=2).p < 0.05
+    assert 0.03 - 0.011 <= alarms / 400 <= 0.07 + 0.013
+
+
 def test_mask_scores_by_hand() -> None:
     """Class 0: 6 right of 8, class 1: 1 right of 2. IoU 6 / 9 and 1 / 4; class 2 does not occur."""
     counts = np.array([[6, 2, 0], [1, 1, 0], [0, 0, 0]])
     overall, mean, iou, weighted = scores_of(counts)
     assert overall == 0.7
+    # A class that is found where it is not counts 0 in the mean IoU; pixels of it are right nowhere.
+    assert scores_of(np.array([[6, 2, 0], [1, 1, 1], [0, 0, 0]]))[2] == pytest.approx((6 / 9 + 1 / 5 + 0) / 3)
     assert mean == (0.75 + 0.5) / 2
     assert iou == pytest.approx((6 / 9 + 1 / 4) / 2)
     assert weighted == pytest.approx(0.8 * 6 / 9 + 0.2 / 4)

@@ -7,7 +7,9 @@ import typer
 Labels = Annotated[str, typer.Option(help="One per file, with commas; default: the models' names.")]
 Resamples = Annotated[int, typer.Option(help="Draws of permutations and of the bootstrap.")]
 SeedOfDraws = Annotated[int, typer.Option(min=0, help="Of the draws.")]
-ByImage = Annotated[bool, typer.Option("--by-image", help="Take images for independent, even where patients are known.")]
+ByImage = Annotated[
+    bool, typer.Option("--by-image", help="Take images for independent, even where patients are known.")
+]
 AllowDifferent = Annotated[
     bool, typer.Option("--allow-different", help="Compare files that were measured differently.")
 ]

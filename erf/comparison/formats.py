@@ -78,8 +78,8 @@ def caption(table: ComparisonTable) -> str:
     counts = " / ".join(map(str, dict.fromkeys(table.images)))
     lines = [
         f"Subset {table.subset}, definition {table.definition}, {counts} images. In brackets: "
-        f"{100 * drawing.level:g} % {METHODS[drawing.method]} intervals over {table.units}. Behind left-right measures: "
-        f"p of a permutation test of sides ({drawing.resamples} draws, seed {drawing.seed})."
+        f"{100 * drawing.level:g} % {METHODS[drawing.method]} intervals over {table.units}. Behind left-right "
+        f"measures: p of a permutation test of sides ({drawing.resamples} draws, seed {drawing.seed})."
     ]
     if len(table.erfs) > 1:
         lines.append(f"p values of differences: jackknife-t, two-sided, corrected by {CORRECTION}.")

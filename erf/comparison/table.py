@@ -160,10 +160,7 @@ def _entries(observed: Sequence[Observations], measures: Sequence[Measure], draw
         side_ps = list(pool.map(lambda seen: left_right_tests(seen, tested, drawing), observed))
     intervals, differences = contrast(observed, measures, drawing)
     return [
-        {
-            name: Entry(one, difference.get(name), side_p=sides.get(name, float("nan")))
-            for name, one in interval.items()
-        }
+        {name: Entry(one, difference.get(name), side_p=sides.get(name, float("nan"))) for name, one in interval.items()}
         for interval, difference, sides in zip(intervals, [{}, *differences], side_ps, strict=True)
     ]
 

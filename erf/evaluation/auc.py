@@ -4,8 +4,8 @@ The bootstrap draws images, or patients, within the positive and within the nega
 Taha et al. 2022 (HCT) do with 10,000 draws. DeLong, DeLong, Clarke-Pearson (Biometrics 1988) give the variance in
 closed form for images, Obuchowski (Biometrics 1997) for patients with several images each.
 
-Where an AUC does not vary over images, as where all positive ones score above all negative ones, both say that it is
-known exactly. There, intervals are those of Newcombe (Statistics in Medicine 2006, method 5), which hold for an AUC of 1.
+Where no image changes an AUC, as where all positive ones score above all negative ones, both say that it is known
+exactly. There, intervals are those of Newcombe (Statistics in Medicine 2006, method 5), which hold for an AUC of 1.
 """
 
 import math
@@ -102,8 +102,8 @@ def gain(
     low, high = _percentiles(after - before)
     p = 2 * _reference(truth, patients).sf(abs(value) / math.sqrt(variance))
     rises = (after - before)[np.isfinite(after - before)]
-    p_bootstrap = max(2 * min(np.mean(rises <= 0), np.mean(rises >= 0)), 2 / draws)
-    return Gain(value, low, high, min(1.0, max(float(p), least)), min(1.0, max(float(p_bootstrap), least)))
+    p_bootstrap = max(2 * min(float(np.mean(rises <= 0)), float(np.mean(rises >= 0))), 2 / draws)
+    return Gain(value, low, high, min(1.0, max(float(p), least)), min(1.0, max(p_bootstrap, least)))
 
 
 def _reference(truth: Truth, patients: Sequence[str] | None) -> Any:

@@ -67,7 +67,8 @@ def tabulate_classes(
 ) -> Table:
     """AUC with intervals for each question, and how much each network gains on the first.
 
-    `by_patient` draws patients whole where every image names one. Raises `InputError` for networks that were not asked about the same images.
+    `by_patient` draws patients whole where every image names one. Raises `InputError` for networks that were not asked
+    about the same images.
     """
     _check_same(labels, several)
     first = several[0]
@@ -191,10 +192,7 @@ def tabulate_masks(
         weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), draws)
         low, high = np.percentile(scores_of(np.tensordot(weights, counts, 1)), (2.5, 97.5), axis=0)
         low, high = (np.where(len(counts) > 1, edge, np.nan) for edge in (low, high))
-        cells = [
-            f"{100 * value:.1f}{_edges(near, far)}"
-            for value, near, far in zip(values, low, high, strict=True)
-        ]
+        cells = [f"{100 * value:.1f}{_edges(near, far)}" for value, near, far in zip(values, low, high, strict=True)]
         rows.append((label, str(len(one)), *cells))
         records += [
             {"label": label, "measure": name, "value": float(value), "low": float(near), "high": float(far)}
@@ -208,11 +206,11 @@ def tabulate_masks(
 
 def _counts(predictions: Predictions, by_patient: bool) -> NDArray[np.int64]:
     """(G, classes, classes), pixels of each image, or summed over the images of each patient."""
-    rows = [row for row in predictions.rows if row.pixels is not None]
-    counts = np.stack([row.pixels for row in rows])
+    kept = [(row.pixels, row.patient) for row in predictions.rows if row.pixels is not None]
+    counts = np.stack([pixels for pixels, _ in kept])
     if not (by_patient and predictions.has_patients):
         return counts
-    groups = np.unique([row.patient for row in rows], return_inverse=True)[1]
+    groups = np.unique([patient for _, patient in kept], return_inverse=True)[1]
     summed = np.zeros((int(groups.max()) + 1, *counts.shape[1:]), np.int64)
     np.add.at(summed, groups, counts)
     return summed

@@ -22,7 +22,7 @@ _BATCH = 250
 def bootstrap_interval(
     drawn_from: Sequence[Observations], values: Callable[[list[Array]], Array], drawing: Drawing
 ) -> tuple[Array, Array]:
-    """(low, high), each (K,), of K values (K, ...) of how often each image of some ERFs was drawn, (..., N) for each."""
+    """(low, high), each (K,), of K values (K, ...) of how often each image of some ERFs was drawn (..., N)."""
     point = values([np.ones(len(observed)) for observed in drawn_from])
     strata = [(number, members) for number, observed in enumerate(drawn_from) for members in observed.strata]
     groupings = [observed.grouping for observed in drawn_from]

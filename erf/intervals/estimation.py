@@ -62,7 +62,7 @@ def vary(
     limits: tuple[float, float],
     drawing: Drawing,
 ) -> dict[str, Interval]:
-    """Intervals of named values (K, ...) of how often each image counts (..., N), which go by weights (N,) of images."""
+    """Intervals of named values (K, ...) of how often each image counts (..., N), by weights (N,) of images."""
     found = leave_out(values, Groups.of(observed), {name: [own] for name, own in weights.items()}, list(weights))
     edges = _edges(found, [observed], lambda counts: values(counts[0]), drawing)
     return _named(list(weights), found.values, *np.clip(edges, *limits))
@@ -128,7 +128,10 @@ def _differences(
     found = two.minus(one) if paired else two.minus_apart(one)
     low, high = _edges(found, [first] if paired else [first, other], values, drawing)
     rows = np.stack([found.values, low, high, found.p_of_zero()], -1).tolist()
-    return {measure.name: Difference(*row, paired) for measure, row in zip(measures, rows, strict=True)}
+    return {
+        measure.name: Difference(value, low, high, p, paired)
+        for measure, (value, low, high, p) in zip(measures, rows, strict=True)
+    }
 
 
 def _edges(

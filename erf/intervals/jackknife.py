@@ -50,7 +50,7 @@ class Groups:
 
     def summed(self, values: Array) -> Array:
         """(G,), sums of values (N,) of images."""
-        return np.bincount(self.numbers, values, len(self))
+        return np.bincount(self.numbers, values, len(self)).astype(np.float64)
 
     @cached_property
     def centering(self) -> Array:

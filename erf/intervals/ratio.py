@@ -13,12 +13,13 @@ from typing import Self
 import numpy as np
 from scipy.linalg import block_diag
 from scipy.optimize import brentq
+from scipy.stats import norm
 
 from erf.grid import Array
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(128)
-_LEAST, _MOST = 1e-6, 1e6
-"""Ratios between which quantiles are looked for."""
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+_LEAST, _MOST = -20, 20
+"""Logarithms of ratios, between which quantiles are looked for."""
 _SQUARED_SINES = np.sin(np.pi / 4 * (_NODES + 1)) ** 2
 
 
@@ -50,9 +51,7 @@ class ErrorRatio:
 
     def __add__(self, other: Self) -> Self:
         """Of the sum of two independent errors, whose deviations are of the same groups and are added."""
-        return type(self)(
-            self.deviations + other.deviations, self.mixed + other.mixed, self.variance + other.variance
-        )
+        return type(self)(self.deviations + other.deviations, self.mixed + other.mixed, self.variance + other.variance)
 
     def beside(self, other: Self, scale: float) -> Self:
         """Of the sum of two errors of unlike groups; the other's values have so many times the standard deviation."""
@@ -89,7 +88,7 @@ class ErrorRatio:
         if not self.is_known:
             return float("nan")
         values, shares = self._modes
-        values = max(ratio, _LEAST) ** 2 * values
+        values = max(ratio, np.exp(_LEAST)) ** 2 * values
 
         # e² - t² d'd has a single positive eigenvalue, the root of its secular equation.
         def secular(root: float) -> float:
@@ -108,7 +107,16 @@ class ErrorRatio:
         """What |T| stays below with a probability; infinite where that lies beyond all bounds, NaN if not known."""
         if not self.is_known:
             return float("nan")
-        if self.exceeds(_MOST) >= 1 - level:
-            return float("inf")
-        ends = np.log([_LEAST, _MOST])
-        return float(np.exp(brentq(lambda log: self.exceeds(np.exp(log)) - (1 - level), *ends, xtol=1e-7)))
+
+        def excess(logarithm: float) -> float:
+            return float(np.log(max(self.exceeds(np.exp(logarithm)), 1e-300) / (1 - level)))
+
+        low = float(np.log(norm.ppf((1 + level) / 2) * np.sqrt(self.variance) / self.expected_error)) - 0.5
+        while excess(low) < 0 and low > _LEAST:
+            low -= 1
+        high = low + 1
+        while excess(high) > 0:
+            high += 2
+            if high > _MOST:
+                return float("inf")
+        return float(np.exp(brentq(excess, low, high, xtol=1e-9)))

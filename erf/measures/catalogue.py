@@ -51,7 +51,6 @@ class Measure:
         """From what `of` returns to the unit in which it is shown."""
         return 100.0 if self.unit == "%" else 1.0
 
-
     @property
     def weighing(self) -> str:
         """By what an image counts in the measure: its 'mass', that within its side ('sides'), or nothing ('images')."""

@@ -134,7 +134,5 @@ def draw_convergence(comparison: Comparison) -> Figure:
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.25, lw=0.5, which="both")
     grid[0, 0].legend(fontsize=8, frameon=False)
-    foot(
-        figure, comparison, f"Subset {subset}; bands: 95 % intervals over the first n images, sides in turn."
-    )
+    foot(figure, comparison, f"Subset {subset}; bands: 95 % intervals over the first n images, sides in turn.")
     return figure
