@@ -2,7 +2,7 @@
 
     python -m benchmarks.coverage coverage paired unpaired --runs 300
     python -m benchmarks.coverage sides --runs 200
-    python -m benchmarks.coverage stopping --runs 250 --seed 1
+    python -m benchmarks.coverage stopping --runs 150
 
 Simulated are the files of a network whose field is a Gaussian that varies in place, width and mass from image to image.
 Images of a patient are alike: their latent values correlate with 0.8. Masses are independent of shapes, so that the
@@ -20,11 +20,11 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from erf.cli.tables import print_table
+from erf.grid import Array
 from erf.intervals import Drawing, Observations, Precision, compare, estimate, left_right_test
 from erf.measures import MEASURES, Grid
-from erf.grid import Array
 
-SIZE, BLOCK, CENTER = (48, 40), 4, (24.0, 20.0)
+SIZE, BLOCK, CENTER = (48, 40), 2, (24.0, 20.0)
 ALIKE = 0.8
 NAMES = ("r50", "rms_radius", "fwhm_x", "effective_area", "shift_x", "lean", "variability")
 DESIGNS = ((4, 1), (6, 1), (10, 1), (20, 1), (60, 1), (10, 4))

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
+from erf.grid import Array
 from erf.intervals.drawing import Drawing
 from erf.measures import Observations, Sample
-from erf.grid import Array
 
 _SCIPY = {"bca": "BCa", "percentile": "percentile"}
 _BATCH = 250

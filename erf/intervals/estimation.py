@@ -13,11 +13,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from erf.grid import Array
 from erf.intervals.bootstrap import bootstrap_interval
 from erf.intervals.drawing import Difference, Drawing, Interval
 from erf.intervals.jackknife import Estimates, Groups, leave_out, leave_out_of
 from erf.measures import Measure, Observations, Sample, interleaved
-from erf.grid import Array
 
 
 def estimate(

@@ -14,9 +14,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from erf.grid import Array
 from erf.intervals.ratio import ErrorRatio
 from erf.measures import Measure, Observations, Sample
-from erf.grid import Array
 
 MOST_GROUPS = 400
 """Of more images or patients, several are left out together."""

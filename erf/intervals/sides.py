@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erf.errors import InputError
+from erf.grid import Array
 from erf.intervals.drawing import Drawing
 from erf.measures import TWO_SIDED, Measure, Observations, Sample
-from erf.grid import Array
 
 _BATCH = 250
 _TIE = 1e-9

@@ -7,7 +7,7 @@ from erf.intervals.drawing import Drawing, Interval
 from erf.intervals.estimation import estimate
 from erf.measures import MEASURES, Observations
 
-LOOKS = 2
+LOOKS = 3
 """The looks of a run, at half as many more images each time, go wrong no more often than so many independent ones;
 found by simulation (docs/measures.md), since what is looked at is the width of the interval, not where it lies."""
 
