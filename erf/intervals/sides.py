@@ -93,6 +93,8 @@ def left_right_tests(
     for measure in measures:
         if measure.name not in TWO_SIDED:
             raise InputError(f"measure '{measure.name}' does not compare sides; expected one of {', '.join(TWO_SIDED)}")
+    if not measures:
+        return {}
     drawing, deals = drawing or Drawing(), Deals(observed)
     if min((observed.sides == side).sum() for side in ("left", "right")) < 2 or deals.least_p == 1:
         return {measure.name: float("nan") for measure in measures}
