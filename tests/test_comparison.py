@@ -174,7 +174,7 @@ def test_a_network_that_is_compared_with_itself_does_not_differ(files: list[str]
 
 
 def test_every_measure_is_explained() -> None:
-    shown = CliRunner().invoke(app, ["compare", "--list"], env={"COLUMNS": "250"}).stdout
+    shown = CliRunner().invoke(app, ["compare", "--list"], env={"COLUMNS": "400"}).stdout
     for name, measure in MEASURES.items():
         assert name in shown
         assert measure.words in shown
