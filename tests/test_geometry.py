@@ -128,6 +128,13 @@ def test_a_grid_of_unknown_making_is_taken_to_tile_the_image() -> None:
     assert [uneven.center(unit) for unit in range(3)] == pytest.approx([4.83333, 15.5, 26.16667], abs=1e-4)
 
 
+def test_a_factor_steps_by_its_inverse() -> None:
+    # 41 units times 0.4 are 16; PyTorch steps by 2.5, not by 41 / 16, so that the last comes from unit 37, not 38.
+    field = AxisField().resized(41, 16, "nearest", scale=0.4)
+    assert [field.box(unit, 41)[0] for unit in (1, 2, 15)] == [2, 5, 37]
+    assert AxisField().resized(41, 16, "nearest").box(15, 41) == (38, 39)
+
+
 def test_selecting_channels_keeps_the_field() -> None:
     class Half(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -17,8 +17,9 @@ def written_into(whole: Tensor, before: Seen | None, part: Tensor, seen: Seen) -
     What it had seen before it is still thought to have seen: other channels may not have been written.
     """
     seen = broadcast(settled(seen), part.ndim)
+    before = None if before is None else settled(before)
     places = _places(whole, part, seen)
-    if seen.dims is None or places is None or (before is not None and before.dims is None):
+    if seen.dims is None or places is None or (before is not None and not before.dims):
         return None
     dims: list[Dim] = [plain(size) for size in whole.shape]
     fields, grid = dict(enumerate(seen.field.axes)), list(seen.grid)
@@ -27,6 +28,8 @@ def written_into(whole: Tensor, before: Seen | None, part: Tensor, seen: Seen) -
         if axis is None and is_spatial(seen.dims[source]):
             return None
         if axis is not None:
+            if before is not None and before.grid[axis] != length:
+                return None
             own = None if before is None else before.field.axes[axis]
             fields[axis], grid[axis] = _merged(own, fields[axis], units, length), length
             dims[place] = (Factor(length, axis),)
