@@ -50,7 +50,7 @@ def supports(network: RandomNetwork, traced: Trace, units: list[tuple[int, ...]]
     for seed in range(IMAGES):
         inputs = torch.randn(1, *network.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         for place, gradient in enumerate(unit_gradients(network, inputs, targets)):
-            reached[place] |= gradient[0, 0] != 0
+            reached[place] |= gradient[0, 0].nan_to_num() != 0  # roots of negative sums are no numbers
     return reached
 
 
