@@ -32,6 +32,9 @@ class Origin:
     """Path of the weights file, or SHIPPED and its name; '' for weights drawn from the seed."""
     weights_sha256: str = ""
     seed: int = 0
+    """Of untrained weights, random projections and random numbers in the network."""
+    image_seed: int = 0
+    """Of the draw of the images, and of phantoms."""
     source: str = ""
     """Where the images came from."""
     command: str = ""

@@ -18,10 +18,10 @@ from . import (  # noqa: F401 (each registers its networks)
     wavemix,
 )
 from .creation import create_model, model_card
+from .errors import ModelError, WeightsError
 from .layers.spectral import reorthogonalise
-from .registry import ModelCard, ModelError, list_models
+from .registry import ModelCard, list_models
 from .shipped import shipped_card, shipped_weights
-from .stored import WeightsError
 from .weights import load_weights
 
 __all__ = [

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .errors import ModelError
 from .layers.library import insert_after, timm_model
 from .layers.spectral import FourierBlock
-from .registry import ModelCard, ModelError, register
+from .registry import ModelCard, register
 
 SIZE = (224, 224)
 

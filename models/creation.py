@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .registry import ModelCard, ModelError, list_models, registered
+from .errors import ModelError
+from .registry import ModelCard, list_models, registered
 from .sources import WORDS, is_source, source_card
 from .weights import load_weights
 
@@ -31,10 +32,12 @@ def model_card(name: str) -> ModelCard:
 
 def create_model(
     name: str,
+    /,
     weights: str | Path | None = None,
     *,
     seed: int = 0,
     size: tuple[int, int] | None = None,
+    trust: bool = False,
     **options: Any,
 ) -> nn.Module:
     """Build a network in eval mode.
@@ -42,11 +45,14 @@ def create_model(
     Initial weights and random projections are drawn from `seed` without touching the global random state; a weights
     file (safetensors, or a `torch.save` state dict in our naming or that of the public repository) replaces them, or
     `timm:TAG`, which timm downloads. `size` is the (height, width) of the input, for networks whose parameters belong
-    to one size; others take any.
+    to one size; others take any. An archive `file.pt2` can run any code when it is opened and is refused without
+    `trust`; a factory is run as it is named.
     """
     card = model_card(name)
     if card.sized:
         options["size"] = size or card.input_size
+    if card.guarded:
+        options["trust"] = trust
     if str(weights).startswith(TIMM_TAG):
         if not card.tagged:
             raise ModelError(f"model '{name}' has no weights '{weights}'; expected a weights file")

@@ -13,11 +13,12 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from .errors import ModelError
 from .layers.attention import ExactAttention, MapAttention
 from .layers.nystrom import NystromAttention
 from .layers.performer import PerformerAttention, SoftmaxFeatureAttention
 from .layers.residual import CHANNELS, LAYERS, ResidualBlock, ResNet22, conv1x1, conv3x3
-from .registry import ModelCard, ModelError, register
+from .registry import ModelCard, register
 
 ATTENTIONS: dict[str, type[MapAttention]] = {
     "performer-relu": PerformerAttention,

@@ -1,11 +1,13 @@
 """Pickles read as data: no function that a pickle names is ever looked up or called.
 
-What takes the place of a call is up to the reader. Memory stays below a small multiple of the pickle's own size.
+What takes the place of a call is up to the reader. Memory is bounded by the pickle's own size and by the number of its
+instructions, each of which may make an object.
 """
 
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 
@@ -26,6 +28,9 @@ class Outside:
 
     key: Any
 
+
+_MOST_INSTRUCTIONS = 2_000_000
+"""Some forty make a tensor."""
 
 _MAPPINGS = ("collections.OrderedDict", "collections.defaultdict")
 
@@ -60,8 +65,10 @@ class PickleReader:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
-        for opcode, arg, _ in pickletools.genops(file):
+        for opcode, arg, _ in islice(pickletools.genops(file), _MOST_INSTRUCTIONS):
             self._step(opcode.name, arg)
+        if opcode.name != "STOP":
+            raise PickleError(f"it holds more than {_MOST_INSTRUCTIONS} instructions")
         return self._stack.pop()
 
     def _step(self, name: str, arg: Any) -> None:
@@ -119,7 +126,9 @@ class PickleReader:
         return found
 
     def _named(self, parts: list[Any]) -> Named:
-        name = ".".join(map(str, parts))
+        if not all(isinstance(part, str) for part in parts):
+            raise PickleError("it names a function by what is no text")
+        name = ".".join(parts)
         if not self.is_known(name):
             raise PickleError(f"it asks to run {name}")
         return Named(name)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .errors import ModelError
 from .layers.library import deep_stem_resnet
 from .layers.segmenter import (
     LAYERS,
@@ -24,7 +25,7 @@ from .layers.segmenter import (
     conv3x3_norm_relu,
     upsample,
 )
-from .registry import ModelCard, ModelError, register
+from .registry import ModelCard, register
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 

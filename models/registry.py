@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from .errors import ModelError
+
 MAMMOGRAM_SIZE = (3328, 2560)
-
-
-class ModelError(ValueError):
-    """A network was asked for by an unknown name or with options that it does not have."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,8 @@ class ModelCard:
     """Whether `build` takes the (height, width) of the input as `size`, because parameters may belong to it."""
     brings_weights: bool = False
     """Whether what `build` returns may have been trained."""
+    guarded: bool = False
+    """Whether `build` runs code out of a file that looks like data, unless its argument `trust` is False."""
     tagged: bool = False
     """Whether `build` takes the `tag` of weights that timm offers."""
 

@@ -3,6 +3,7 @@
 `timm:NAME`, `torchvision:NAME`, `smp:ARCHITECTURE:ENCODER`, `package.module:factory`, `path/to/file.py:factory`, and
 `file.pt2`, an archive of `torch.export`. A factory is any callable that returns a module, and is given the options of
 `--model-arg`. To run it is to run its code: nothing but the named module or file is imported, but that may do anything.
+An archive looks like data and is code as well: its sizes are expressions that PyTorch evaluates when it opens it.
 """
 
 import difflib
@@ -10,7 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from .errors import ModelError
 from .layers.library import timm_model
-from .registry import ModelCard, ModelError
+from .registry import ModelCard
 
 ARCHIVE = ".pt2"
 
@@ -35,13 +37,21 @@ def is_source(name: str) -> bool:
     return ":" in name or name.endswith(ARCHIVE)
 
 
+def is_code(name: str) -> bool:
+    """Whether a name stands for code that is neither ours nor of a library: a factory or an archive."""
+    return name.endswith(ARCHIVE) or (":" in name and name.split(":", maxsplit=1)[0] not in _LIBRARIES)
+
+
+_LIBRARIES = ("timm", "torchvision", "smp")
+
+
 def source_card(name: str) -> ModelCard:
     """A card for a network from elsewhere; what only the network itself tells is filled in by `described`.
 
     Raises `ModelError` for a name that leads nowhere; nothing is built, and no file is run.
     """
     if name.endswith(ARCHIVE):
-        return _card(name, "an exported network", partial(_read_archive, name), brings_weights=True)
+        return _card(name, "an exported network", partial(_read_archive, name), brings_weights=True, guarded=True)
     kind, _, rest = name.partition(":")
     if not rest:
         raise ModelError(f"model '{name}' names nothing behind the colon; expected {WORDS}")
@@ -91,6 +101,7 @@ def _build_torchvision(network: str, **options: Any) -> nn.Module:
     _check_known(network, models.list_models(), "torchvision")
     # Weights would be downloaded, those of a backbone even where none are asked for.
     taken = inspect.signature(models.get_model_builder(network)).parameters
+    _check_untrained(f"torchvision:{network}", options, ("weights", "weights_backbone"))
     nothing = {option: None for option in ("weights", "weights_backbone") if option in taken}
     return _module(
         f"torchvision:{network}", _called(f"torchvision:{network}", models.get_model, network, **nothing | options)
@@ -101,6 +112,7 @@ def _build_smp(text: str, **options: Any) -> nn.Module:
     library = _library("segmentation_models_pytorch", "smp")
     architecture, _, encoder = text.partition(":")
     name = f"smp:{text}"
+    _check_untrained(name, options, ("encoder_weights",))
     defaults = {"encoder_name": encoder or "resnet34", "encoder_weights": None}
     return _module(name, _called(name, library.create_model, architecture, **defaults | options))
 
@@ -159,11 +171,16 @@ def _importing(module: str, folder: Path) -> Iterator[None]:
             sys.path.remove(str(folder))
 
 
-def _read_archive(name: str) -> nn.Module:
+def _read_archive(name: str, trust: bool) -> nn.Module:
     """The network of an archive, with its hierarchy of modules put back; its input has the exported size."""
     path = Path(name)
     if not path.is_file():
         raise ModelError(f"{name}: no such file; expected an archive of torch.export.save")
+    if not trust:
+        raise ModelError(
+            f"{name} is code: opening an archive of torch.export can run anything that its maker has put there; if you "
+            "trust its maker, give --trust (in Python: trust=True)"
+        )
     try:
         program = torch.export.load(path)
         network: Any = torch.export.unflatten(program)
@@ -179,6 +196,13 @@ def _read_archive(name: str) -> nn.Module:
     network.in_channels, network.input_size, network.input_axes = shapes[0][1], shapes[0][2:], len(shapes[0]) - 2
     network.input_names = tuple(program.graph_signature.user_inputs) if len(shapes) > 1 else ()
     return network
+
+
+def _check_untrained(name: str, options: Mapping[str, Any], loading: Sequence[str]) -> None:
+    """Weights of which no file would be known."""
+    for option in loading:
+        if options.get(option) is not None:
+            raise ModelError(f"{name} would load weights by its option {option}; expected them as --weights FILE")
 
 
 def _called(name: str, build: Callable[..., Any], *args: Any, **options: Any) -> Any:

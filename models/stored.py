@@ -1,10 +1,11 @@
 """Tensors in files that are not trusted: what a file claims is known, and checked, before a tensor of it is read.
 
 Formats: safetensors, `torch.save`, and `torch.save` before PyTorch 1.6. The last two hold a pickle, which is read as
-data (`pickles`), so that no file runs code. Tensors are read from a map of the file, one by one: whatever it claims,
-nothing is taken up but what is asked for.
+data (`pickles`), so that no file runs code. Tensors are read one by one: nothing is taken up but what is asked for,
+whatever a file claims. No file is mapped into memory: one that is cut short while it is read would end the process.
 """
 
+import json
 import os
 import stat
 import struct
@@ -15,23 +16,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from io import BytesIO
+from io import BytesIO, FileIO
 from math import prod
-from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
+from .errors import WeightsError
 from .pickles import Named, Outside, PickleError, PickleReader
 
 _EXPECTED = "expected a safetensors file or a torch.save state dict"
-
-
-class WeightsError(ValueError):
-    """A weights file that cannot be read, would run code, or does not fit the network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,20 +41,51 @@ class StoredTensor:
     kind: str = ""
 
 
+class _File(FileIO):
+    """A file whose index, the part that names its tensors, is small, whatever the file claims."""
+
+    most = 2**24
+    """Bytes that are read at once. Every byte of an index may become an object of some sixty."""
+
+    def read(self, count: int | None = -1) -> bytes:
+        """As `FileIO.read`; raises `ValueError` for more than an index may have."""
+        wanted = self.most + 1 if count is None or count < 0 else min(count, self.most + 1)
+        found = super().read(wanted) or b""
+        if len(found) > self.most:
+            raise ValueError(f"its index is longer than {self.most} bytes")
+        return found
+
+    def part(self, start: int, length: int) -> bytearray:
+        """Bytes of the file, however many; raises `ValueError` where there are fewer."""
+        if not 0 <= start <= start + length <= self.state[0]:
+            raise ValueError("it ends too early")
+        found = bytearray(length)
+        view, done = memoryview(found), 0
+        self.seek(start)
+        while done < length:
+            count = self.readinto(view[done:])
+            if not count:
+                raise ValueError("it ends too early")
+            done += count
+        return found
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Size and time of the last change, by which a file is known that was written to."""
+        found = os.fstat(self.fileno())
+        return found.st_size, found.st_mtime_ns
+
+
 @contextmanager
 def open_tensors(path: Path) -> Iterator[Any]:
     """What a file holds, with `StoredTensor` for tensors; raises `WeightsError` for whatever is wrong with it."""
     try:
         _check_regular(path)
-        with path.open("rb") as file:
-            content = mmap(file.fileno(), 0, access=ACCESS_COPY)
-            if content[8:9] == b"{":
-                with safe_open(path, "pt") as opened:
-                    yield {key: _of_safetensors(opened, key) for key in opened.keys()}  # noqa: SIM118 (no mapping)
-            elif content[:4] == b"PK\x03\x04":
-                yield _of_archive(content, zipfile.ZipFile(file).infolist())
-            else:
-                yield _of_old_file(content)
+        with _File(path) as file:
+            before = file.state
+            yield _read_index(file)
+            if file.state != before:
+                raise ValueError("it was changed meanwhile; try again")
     except WeightsError:
         raise
     except PickleError as error:
@@ -68,6 +95,15 @@ def open_tensors(path: Path) -> Iterator[Any]:
         ) from error
     except Exception as error:  # a damaged file raises whatever it makes its readers raise
         raise WeightsError(f"weights {path} cannot be read: {_first_line(error)}") from error
+
+
+def _read_index(file: _File) -> Any:
+    head = bytes(file.part(0, min(9, file.state[0])))
+    if head[8:9] == b"{":
+        return _of_safetensors(file)
+    if head[:4] == b"PK\x03\x04":
+        return _of_archive(file, zipfile.ZipFile(file).infolist())
+    return _of_old_file(file)
 
 
 def _check_regular(path: Path) -> None:
@@ -87,6 +123,46 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+@dataclass
+class _Storage:
+    """A part of a file in which the values of tensors lie, in bytes."""
+
+    file: _File
+    start: int
+    length: int
+    crc: int = 0
+    """Check sum of the part; 0 where none was written."""
+
+    @cached_property
+    def is_sound(self) -> bool:
+        """Whether the part is what was written."""
+        found = 0
+        for start in range(0, self.length if self.crc else 0, self.file.most):
+            found = zlib.crc32(self.bytes(start, min(self.file.most, self.length - start)), found)
+        return found == self.crc
+
+    def bytes(self, start: int, length: int) -> bytearray:
+        """Some of it."""
+        if not 0 <= start <= start + length <= self.length:
+            raise ValueError(f"a tensor lies outside its storage of {self.length} bytes")
+        return self.file.part(self.start + start, length)
+
+    def view(self, dtype: torch.dtype, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+        """A tensor in memory of its own; offset and strides are in elements."""
+        if not prod(shape):
+            return torch.empty(shape, dtype=dtype)
+        if not self.is_sound:
+            raise ValueError("its check sum is wrong; the file is damaged")
+        count = 1 + sum((length - 1) * step for length, step in zip(shape, stride, strict=True))
+        if count * dtype.itemsize > max(_MOST_SPREAD * prod(shape) * dtype.itemsize, self.file.most):
+            raise ValueError(f"a tensor of {shape} is spread over {count * dtype.itemsize} bytes; save a copy of it")
+        values = torch.frombuffer(self.bytes(offset * dtype.itemsize, count * dtype.itemsize), dtype=dtype)
+        return values.as_strided(shape, stride).clone(memory_format=torch.contiguous_format)
+
+
+_MOST_SPREAD = 64
+"""How many times its own length a tensor may be spread over, as one that was cut out of a larger one."""
+
 _SAFETENSORS = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -102,49 +178,34 @@ _SAFETENSORS = {
 }
 
 
-def _of_safetensors(opened: Any, key: str) -> StoredTensor:
-    view = opened.get_slice(key)
-    name = view.get_dtype()
-    dtype = _SAFETENSORS.get(name)
-    return StoredTensor(dtype, tuple(view.get_shape()), partial(opened.get_tensor, key), "" if dtype else name)
+def _of_safetensors(file: _File) -> dict[str, StoredTensor]:
+    (length,) = struct.unpack("<Q", file.part(0, 8))
+    if length > file.most:
+        raise ValueError(f"its index is longer than {file.most} bytes")
+    index = json.loads(file.part(8, length), object_pairs_hook=_without_doubles)
+    return {key: _in_safetensors(file, 8 + length, one) for key, one in index.items() if key != "__metadata__"}
 
 
-@dataclass
-class _Storage:
-    """A part of a file in which the values of tensors lie, in bytes."""
-
-    content: mmap
-    start: int
-    length: int
-    crc: int = 0
-    """Check sum of the part; 0 where none was written."""
-
-    @cached_property
-    def part(self) -> memoryview:
-        """The bytes, once they are found to lie in the file and to be what was written."""
-        if self.start + self.length > len(self.content):
-            raise ValueError("it ends too early")
-        part = memoryview(self.content)[self.start : self.start + self.length]
-        if self.crc and zlib.crc32(part) != self.crc:
-            raise ValueError("its check sum is wrong; the file is damaged")
-        return part
-
-    def view(self, dtype: torch.dtype, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-        """A tensor in memory of its own; offset and strides are in elements."""
-        if not prod(shape):
-            return torch.empty(shape, dtype=dtype)
-        last = offset + sum((length - 1) * step for length, step in zip(shape, stride, strict=True))
-        if (last + 1) * dtype.itemsize > len(self.part):
-            raise ValueError(f"a tensor of {shape} lies outside its storage of {self.length} bytes")
-        values = torch.frombuffer(self.part, dtype=dtype, count=self.length // dtype.itemsize)
-        return values.as_strided(shape, stride, offset).clone(memory_format=torch.contiguous_format)
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice in its index")
+    return found
 
 
-_MOST_OF_INDEX = 10**8
-"""Bytes of the pickle that names the tensors."""
+def _in_safetensors(file: _File, start: int, about: Any) -> StoredTensor:
+    if not isinstance(about, dict) or about.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError("its index is none of safetensors")
+    name, shape, (begin, end) = str(about["dtype"]), about["shape"], about["data_offsets"]
+    if name not in _SAFETENSORS:
+        return StoredTensor(None, (), _no_values, name)
+    kind = _SAFETENSORS[name]
+    if not all(map(_is_count, (begin, end, *shape))) or end - begin != prod(shape) * kind.itemsize:
+        raise ValueError(f"a tensor of {tuple(shape)} {name} cannot lie in bytes {begin} to {end}")
+    storage, strides = _Storage(file, start + begin, end - begin), torch.empty(shape, device="meta").stride()
+    return StoredTensor(kind, tuple(shape), partial(storage.view, kind, 0, tuple(shape), strides))
 
 
-def _of_archive(content: mmap, entries: list[zipfile.ZipInfo]) -> Any:
+def _of_archive(file: _File, entries: list[zipfile.ZipInfo]) -> Any:
     """Of a zip file, whose entries have to lie in the file as they are."""
     names = {entry.filename for entry in entries}
     folder = entries[0].filename.split("/")[0] if entries else ""
@@ -152,21 +213,34 @@ def _of_archive(content: mmap, entries: list[zipfile.ZipInfo]) -> Any:
         raise ValueError(f"it is an archive, but of a program or of something else; {_EXPECTED}")
     if len(names) < len(entries):
         raise ValueError("two entries of the archive have the same name")
-    parts = {entry.filename: _of_entry(content, entry) for entry in entries}
-    index, order = parts[f"{folder}/data.pkl"], parts.get(f"{folder}/byteorder")
+    parts = {entry.filename: _of_entry(file, entry) for entry in entries}
+    order = parts.get(f"{folder}/byteorder")
     if order is not None:
-        _check_order(bytes(order.part).decode())
-    if index.length > _MOST_OF_INDEX:
-        raise ValueError(f"its index is {index.length} bytes long, at most {_MOST_OF_INDEX} are read")
+        _check_order(_whole(order).decode())
     storages = {name.removeprefix(f"{folder}/data/"): part for name, part in parts.items()}
-    return PickleReader(_is_known, partial(_made, storages)).read(BytesIO(index.part))
+    return PickleReader(_is_known, partial(_made, storages)).read(BytesIO(_whole(parts[f"{folder}/data.pkl"])))
 
 
-def _of_entry(content: mmap, entry: zipfile.ZipInfo) -> _Storage:
+def _whole(part: _Storage) -> bytearray:
+    if part.length > part.file.most:
+        raise ValueError(f"its index is longer than {part.file.most} bytes")
+    if not part.is_sound:
+        raise ValueError("its check sum is wrong; the file is damaged")
+    return part.bytes(0, part.length)
+
+
+_ENCRYPTED = 1
+
+
+def _of_entry(file: _File, entry: zipfile.ZipInfo) -> _Storage:
     if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
         raise ValueError(f"its entry {entry.filename} is compressed, which torch.save does not do")
-    names = struct.unpack_from("<HH", content, entry.header_offset + 26)
-    return _Storage(content, entry.header_offset + 30 + sum(names), entry.file_size, entry.CRC)
+    if entry.flag_bits & _ENCRYPTED:
+        raise ValueError(f"its entry {entry.filename} is encrypted")
+    signature, lengths = struct.unpack("<4s22xI", file.part(entry.header_offset, 30))
+    if signature != b"PK\x03\x04":
+        raise ValueError(f"its entry {entry.filename} does not lie where the archive says")
+    return _Storage(file, entry.header_offset + 30 + (lengths & 0xFFFF) + (lengths >> 16), entry.file_size, entry.CRC)
 
 
 def _check_order(order: str) -> None:
@@ -177,21 +251,22 @@ def _check_order(order: str) -> None:
 _MAGIC = 0x1950A86A20F9469CFC6C
 
 
-def _of_old_file(content: mmap) -> Any:
+def _of_old_file(file: _File) -> Any:
     """Of `torch.save` before PyTorch 1.6: five pickles, then one storage after the other, each behind its length."""
     storages: dict[str, _Storage] = {}
     reader = PickleReader(_is_known, partial(_made, storages))
-    if content[:1] != b"\x80":
+    index = BytesIO(file.part(0, min(file.most, file.state[0])))
+    if index.getvalue()[:1] != b"\x80":
         raise ValueError(f"it is neither; {_EXPECTED}")
-    if reader.read(content) != _MAGIC:
+    if reader.read(index) != _MAGIC:
         raise ValueError(f"it is a pickle, but not of torch.save; {_EXPECTED}")
-    _version, system, found, keys = (reader.read(content) for _ in range(4))
+    _version, system, found, keys = (reader.read(index) for _ in range(4))
     _check_order("little" if system.get("little_endian", True) else "big")
     sizes = {pid[2]: _STORAGES[pid[1].name].itemsize for pid in reader.outside}
-    start = content.tell()
+    start = index.tell()
     for key in keys:
-        (count,) = struct.unpack_from("<q", content, start)
-        storages[key] = _Storage(content, start + 8, count * sizes[key])
+        (count,) = struct.unpack("<q", file.part(start, 8))
+        storages[key] = _Storage(file, start + 8, count * sizes[key])
         start += 8 + count * sizes[key]
     return found
 
@@ -270,7 +345,8 @@ def _tensor(
     """What `_rebuild_tensor…` would make of a storage; `more` ends with a data type and with what a view is."""
     dtypes = [getattr(torch, one.name.removeprefix("torch.")) for one in more if isinstance(one, Named)]
     views = more[-1] if len(more) > 2 and isinstance(more[-1], dict) else {}
-    if not isinstance(source, Outside) or not all(map(_is_count, (offset, *shape, *stride))):
+    sizes = (offset, *shape, *stride)
+    if not isinstance(source, Outside) or not all(map(_is_count, sizes)) or len(shape) != len(stride):
         raise ValueError("a tensor in it has no sizes or no values")
     _, kind, key, *_ = source.key
     dtype = dtypes[0] if dtypes else _STORAGES[kind.name]
@@ -278,7 +354,14 @@ def _tensor(
         raise ValueError(f"a tensor in it is of type {dtype}")
     if views:
         return StoredTensor(None, (), _no_values, f"a view ({', '.join(map(str, views))})")
-    return StoredTensor(dtype, tuple(shape), lambda: storages[key].view(dtype, offset, tuple(shape), tuple(stride)))
+    place = (dtype, offset, tuple(shape), tuple(stride))
+    return StoredTensor(dtype, tuple(shape), partial(_values, storages, key, *place))
+
+
+def _values(storages: Mapping[str, _Storage], key: Any, *place: Any) -> Tensor:
+    if key not in storages:
+        raise ValueError(f"it has no values {key}, which a tensor names")
+    return storages[key].view(*place)
 
 
 def _is_count(found: Any) -> bool:

@@ -12,9 +12,9 @@ from torch import nn
 
 from .counts import Count, count
 from .creation import create_model, model_card
+from .errors import ModelError
 from .layers.global_blocks import DoubleAttentionBlock, NonLocalBlock
 from .layers.spectral import FourierBlock, OrthogonalBlock
-from .registry import ModelError
 
 CHANNELS, SIZE = 128, (64, 64)
 """The map before up4 of U-Net* at 512x512, the only one that gives the parameters of Table 3."""

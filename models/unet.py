@@ -24,10 +24,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .errors import ModelError
 from .layers.global_blocks import DoubleAttentionBlock, NonLocalBlock
 from .layers.residual import conv3x3, initialise
 from .layers.spectral import FourierBlock, OrthogonalBlock
-from .registry import ModelCard, ModelError, register
+from .registry import ModelCard, register
 
 SIZE = (512, 512)
 DEEPEST = 4

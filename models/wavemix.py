@@ -12,9 +12,10 @@ convolutions at full size, or with `stride`) give the others. `order` above 1 ta
 import torch
 from torch import Tensor, nn
 
+from .errors import ModelError
 from .layers.token_mixer import TokenMixer, strided_stem
 from .layers.wavelet import WaveletTransform
-from .registry import ModelCard, ModelError, register
+from .registry import ModelCard, register
 
 SIZE = (224, 224)
 

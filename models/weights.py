@@ -7,11 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .stored import StoredTensor, WeightsError, open_tensors
+from .errors import WeightsError
+from .stored import StoredTensor, open_tensors
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 _AVERAGES = ("ema", "model_ema", "state_dict_ema", "ema_state_dict", "params_ema", "teacher")
 """Names under which checkpoints keep a state dict, and one that is averaged over a training."""
+
+_DEEPEST = 3
+"""Dictionaries in which a state dict may lie; one may hold itself."""
 
 _PREFIXES = ("module.", "_orig_mod.")
 """What wrappers for several devices and compiled networks put before every key."""
@@ -28,9 +32,10 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     wrongly typed and non-finite keys; nothing is loaded then.
     """
     path = Path(path)
-    expected = model.state_dict()
+    # A module may keep something else than tensors, which its own hooks take up or miss.
+    expected = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     with open_tensors(path) as content:
-        stored = _renamed(path, expected, getattr(model, "rename_key", str), _state_dict(path, content))
+        stored = _renamed(path, expected, getattr(model, "rename_key", str), _state_dict(path, content, expected))
         problems = _misfits(expected, stored)
         fitting = set(expected) - set().union(*problems.values())
         state = {key: stored[key].read() for key in expected if key in fitting}
@@ -46,15 +51,16 @@ def _load(path: Path, model: nn.Module, state: Mapping[str, Tensor]) -> None:
     except Exception as error:  # a network's own hooks may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise WeightsError(f"weights {path} cannot be loaded into {type(model).__name__} ({reason})") from error
-    for key, tensor in model.state_dict().items():
-        if not torch.equal(tensor.cpu(), state[key]):
+    loaded = model.state_dict()
+    for key, values in state.items():
+        if not torch.equal(loaded[key].cpu(), values):
             raise WeightsError(
                 f"weights {path}: {key} took another value than the file has; the network shares it with another key "
                 "of the file, whose values differ"
             )
 
 
-def _state_dict(path: Path, content: Any) -> Mapping[Any, StoredTensor]:
+def _state_dict(path: Path, content: Any, own: Mapping[str, Tensor]) -> Mapping[Any, StoredTensor]:
     """The one state dict that a file holds, which may lie within others."""
     if _is_state_dict(content):
         return content
@@ -67,14 +73,22 @@ def _state_dict(path: Path, content: Any) -> Mapping[Any, StoredTensor]:
     if not found:
         what = f"a dictionary of {_names(content)}" if isinstance(content, Mapping) else _kind(content)
         raise WeightsError(f"weights {path} hold {what}, expected a state dict of tensors by name")
+    beside = [key for key, one in content.items() if isinstance(one, StoredTensor) and _bare(str(key), own) in own]
+    if beside:
+        raise WeightsError(
+            f"weights {path} hold {_names(beside)} beside a state dict under '{next(iter(found))}'; save the one "
+            "that is meant alone"
+        )
     return next(iter(found.values()))
 
 
-def _within(content: Any, key: str) -> Mapping[Any, StoredTensor] | None:
+def _within(content: Any, key: str, depth: int = 1) -> Mapping[Any, StoredTensor] | None:
     inner = content.get(key) if isinstance(content, Mapping) else None
     if inner and _is_state_dict(inner):
         return inner
-    deeper = (_within(inner, further) for further in ("state_dict", "model") if isinstance(inner, Mapping))
+    if depth == _DEEPEST or not isinstance(inner, Mapping):
+        return None
+    deeper = (_within(inner, further, depth + 1) for further in ("state_dict", "model"))
     return next((one for one in deeper if one is not None), None)
 
 

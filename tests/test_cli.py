@@ -42,6 +42,21 @@ def complaint(*words: object) -> str:
     return lines[0]
 
 
+def test_weights_and_images_have_seeds_of_their_own() -> None:
+    for name, seed, image_seed in (("a", 0, 0), ("b", 5, 0), ("c", 0, 5)):
+        found = call(
+            "compute", "-m", "gmic", "--weights", "none", "-n", 2, "--seed", seed, "--image-seed", image_seed, *SMALL,
+            "--no-picture", "-o", f"{name}.h5",
+        )  # fmt: skip
+        assert found.exit_code == 0
+    a, b, c = (erf.load(f"{name}.h5") for name in "abc")
+    assert [(one.provenance.seed, one.provenance.image_seed) for one in (a, b, c)] == [(0, 0), (5, 0), (0, 5)]
+    ids = [[image.id for image in one.images] for one in (a, b, c)]
+    assert ids[0] == ids[1]
+    assert not set(ids[0]) & set(ids[2])
+    assert not np.allclose(a.statistics().mean, b.statistics().mean, rtol=0.1)
+
+
 def test_the_main_job_writes_a_file_and_a_picture() -> None:
     result = call("compute", "--model", "hct", "-n", 4, *SMALL)
     assert result.exit_code == 0
@@ -154,6 +169,11 @@ def test_a_single_bad_image(kind: str, message: str) -> None:
         (["-m", "hct", "--weights", "timm:tag"], "model 'hct' has no weights 'timm:tag'; expected a weights file"),
         (["-m", "hct", "--model-arg", "stages"], "--model-arg 'stages' not understood; expected NAME=VALUE"),
         (["-m", "hct", "--model-arg", "seed=1"], "--model-arg 'seed=1' not understood; use --seed"),
+        (
+            ["-m", "hct", "--model-arg", "weights=w.pt"],
+            "--model-arg 'weights=…' is no option of a network; expected --w",
+        ),
+        (["-m", "hct", "--model-arg", "name=w"], "model 'hct' does not take these options"),
         (["-m", "hct", "--model-arg", "stages=2"], "model 'hct' does not take these options"),
         (["-m", "gmic", "--projections", "2"], "2 projections: GMIC has no random projection"),
         (["-m", "unet", "--size", "100x96"], "expected height and width divisible by 16, found 100x96"),

@@ -89,10 +89,10 @@ def test_the_folder_of_a_training_is_all_that_evaluation_needs(trained: Path, tm
     assert about["data"]["source"] == "phantom"
     assert about["command"].startswith("erf")
     output = call(
-        "evaluate", trained, "--images", "phantom", "-n", 12, "--seed", 4, "--predictions", tmp_path / "p.csv"
+        "evaluate", trained, "--images", "phantom", "-n", 12, "--image-seed", 4, "--predictions", tmp_path / "p.csv"
     )
     assert re.search(r"all │ 6 \+ 6 │ \d", output)
-    weights = call("evaluate", "-m", "hct", "--weights", trained / "final.safetensors", "--size", "96x80", "-n", 12, "--seed", 4,
+    weights = call("evaluate", "-m", "hct", "--weights", trained / "final.safetensors", "--size", "96x80", "-n", 12, "--image-seed", 4,
                    "--predictions", tmp_path / "q.csv")  # fmt: skip
     assert "6 + 6" in weights
     one, other = ((tmp_path / name).read_text().splitlines() for name in ("p.csv", "q.csv"))
@@ -103,7 +103,7 @@ def test_the_series_has_the_erf_of_every_epoch(trained: Path, tmp_path: Path) ->
     series = load_series(trained / "erf.h5")
     assert [(one.epoch, one.stage) for one in series.moments] == [(0, "initial"), (1, "patch"), (2, "image")]
     call(
-        "compute", "-m", "hct", "--size", "96x80", "-n", 4, "--seed", 1, *CPU, "--no-picture",
+        "compute", "-m", "hct", "--size", "96x80", "-n", 4, "--image-seed", 1, *CPU, "--no-picture",
         "--weights", trained / "checkpoints" / "001-patch.safetensors", "-o", tmp_path / "one.h5",
     )  # fmt: skip
     alone = load(tmp_path / "one.h5").footprints["abs"]
@@ -137,7 +137,7 @@ def test_finished_trainings_are_followed_from_their_weights(trained: Path, tmp_p
         "96x80",
         "-n",
         4,
-        "--seed",
+        "--image-seed",
         1,
         *CPU,
         "-o",
@@ -155,7 +155,7 @@ def test_finished_trainings_are_followed_from_their_weights(trained: Path, tmp_p
 
 def test_a_series_takes_the_same_images_and_layer_only(trained: Path, tmp_path: Path) -> None:
     for name, seed, layer in (("a", 1, "final"), ("b", 2, "final"), ("c", 1, "stage4")):
-        call("compute", "-m", "hct", "--size", "96x80", "-n", 2, "--seed", seed, "--layer", layer, *CPU, "--no-picture",
+        call("compute", "-m", "hct", "--size", "96x80", "-n", 2, "--image-seed", seed, "--layer", layer, *CPU, "--no-picture",
              "--weights", "none", "-o", tmp_path / f"{name}.h5")  # fmt: skip
     a, b, c = (load(tmp_path / f"{name}.h5") for name in "abc")
     series = Series.of(a, Moment.of(a, 3))
@@ -316,3 +316,27 @@ def test_half_and_full_resolution_are_compared_on_the_same_images(tmp_path: Path
     told = [record for record in json.loads((tmp_path / "t.json").read_text()) if record["measure"] == "auc"]
     assert [record["label"] for record in told] == ["full", "half"]
     assert told[0]["positives"] + told[0]["negatives"] == 8
+
+
+def test_a_folder_runs_code_only_where_it_is_trusted(tmp_path: Path) -> None:
+    """What run.json names is built with the options that it names: any function of any module, with any argument."""
+    about = {
+        "model": "os:mkdir", "model_options": {"path": str(tmp_path / "ran"), "mode": 511},
+        "data": {"source": "phantom", "n": 4}, "classes": ["negative", "positive"], "size": [64, 64],
+        "resample": False, "normalisation": "standardise", "trained_on": "",
+    }  # fmt: skip
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    (tmp_path / "final.safetensors").touch()
+    refusal = call("evaluate", tmp_path, code=2)
+    assert "its network os:mkdir is code" in refusal
+    assert "give --trust" in refusal
+    assert not (tmp_path / "ran").exists()
+    assert "returned NoneType" in call("evaluate", tmp_path, "--trust", "--images", "phantom", "-n", 4, code=2)
+    assert (tmp_path / "ran").exists()  # else it would not have been code at all
+
+
+@pytest.mark.parametrize("text", ["[1]", "[" * 5000, '{"model": 5}', '{"model": "gmic", "size": 5}'])
+def test_run_files_from_elsewhere_are_refused_in_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(text)
+    (tmp_path / "final.safetensors").touch()
+    assert "expected a folder of `erf train`" in call("evaluate", tmp_path, code=2)

@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from erf.cli.console import busy, fail, reported_errors
-from erf.cli.network import ModelArguments, ModelName, Size, build_network
+from erf.cli.network import ModelArguments, ModelName, Size, Trust, build_network
 
 
 def bench(
     model: ModelName,
     layer: Annotated[str, typer.Option(help="Tap point; default: what global pooling receives.")] = "",
     model_arg: ModelArguments = None,
+    trust: Trust = False,
     size: Size = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per pass of the engine.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Of which the median is taken.")] = 5,
@@ -31,7 +32,7 @@ def bench(
         from erf.devices import memory_errors, pick_device
 
         chosen = pick_device(device)
-        found_net = build_network(model, size=size, model_args=model_arg)
+        found_net = build_network(model, size=size, model_args=model_arg, trust=trust)
         network, frame = found_net.model, found_net.size
         if found_net.arguments.names or found_net.arguments.depth or found_net.arguments.signal:
             fail(f"{model} does not take single images; `erf bench` times networks that do")

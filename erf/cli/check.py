@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import BAD_INPUT, busy, reported_errors
-from erf.cli.network import Depth, LayerName, ModelArguments, ModelName, Size, UnitName, Weights, build_network
+from erf.cli.network import Depth, LayerName, ModelArguments, ModelName, Size, Trust, UnitName, Weights, build_network
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,8 +22,10 @@ def check(
     layer: LayerName = "",
     unit: UnitName = "center",
     weights: Weights = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of untrained weights and of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of untrained weights.")] = 0,
+    image_seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the noise that is the image.")] = 0,
     model_arg: ModelArguments = None,
+    trust: Trust = False,
     size: Size = "",
     depth: Depth = 0,
 ) -> None:
@@ -42,13 +44,13 @@ def check(
         from erf.theory import is_inside, probe, theoretical_box
         from erf.tracing import blank
 
-        network = build_network(model, weights, seed, size, model_arg, depth)
+        network = build_network(model, weights, seed, size, model_arg, depth, trust)
         with busy("checking"), memory_errors("use a smaller --size"):
             name, traced, place = network.tap(layer, unit)
             target = Target(name, (place,), traced.layout)
             rows = [("random numbers in eval mode", "drawn: the run seeds them" if traced.random else "none", True)]
             rows.append(("modules that differ in training", switched_off(network.model) or "none", True))
-            generator = torch.Generator().manual_seed(seed)
+            generator = torch.Generator().manual_seed(image_seed)
             noise = torch.randn((1, *network.input_shape), generator=generator).to(blank(network.model, ()))
             with frozen(network.model):
                 rows += _gradient_rows(network.model, noise, target, network.arguments, traced.random)

@@ -7,7 +7,7 @@ import typer
 
 from erf.cli.anonymise import check_salt
 from erf.cli.console import SOME_SKIPPED, fail, parse_list, parse_options, reported_errors
-from erf.cli.network import Depth, ModelArguments, ModelName, Size, Weights, build_network, file_name
+from erf.cli.network import Depth, ModelArguments, ModelName, Size, Trust, Weights, build_network, file_name
 from erf.cli.over_training import compute_series, weight_files
 from erf.cli.processes import Processes, parse_shard
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
@@ -76,6 +76,7 @@ def compute(
     ] = None,
     weights: Weights = "",
     model_arg: ModelArguments = None,
+    trust: Trust = False,
     size: Size = "",
     depth: Depth = 0,
     normalise: Annotated[
@@ -121,7 +122,12 @@ def compute(
         ),
     ] = 1,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the draw, the phantoms and untrained weights.", rich_help_panel=_INPUT)
+        int,
+        typer.Option(min=0, help="Of untrained weights, and of random numbers in the network.", rich_help_panel=_INPUT),
+    ] = 0,
+    image_seed: Annotated[
+        int,
+        typer.Option(min=0, max=2**63 - 1, help="Of the draw of the images, and of phantoms.", rich_help_panel=_INPUT),
     ] = 0,
     precision: Annotated[
         str,
@@ -249,7 +255,7 @@ def compute(
         until_precise = _precision(until, measure)
         processes = Processes.of_environment()
         part = _part(shard, processes)
-        network = build_network(model, str(epochs[0]) if epochs else weights, seed, size, model_arg, depth)
+        network = build_network(model, str(epochs[0]) if epochs else weights, seed, size, model_arg, depth, trust)
         settings = Settings(
             unit=unit,
             channel=int(channel) if channel.isdecimal() else channel,
@@ -273,7 +279,7 @@ def compute(
         selection = Selection(
             source=images,
             n=n,
-            seed=seed,
+            image_seed=image_seed,
             normalisation=normalise or network.card.normalisation,
             resample=resample,
             mirror=mirror,
@@ -282,8 +288,8 @@ def compute(
         )
         privacy = _privacy(anonymise, salt, keep, thumbnails, settings, part)
         job = Job(
-            network, selection, network.layers(layer), settings, output, drawing, overwrite, resume, part, processes,
-            privacy,
+            network, seed, selection, network.layers(layer), settings, output, drawing, overwrite, resume, part,
+            processes, privacy,
         )  # fmt: skip
         if epochs:
             compute_series(job, epochs)

@@ -36,7 +36,7 @@ class Selection:
 
     source: str
     n: int
-    seed: int
+    image_seed: int
     normalisation: str
     resample: bool
     mirror: bool
@@ -48,7 +48,7 @@ class Selection:
         chosen = load_images(
             self.source,
             n=self.n,
-            seed=self.seed,
+            seed=self.image_seed,
             size=network.size,
             channels=network.channels,
             inputs=network.arguments.names,
@@ -69,6 +69,8 @@ class Job:
     """One call of `erf compute`."""
 
     network: Network
+    seed: int
+    """Of untrained weights and of random numbers in the network."""
     selection: Selection
     layers: Sequence[str]
     settings: Settings
@@ -110,7 +112,8 @@ class Job:
             model_options=self.network.options,
             weights=self.network.weights,
             weights_sha256=self.network.weights_sha256,
-            seed=self.selection.seed,
+            seed=self.seed,
+            image_seed=self.selection.image_seed,
             source=self.selection.source,
             command=shlex.join(["erf", *sys.argv[1:]]),
         )

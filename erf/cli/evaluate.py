@@ -9,7 +9,8 @@ import typer
 
 from erf.cli.console import ProgressReport, fail, parse_list, reported_errors, say
 from erf.cli.examples import Data, frame_of, with_classes
-from erf.cli.network import ModelArguments, Size, Weights, build_network, file_name
+from erf.cli.network import ModelArguments, Size, Trust, Weights, build_network, file_name
+from erf.errors import FormatError
 
 if TYPE_CHECKING:
     from erf.evaluation import Predictions
@@ -38,6 +39,7 @@ def evaluate(
     ] = "",
     weights: Weights = "",
     model_arg: ModelArguments = None,
+    trust: Trust = False,
     size: Size = "",
     images: Annotated[
         str,
@@ -50,9 +52,11 @@ def evaluate(
     n: Annotated[
         int, typer.Option("-n", min=0, help="Images; default: all, or 200 phantoms.", rich_help_panel=_DATA)
     ] = 0,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Of the phantoms, and of the draws of intervals.", rich_help_panel=_DATA)
+    image_seed: Annotated[
+        int,
+        typer.Option(min=0, max=2**63 - 1, help="Of the draw of the images, and of phantoms.", rich_help_panel=_DATA),
     ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws of intervals.", rich_help_panel=_HOW)] = 0,
     part: Annotated[
         str, typer.Option(help="Part of a training's own images: `test`, `val` or `train`.", rich_help_panel=_DATA)
     ] = "test",
@@ -128,16 +132,26 @@ def evaluate(
         unknown = [path for path in output or () if path.suffix not in _KINDS]
         if unknown:
             fail(f"{unknown[0]}: suffix not known; expected one of {', '.join(_KINDS)}")
-        own = Data(images, n, seed, classes=parse_list(classes), allow_outside=allow_outside, task=task)
+        own = Data(images, n, image_seed, classes=parse_list(classes), allow_outside=allow_outside, task=task)
         if model:
             found = [
                 _of_model(
-                    model, weights, model_arg, size, replace(own, source=images or "phantom"), resample, device, workers
+                    model,
+                    weights,
+                    model_arg,
+                    size,
+                    replace(own, source=images or "phantom"),
+                    resample,
+                    device,
+                    workers,
+                    trust,
                 )
             ]
             _keep(found[0], predictions)
         else:
-            found = [_of_path(path, own, part, device, workers, predictions, overwrite) for path in trained or ()]
+            found = [
+                _of_path(path, own, part, device, workers, predictions, overwrite, trust) for path in trained or ()
+            ]
         names = parse_list(labels) or _names(trained or [], found)
         if len(names) != len(found):
             fail(f"{len(names)} labels for {len(found)} networks")
@@ -148,10 +162,18 @@ def evaluate(
 
 
 def _of_path(
-    path: Path, own: Data, part: str, device: str, workers: int, predictions: Path | None, overwrite: bool
+    path: Path,
+    own: Data,
+    part: str,
+    device: str,
+    workers: int,
+    predictions: Path | None,
+    overwrite: bool,
+    trust: bool,
 ) -> "Predictions":
     """A file of predictions, or what the network in a folder says."""
     from erf.evaluation import load_predictions
+    from erf.models.sources import is_code
     from erf.training.folder import read_about
 
     if not path.is_dir():
@@ -160,23 +182,31 @@ def _of_path(
     kept = predictions or path / ("predictions.csv" if own.source or part == "test" else f"predictions-{part}.csv")
     if kept.exists() and not own.source and not overwrite:
         return load_predictions(kept)
-    data = _data_of(about)
+    if is_code(about["model"]) and not trust:
+        fail(
+            f"{path}: its network {about['model']} is code, which a folder from elsewhere may name too; if you trust "
+            "whoever made it, give --trust"
+        )
+    data = _data_of(path, about)
     size = "x".join(map(str, about["size"]))
     options = [f"{name}={value}" for name, value in about["model_options"].items()]
     if own.source:
         data = replace(own, classes=tuple(about["classes"]), task=data.task)
     found = _predicted(
         about["model"], str(path / "final.safetensors"), options, size, data, "" if own.source else part,
-        about["resample"], about["normalisation"], device, workers, about["trained_on"],
+        about["resample"], about["normalisation"], device, workers, about["trained_on"], trust,
     )  # fmt: skip
     if not own.source or predictions:
         _keep(found, kept, overwrite=True)
     return found
 
 
-def _data_of(about: dict[str, Any]) -> Data:
+def _data_of(path: Path, about: dict[str, Any]) -> Data:
     values = about["data"] | {"classes": tuple(about["classes"])}
-    return Data(**values)
+    try:
+        return Data(**values)
+    except TypeError as error:
+        raise FormatError(f"{path}: its run.json describes no images ({error})") from error
 
 
 def _of_model(
@@ -188,8 +218,10 @@ def _of_model(
     resample: bool,
     device: str,
     workers: int,
+    trust: bool,
 ) -> "Predictions":
-    return _predicted(model, weights, list(model_arg or []), size, data, "", resample, "", device, workers, "")
+    options = list(model_arg or [])
+    return _predicted(model, weights, options, size, data, "", resample, "", device, workers, "", trust)
 
 
 def _predicted(
@@ -204,6 +236,7 @@ def _predicted(
     device: str,
     workers: int,
     trained_on: str,
+    trust: bool,
 ) -> "Predictions":
     """What a network says of images, or of one part of them."""
     from erf.devices import pick_device, reuse_freed_memory
@@ -215,7 +248,7 @@ def _predicted(
     examples = examples.of_split(part) if part else examples
     shipped = not options and len(examples.classes) == 2
     network = build_network(
-        model, weights, 0, size, options if shipped else with_classes(model, options, examples.classes)
+        model, weights, 0, size, options if shipped else with_classes(model, options, examples.classes), trust=trust
     )
     recipe = replace(next(iter(PRESETS.values())), task=data.task)
     chosen = pick_device(device)

@@ -85,10 +85,11 @@ def frame_of(model: str, size: str) -> tuple[int, int]:
 
 def with_classes(model: str, model_arg: Sequence[str] | None, classes: Sequence[str]) -> list[str]:
     """Options of a network, with as many outputs as there are classes where its card takes that."""
+    from erf.models.sources import is_code
+
     given = list(model_arg or [])
     source = model.split(":", maxsplit=1)[0]
     name = {"timm": "num_classes", "torchvision": "num_classes"}.get(source, "classes")
-    is_factory = (":" in model and source not in ("timm", "torchvision", "smp")) or model.endswith(".pt2")
-    if is_factory or any(text.split("=")[0].strip() == name for text in given):
+    if is_code(model) or any(text.split("=")[0].strip() == name for text in given):
         return given
     return [*given, f"{name}={len(classes)}"]

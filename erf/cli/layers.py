@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import busy, fail, reported_errors
-from erf.cli.network import Depth, ModelArguments, ModelName, Size, build_network
+from erf.cli.network import Depth, ModelArguments, ModelName, Size, Trust, build_network
 
 if TYPE_CHECKING:
     from erf.tapping import TapPoint
@@ -19,6 +19,7 @@ def layers(
         int, typer.Option("--levels", min=1, help="How deep modules within modules are listed, without a pattern.")
     ] = 2,
     model_arg: ModelArguments = None,
+    trust: Trust = False,
     size: Size = "",
     depth: Depth = 0,
 ) -> None:
@@ -27,7 +28,7 @@ def layers(
         from erf.cli.tables import print_table
         from erf.tapping import default_layer, match_layers
 
-        network = build_network(model, size=size, model_args=model_arg, depth=depth)
+        network = build_network(model, size=size, model_args=model_arg, depth=depth, trust=trust)
         with busy("following the network"):
             points = network.tap_points()
         default = network.card.default_layer or default_layer(points)

@@ -51,6 +51,14 @@ Depth = Annotated[
 ]
 LayerName = Annotated[str, typer.Option(help="Tap point; default: the network's last map of several units.")]
 UnitName = Annotated[str, typer.Option(help="`center`, `y,x` in the layer's map, or `pixel:y,x`.")]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Open an archive `file.pt2`, which is code: it can do whatever its maker has put there.",
+        rich_help_panel="What is measured",
+    ),
+]
 _SHIPPED_WORD, _UNTRAINED_WORD = "shipped", "none"
 
 Weights = Annotated[
@@ -142,16 +150,20 @@ def build_network(
     size: str = "",
     model_args: Sequence[str] | None = None,
     depth: int = 0,
+    trust: bool = False,
 ) -> Network:
     """Build a network and find out what it takes; ends the command where that fails."""
     from erf.models import ModelError, WeightsError, create_model, model_card
 
     options = parse_options(list(model_args or []))
+    if taken := sorted({"weights", "trust"} & options.keys()):
+        raise InputError(f"--model-arg '{taken[0]}=…' is no option of a network; expected --{taken[0]}")
     frame = parse_size(size) if size else None
     try:
         card = model_card(name)
         file = _weights_file(name, weights, bool(options))
-        model = create_model(name, file, **{"seed": seed, "size": frame} | options)
+        before = _stamp(file)
+        model = create_model(name, file, **{"seed": seed, "size": frame} | options | {"trust": trust})
     except (ModelError, WeightsError) as error:
         fail(str(error))
     if not card.in_channels:
@@ -162,6 +174,8 @@ def build_network(
         _warn_of_hidden_branches(name, model)
     frame = frame or _own_size(name, model, card)
     source, digest = _origin_of_weights(name, model, card, file)
+    if _stamp(file) != before:
+        fail(f"weights {file} were changed while they were read; try again")
     return Network(name, model, card, options, digest, frame, channels, arguments, source)
 
 
@@ -246,6 +260,14 @@ def _origin_of_weights(name: str, model: "nn.Module", card: "ModelCard", weights
         if hasattr(tensor, "numpy"):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return f"of {file_name(name)}", digest.hexdigest()
+
+
+def _stamp(weights: Path | None) -> tuple[int, int]:
+    """Size and time of the last change, by which a file is known that was written to."""
+    if weights is None or not weights.is_file():
+        return 0, 0
+    found = weights.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _digest(weights: Path) -> str:

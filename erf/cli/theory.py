@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import BAD_INPUT, busy, reported_errors, say, warn
-from erf.cli.network import Depth, LayerName, ModelArguments, ModelName, Network, Size, UnitName, Weights, build_network
+from erf.cli.network import (
+    Depth,
+    LayerName,
+    ModelArguments,
+    ModelName,
+    Network,
+    Size,
+    Trust,
+    UnitName,
+    Weights,
+    build_network,
+)
 
 if TYPE_CHECKING:
     from erf.theory import Probe
@@ -23,6 +34,7 @@ def theory(
     weights: Weights = "",
     seed: Annotated[int, typer.Option(min=0, help="Of untrained weights.")] = 0,
     model_arg: ModelArguments = None,
+    trust: Trust = False,
     size: Size = "",
     depth: Depth = 0,
 ) -> None:
@@ -35,7 +47,7 @@ def theory(
         from erf.devices import memory_errors
         from erf.theory import border_layer, is_inside, probe, theoretical_box
 
-        network = build_network(model, weights, seed, size, model_arg, depth)
+        network = build_network(model, weights, seed, size, model_arg, depth, trust)
         with busy("following the network"), memory_errors("use a smaller --size"):
             points = network.tap_points()
             name, traced, place = network.tap(layer, unit, points)

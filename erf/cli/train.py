@@ -25,7 +25,7 @@ from erf.cli.console import (
     warn,
 )
 from erf.cli.examples import Data, frame_of, with_classes
-from erf.cli.network import ModelArguments, ModelName, Network, Size, build_network, file_name
+from erf.cli.network import ModelArguments, ModelName, Network, Size, Trust, build_network, file_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,6 +102,7 @@ def train(
         str, typer.Option(help="Begin with these weights instead of random ones.", rich_help_panel=_RECIPE)
     ] = "none",
     model_arg: ModelArguments = None,
+    trust: Trust = False,
     size: Size = "",
     normalise: Annotated[
         str,
@@ -114,7 +115,13 @@ def train(
         ),
     ] = False,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of weights, split, order, patches and noise.", rich_help_panel=_RUN)
+        int, typer.Option(min=0, help="Of untrained weights, order, patches and noise.", rich_help_panel=_RUN)
+    ] = 0,
+    image_seed: Annotated[
+        int,
+        typer.Option(
+            min=0, max=2**62, help="Of the draw of the images, their split, and phantoms.", rich_help_panel=_DATA
+        ),
     ] = 0,
     device: Annotated[str, typer.Option(help="`auto` or `cpu`.", rich_help_panel=_RUN)] = "auto",
     precision: Annotated[
@@ -169,18 +176,21 @@ def train(
         recipe = PRESETS[preset].changed(parse_options(change or [], "--set"))
         recipe = recipe.without(parse_list(stages)) if stages else recipe
         data = Data(
-            source=images, n=n, seed=seed, split=split, classes=parse_list(classes), where=where,
+            source=images, n=n, seed=image_seed, split=split, classes=parse_list(classes), where=where,
             allow_outside=allow_outside, task=recipe.task,
         )  # fmt: skip
         examples = data.examples(frame_of(model, size))
         if not any(example.image.patient_id for example in examples):
             warn("no image names a patient; images of one patient may fall into different splits")
-        network = build_network(model, weights, seed, size, with_classes(model, model_arg, examples.classes))
+        options = with_classes(model, model_arg, examples.classes)
+        network = build_network(model, weights, seed, size, options, trust=trust)
         plan = _plan(
             network, data, examples, recipe, seed, device, precision, micro_batch, workers, normalise, resample
         )
         watch = (
-            _Watch(network, output / "erf.h5", erf_every, erf_images, erf_n, seed, plan.framing) if erf_every else None
+            _Watch(network, output / "erf.h5", erf_every, erf_images, erf_n, (seed, image_seed), plan.framing)
+            if erf_every
+            else None
         )
         _run(network, plan, output, watch, data, resume, overwrite)
 
@@ -297,16 +307,17 @@ class _Watch:
     """Computes the ERF of the same images while a network is trained."""
 
     def __init__(
-        self, network: Network, path: Path, every: int, source: str, n: int, seed: int, framing: "Framing"
+        self, network: Network, path: Path, every: int, source: str, n: int, seeds: tuple[int, int], framing: "Framing"
     ) -> None:
+        """With the seeds of weights and of the images that are trained on."""
         from erf.images import load_images
 
         self.path, self.every = path, every
-        self._network, self._seed = network, seed
+        self._network, self._seed, self._image_seed = network, seeds[0], seeds[1] + 1
         self._images = load_images(
             source,
             n=n,
-            seed=seed + 1,  # not the phantoms that are trained on
+            seed=self._image_seed,  # not the phantoms that are trained on
             size=framing.size,
             channels=framing.channels,
             normalisation=framing.normalisation,
@@ -326,6 +337,7 @@ class _Watch:
             model_options=self._network.options,
             weights=f"{row['epoch']:03d}-{row['stage']}.safetensors" if row["epoch"] else "",
             seed=self._seed,
+            image_seed=self._image_seed,
             source=self._source,
             command=shlex.join(["erf", *sys.argv[1:]]),
         )

@@ -61,7 +61,9 @@ def mirror_test(
     _check_counterparts(erf, mirrored)
     one, two = (observe(each, subset, definition) for each in (erf, mirrored))
     if sorted(one.keys) != sorted(two.keys):
-        raise InputError("mirror test: expected the same images in both files; use the same --images, -n and --seed")
+        raise InputError(
+            "mirror test: expected the same images in both files; use the same --images, -n and --image-seed"
+        )
     if not by_patient:
         one = replace(one, groups=np.arange(len(one)).astype(str))
     two = two.pick(same_order(two, one))

@@ -95,7 +95,8 @@ _RECORD: dict[str, tuple[Callable[[ImageRecord], bool], str]] = {
 
 def provenance_of(values: Mapping[str, Any]) -> Provenance:
     """The provenance that values by field are; a field that an older file lacks has its default."""
-    return _made(Provenance, values, _PROVENANCE)
+    # Older files have one seed, that of images and weights.
+    return _made(Provenance, {"image_seed": values.get("seed", 0)} | dict(values), _PROVENANCE)
 
 
 def record_of(values: Mapping[str, Any]) -> ImageRecord:

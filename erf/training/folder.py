@@ -7,6 +7,7 @@ it, so that a training that goes on first cuts the log back to that moment.
 import csv
 import io
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -120,6 +121,9 @@ class Folder:
         if not path.exists():
             return None
         try:
+            with zipfile.ZipFile(path) as archive:  # older formats can run code in PyTorch before 2.6
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise ValueError("it is compressed")
             return State(**torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # a damaged file may hold anything
             first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
@@ -145,12 +149,24 @@ class Folder:
             part.write_text(text, encoding="utf-8")
 
 
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("model", "normalisation", "trained_on"), str),
+    **dict.fromkeys(("model_options", "data"), dict),
+    **dict.fromkeys(("size", "classes"), list),
+    "resample": bool,
+}
+"""What an evaluation needs of run.json."""
+
+
 def read_about(path: Path) -> dict[str, Any]:
     """What the training in a folder was asked to do; `FormatError` where there is none that is finished."""
     try:
-        about: dict[str, Any] = json.loads((path / _ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        about: dict[str, Any] = dict(json.loads((path / _ABOUT).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"{path}: no {_ABOUT} ({error}); expected a folder of `erf train`") from error
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(about.get(name), kind)]
+    if wrong:
+        raise FormatError(f"{path}: {_ABOUT} has no {', '.join(wrong)}; expected a folder of `erf train`")
     if not (path / _FINAL).is_file():
         raise FormatError(f"{path}: the training there is not finished; go on with `erf train --resume`")
     return about
@@ -165,9 +181,11 @@ def pack_weights(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> byt
 
 def read_header(path: Path) -> dict[str, Any]:
     """What the header of weights says of their training; empty for weights from elsewhere."""
+    if not path.is_file():  # to open a pipe would wait for ever
+        return {}
     try:
         with safe_open(path, "pt") as opened:
             found = json.loads((opened.metadata() or {}).get(HEADER, "{}"))
-    except (SafetensorError, OSError, ValueError):
+    except (SafetensorError, OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from ..registry import ModelError
+from ..errors import ModelError
 
 EXTRA = "timm"
 
@@ -14,12 +14,18 @@ RESIDUAL_BRANCHES_ON: dict[str, Any] = {"zero_init_last": False}
 """timm starts the last norm of each residual branch of a ResNet at 0, which hides all but the shortcuts."""
 
 
+_LOADING = {"pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+"""Options of timm that read weights, in files that may be code."""
+
+
 def timm_model(name: str, tag: str = "", **options: Any) -> nn.Module:
     """A network of timm, with the weights that it has under a tag, if any.
 
     ResNets start with their residual branches on, unless `zero_init_last` says otherwise. `ModelError` names the extra
     to install where timm is missing.
     """
+    for option in _LOADING & options.keys():
+        raise ModelError(f"{name} would load weights by timm's option {option}; expected them as --weights FILE")
     if name.startswith("resnet"):
         options = RESIDUAL_BRANCHES_ON | options
     name = f"{name}.{tag}" if tag else name

@@ -1,6 +1,8 @@
 """Networks from elsewhere: what is built, what is refused, and that nothing else is run."""
 
+import re
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,13 @@ def test_weights_are_drawn_from_the_seed_and_read_from_files(nets: Path) -> None
         ("torchvision:resnet51", {}, "torchvision has no network 'resnet51'; did you mean resnet5"),
         ("smp:unett", {}, "smp:unett cannot be built"),
         ("missing.pt2", {}, "missing.pt2: no such file"),
+        ("timm:resnet18", {"checkpoint_path": "w.pt"}, "by timm's option checkpoint_path; expected them as --weights"),
+        (
+            "torchvision:fcn_resnet50",
+            {"weights_backbone": "DEFAULT"},
+            "by its option weights_backbone; expected them as --weights FILE",
+        ),
+        ("smp:unet", {"encoder_weights": "imagenet"}, "by its option encoder_weights; expected them as --weights"),
     ],
 )
 def test_what_cannot_be_built_is_one_line(nets: Path, name: str, options: dict[str, object], message: str) -> None:
@@ -99,14 +108,34 @@ def test_what_cannot_be_built_is_one_line(nets: Path, name: str, options: dict[s
 def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pt2").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(ModelError, match="cannot be read as an archive"):
-        create_model(str(tmp_path / "a.pt2"))
+        create_model(str(tmp_path / "a.pt2"), trust=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_archive_runs_code_only_where_it_is_trusted(tmp_path: Path) -> None:
+    batch = {0: torch.export.Dim("batch", min=1, max=9)}
+    program = torch.export.export(nn.Conv2d(1, 2, 3), (torch.zeros(2, 1, 9, 9),), dynamic_shapes=(batch,))
+    torch.export.save(program, tmp_path / "good.pt2")
+    evil, ran = tmp_path / "evil.pt2", tmp_path / "ran"
+    expression = f"\"open('{ran}', 'w')\"".encode()
+    with zipfile.ZipFile(tmp_path / "good.pt2") as good, zipfile.ZipFile(evil, "w") as changed:
+        for name in good.namelist():
+            text = good.read(name)
+            changed.writestr(name, re.sub(rb'(?<="expr_str": )"[^"]*"', expression, text))
+    with pytest.raises(ModelError, match=r"evil.pt2 is code: .*give --trust") as caught:
+        create_model(str(evil))
+    assert "\n" not in str(caught.value)
+    assert not ran.exists()
+    with pytest.raises(ModelError, match="cannot be read as an archive"):
+        create_model(str(evil), trust=True)
+    assert ran.exists()  # else the expression would not have been code at all
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_an_exported_network_has_its_modules(nets: Path) -> None:
     model = create_model("usernets:build")
     torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 16, 12),)), "net.pt2")
-    loaded = create_model("net.pt2")
+    loaded = create_model("net.pt2", trust=True)
     image = torch.randn(1, 3, 16, 12)
     torch.testing.assert_close(loaded(image), model(image))
     assert {"0", "1"} <= set(dict(loaded.named_modules()))

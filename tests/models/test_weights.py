@@ -1,7 +1,11 @@
 """Weights: public naming, strictness, and files that are not to be trusted."""
 
+import io
+import json
 import os
 import pickle
+import re
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -271,6 +275,7 @@ def test_types_that_safetensors_has_beside_ours(tmp_path: Path) -> None:
         (state_with() | {"module.weight": WEIGHT}, "hold weight twice, as 'weight' and as 'module.weight'"),
         ({1: WEIGHT, "1": WEIGHT}, "hold 1 twice, as 1 and as '1'"),
         ({"model": state_with(), "ema": state_with()}, "several state dicts (model, ema); save the one that is meant"),
+        (state_with() | {"model": state_with()}, "hold weight, bias beside a state dict under 'model'"),
         ({"weight": WEIGHT, "epoch": 3}, "hold a dictionary of weight, epoch, expected a state dict"),
         ({}, "missing: weight, bias"),
         (WEIGHT, "hold a single tensor, expected a state dict"),
@@ -318,6 +323,81 @@ def damaged(path: Path) -> None:
     path.write_bytes(content.replace(values, b"\0" + values[1:-1] + b"?"))
 
 
+def encrypted(path: Path) -> None:
+    """Bit 0 of the flags of every entry, in both of its headers."""
+    torch.save(state_with(), path)
+    content = path.read_bytes()
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        for found in re.finditer(re.escape(signature), content):
+            at = found.start() + place
+            content = content[:at] + bytes([content[at] | 1]) + content[at + 1 :]
+    path.write_bytes(content)
+
+
+def overlapping(path: Path) -> None:
+    """All entries of the archive lie where the first does."""
+    torch.save(state_with(), path)
+    content = path.read_bytes()
+    places = [found.start() + 42 for found in re.finditer(rb"PK\x01\x02", content)]
+    for at in places[1:]:
+        content = content[:at] + content[places[0] :][:4] + content[at + 4 :]
+    path.write_bytes(content)
+
+
+def large_directory(path: Path) -> None:
+    """A file of a few blocks on disk whose table of contents would be 5 GB."""
+    size = 5 * 2**30
+    end = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, size, 100)
+    end += struct.pack("<4sIQI", b"PK\x06\x07", 0, size + 100, 1)
+    end += struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    with path.open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.seek(size + 100)
+        file.write(end)
+
+
+def with_index(index: bytes) -> Callable[[Path], object]:
+    """A file of torch.save with another pickle in it."""
+
+    def make(path: Path) -> None:
+        torch.save(state_with(), path)
+        with zipfile.ZipFile(path) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, entry in entries.items():
+                archive.writestr(name, index if name.endswith("data.pkl") else entry)
+
+    return make
+
+
+def safetensors(*, length: int | None = None, **tensors: object) -> Callable[[Path], object]:
+    """A safetensors file with such a header, or one that claims another length."""
+    header = json.dumps(tensors).encode()
+    return lambda path: path.write_bytes(struct.pack("<Q", length or len(header)) + header + bytes(32))
+
+
+def claim(shape: object, begin: int, end: int) -> dict[str, object]:
+    return {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+
+
+def spread(step: int) -> bytes:
+    """The index of a weight whose rows lie `step` numbers from each other, of six numbers in all."""
+    buffer = io.BytesIO()
+    torch.save({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}, buffer)
+    with zipfile.ZipFile(buffer) as archive:
+        index = archive.read("archive/data.pkl")
+    rows = b"K\x03K\x01\x86"  # strides (3, 1)
+    assert index.count(rows) == 1
+    return index.replace(rows, b"\x8a\x09" + step.to_bytes(9, "little", signed=True) + b"K\x01\x86")
+
+
+def nested(depth: int) -> bytes:
+    found: dict[str, object] = {"model": 1}
+    for _ in range(depth):
+        found = {"model": found, "state_dict": found}
+    return pickle.dumps(found, 2)
+
+
 def five_gigabytes(path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(5 * 2**30)
@@ -334,6 +414,23 @@ def five_gigabytes(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "the file is empty"),
         (lambda path: path.write_text("weights of a network"), "it is neither; expected a safetensors file"),
         (five_gigabytes, "it is neither"),
+        (encrypted, "its entry w/data.pkl is encrypted"),
+        (overlapping, "its check sum is wrong"),
+        (large_directory, "its index is longer than 16777216 bytes"),
+        (with_index(bytes(2**24 + 1)), "its index is longer than 16777216 bytes"),
+        (with_index(nested(60)), "hold a dictionary of model, state_dict, expected a state dict"),
+        (with_index(b"\x80\x04]\x8c\x01x\x93."), "it names a function by what is no text"),
+        (with_index(spread(10**9)), "is spread over 4000000012 bytes; save a copy of it"),
+        (with_index(spread(-3)), "no sizes or no values"),
+        (with_index(spread(2**62)), "is spread over"),
+        (with_index(spread(6)), "a tensor lies outside its storage of 24 bytes"),
+        (with_index(b"\x80\x02cos\nsy\x1b[31mstem\n."), r"it asks to run os.sy\x1b[31mstem"),
+        (safetensors(length=4 * 2**30), "its index is longer than 16777216 bytes"),
+        (safetensors(weight=claim([2, 3], 8, 24)), "a tensor of (2, 3) F32 cannot lie in bytes 8 to 24"),
+        (safetensors(weight=claim([-2, -3], 0, 24)), "a tensor of (-2, -3) F32 cannot lie"),
+        (safetensors(weight=claim([2, 3], 10**12, 10**12 + 24), bias=claim([2], 0, 8)), "it ends too early"),
+        (safetensors(weight=[2, 3]), "its index is none of safetensors"),
+        (lambda path: path.write_bytes(b"\x0d" + bytes(7) + b'{"a":0,"a":0}'), "a name stands twice in its index"),
         (claiming(b"cbuiltins\nbytearray\n\x8a\x05\0\0\0\0\x01\x85R."), "a pickle, but not of torch.save"),
         (claiming(b"]r\xff\xff\xff\x7f."), "a pickle, but not of torch.save"),
         (claiming(b"]" * 100_000 + b"."), "a pickle, but not of torch.save"),
@@ -350,3 +447,48 @@ def test_files_that_claim_or_are_something_else(make: Callable[[Path], object], 
         load_weights(nn.Linear(3, 2), path)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_file_that_changes_while_it_is_read_is_refused(suffix: str, tmp_path: Path) -> None:
+    """One that is cut short, in particular, which would end a process that has it mapped into memory."""
+    path = tmp_path / f"w{suffix}"
+
+    class Rewritten(nn.Linear):
+        def rename_key(self, key: str) -> str:
+            path.write_bytes(
+                path.read_bytes()[: -os.path.getsize(path) // 2] if self.is_cut else path.read_bytes() + b" "
+            )
+            return key
+
+    for is_cut, message in ((True, "it ends too early"), (False, "it was changed meanwhile; try again")):
+        model = Rewritten(300, 200)
+        model.is_cut = is_cut
+        save(dict(model.state_dict()), path)
+        with pytest.raises(WeightsError, match=message):
+            load_weights(model, path)
+
+
+def test_a_pickle_of_many_instructions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte of it might make a list."""
+    with_index(b"\x80\x02" + b"]" * 2000 + b".")(tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match="hold list"):
+        load_weights(nn.Linear(3, 2), tmp_path / "w.pt")
+    monkeypatch.setattr("erf.models.pickles._MOST_INSTRUCTIONS", 2001)
+    with pytest.raises(WeightsError, match="it holds more than 2001 instructions"):
+        load_weights(nn.Linear(3, 2), tmp_path / "w.pt")
+
+
+def test_messages_are_one_printable_line(tmp_path: Path) -> None:
+    save_file({"a\x1b[2J\n\u202eb": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=r"unexpected: a\\x1b\[2J \\u202eb") as caught:
+        load_weights(nn.Linear(3, 2), tmp_path / "w.safetensors")
+    assert str(caught.value).isprintable()
+
+
+def test_parts_of_a_larger_storage_come_alone(tmp_path: Path) -> None:
+    """Of ten million numbers, six are read."""
+    large = torch.zeros(10**7)
+    large[5_000_000:5_000_006] = torch.arange(6.0)
+    model = load(state_with(weight=large[5_000_000:5_000_006].view(2, 3)), tmp_path / "w.pt")
+    assert torch.equal(model.weight, WEIGHT)
