@@ -18,7 +18,7 @@ from erf.comparison import FORMATS, render, tabulate
 from erf.comparison.formats import interval_words
 from erf.comparison.mirror import mirror_test
 from erf.intervals import Drawing, Interval, compare, estimate
-from erf.measures import MEASURES, observe, pick_measures
+from erf.measures import MEASURES, RESOLUTION, observe, pick_measures
 from erf.pvalues import p_words
 from erf.result import ERF
 from tests.conftest import small_network
@@ -178,6 +178,7 @@ def test_every_measure_is_explained() -> None:
     for name, measure in MEASURES.items():
         assert name in shown
         assert measure.words in shown
+        assert RESOLUTION[measure.part] in shown
 
 
 @pytest.mark.parametrize(

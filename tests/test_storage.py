@@ -316,6 +316,8 @@ def test_what_a_file_of_version_1_does_not_resolve_is_withheld(tmp_path: Path) -
     table = erf.tabulate([result], *erf.pick_measures(("r50", "rms_radius")))
     assert np.isfinite(table.entries[0]["r50"].interval.value)
     assert not any("withheld" in note for note in table.notes)
+    with pytest.raises(erf.InputError, match=r"finest blocks kept .* 1 / 0; compare like with like"):
+        erf.tabulate([result, old], *erf.pick_measures(("variability",)))
 
 
 def test_a_file_of_version_1_can_be_saved_merged_and_drawn(tmp_path: Path) -> None:

@@ -107,12 +107,14 @@ def _explain() -> None:
     rows = [
         [
             f"{name}*" if name in DEFAULT_MEASURES else name,
-            *(measure.words, measure.unit, measure.bounds, RESOLUTION[measure.part], measure.source),
+            *(measure.words, measure.unit, measure.bounds, measure.part, measure.source),
         ]
         for name, measure in MEASURES.items()
     ]
-    head = ["name", "meaning", "unit", "range", "resolution", "source"]
+    head = ["name", "meaning", "unit", "range", "from", "source"]
     print_table("measures (* shown by default)", head, rows, left=len(head))
+    for part, words in RESOLUTION.items():
+        typer.echo(f"Resolution of what comes from {part}: {words}.")
 
 
 def _print(table: "ComparisonTable", mm: bool) -> None:

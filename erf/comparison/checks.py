@@ -13,6 +13,7 @@ _ALIKE = {
     "resample": "resampling",
     "mirrored": "mirroring",
     "unit_center": "centres of the unit (y, x) in pixels",
+    "finest_block": "sides of the finest blocks kept (0 in files of version 1, where all are alike)",
 }
 
 

@@ -14,11 +14,11 @@ from erf.measures.observations import Sample
 
 RESOLUTION = {
     "curves": "1 px",
-    "sums": "½ px or less; in older files blocks",
-    "blocks": "blocks: 1 px at the unit, and an eighth of the distance from it",
-    "tissue": "square blocks",
+    "sums": "½ px or less; in files of version 1 that of blocks",
+    "blocks": "1 px at the unit, an eighth of the distance from it; withheld for fields narrower than three blocks",
+    "tissue": "square blocks of a 128th of the image; withheld where a field is narrower than three",
 }
-"""Of what is kept of each image, how fine it is. What comes from blocks needs three of them in a field."""
+"""Of what is kept of each image, how fine it is."""
 
 
 @dataclass(frozen=True)

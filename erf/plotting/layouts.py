@@ -60,7 +60,10 @@ def draw_paper(comparison: Comparison) -> Figure:
     colors = ScalarMappable(Normalize(0, 1e6 * top), "viridis")
     bar = figure.colorbar(colors, ax=list(grid[:, :count].flat), location="bottom", aspect=30, shrink=0.95, pad=0.01)
     bar.set_label("share of the mass [10⁻⁶ per px], one scale for all these maps", fontsize=8)
-    foot(figure, comparison, "Bands: 95 % bootstrap intervals over images. On the right: square roots of both.")
+    words = (
+        f"Maps over {_block_words(comparison)}, curves over {comparison.stretch} px. Bands: 95 % bootstrap intervals."
+    )
+    foot(figure, comparison, f"{words} On the right: square roots of both.")
     return figure
 
 
@@ -110,7 +113,7 @@ def draw_differences(comparison: Comparison) -> Figure:
         ScalarMappable(norm, "RdBu_r"), ax=list(grid.flat), location="bottom", aspect=40, shrink=0.9, pad=0.01
     )
     bar.set_label("difference of the shares of mass [10⁻⁶ per px]; red: more in the first named", fontsize=8.5)
-    foot(figure, comparison)
+    foot(figure, comparison, f"Shares over {_block_words(comparison)}.")
     return figure
 
 
@@ -154,14 +157,17 @@ def draw_contours(comparison: Comparison) -> Figure:
         ),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
-    block = comparison.erfs[0].provenance.small_block
     foot(
         figure,
         comparison,
-        f"Behind: the mean of the images. Contours of the density in blocks of {block} px, smoothed over "
+        f"Behind: the mean of the images. Contours of the density in {_block_words(comparison)}, smoothed over "
         f"{_CONTOUR_SMOOTHING:g} of them; of a field narrower than {BLOCKS_OF_A_FIELD}, in the file's finer blocks.",
     )
     return figure
+
+
+def _block_words(comparison: Comparison) -> str:
+    return f"blocks of {comparison.erfs[0].provenance.small_block} px"
 
 
 def _contoured(seen: Observations) -> tuple[Grid, Array]:
@@ -210,7 +216,7 @@ def draw_radial(comparison: Comparison) -> Figure:
     grid[0, 0].set_ylabel("mass within [%]", fontsize=9)
     grid[1, 0].set_ylabel("density, relative to the centre's", fontsize=9)
     grid[0, 0].legend(fontsize=8, frameon=False, loc="lower right")
-    foot(figure, comparison, "Dots: half of the mass, and 90 %.")
+    foot(figure, comparison, "Dots: half of the mass, and 90 %. Density over rings an eighth as wide as their radius.")
     return figure
 
 

@@ -86,7 +86,8 @@ def _figure(series: Series, definition: str, subsets: tuple[str, ...]) -> Figure
     first = series.moments[0].provenance
     figure.supxlabel(
         f"{first.title}, {first.target}. Definition '{definition}', the same {len(series.images)} images at every "
-        "epoch. Cross: the unit's centre. Bands: 95 % intervals over images or patients.",
+        f"epoch. Maps over blocks of {first.small_block} px; cross: the unit's centre. Bands: 95 % intervals over "
+        "images or patients.",
         fontsize=8.5, x=0.01, ha="left",
     )  # fmt: skip
     return figure
