@@ -281,7 +281,7 @@ def test_types_that_safetensors_has_beside_ours(tmp_path: Path) -> None:
         (WEIGHT, "hold a single tensor, expected a state dict"),
         (nn.Linear(3, 2), "it asks to run torch.nn.modules.linear.Linear"),
     ],
-    ids=str,
+    ids=["module", "numbers", "several", "beside", "other", "none", "tensor", "pickled"],
 )
 def test_contents_of_two_meanings_or_none(content: object, message: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
