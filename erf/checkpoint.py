@@ -10,7 +10,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from erf.disk import complete_file, lock
-from erf.errors import CheckpointError, OutputError
+from erf.disk import complete_file, open_locked, unwritable
+from erf.errors import CheckpointError, ImageError, LockedError, UnfinishedRunError
+from erf.images import Image, ImageSet
 from erf.result import FOOTPRINT, OVERVIEW, PROVENANCE, Footprint, ImageRecord, Overview, Provenance, Row, unlike
 
 EVERY = 30.0
@@ -74,26 +75,16 @@ class Checkpoint:
     def __enter__(self) -> "Checkpoint":
         try:
             self.folder.mkdir(exist_ok=True)
-            self._lock = (self.folder / "lock").open("w")
+            self._lock = open_locked(self.folder / "lock")
+        except BlockingIOError as error:
+            raise LockedError(f"another run is writing the same output ({self.folder} is locked)") from error
         except OSError as error:
-            raise OutputError(
-                f"{self.folder} cannot be written ({error.strerror}); choose a folder that exists"
-            ) from error
-        try:
-            lock(self._lock)
-        except OSError as error:
-            self._lock.close()
-            raise CheckpointError(
-                f"another run is writing the same output ({self.folder} is locked); wait, or choose another --output"
-            ) from error
+            raise unwritable(self.folder, error) from error
         self._last = time.monotonic()
         if self.exists() and not self.resume:
             if not self.fresh:
                 self._lock.close()
-                raise CheckpointError(
-                    f"an interrupted run left its progress in {self.folder}; go on with --resume, or start again "
-                    "with --overwrite"
-                )
+                raise UnfinishedRunError(f"an interrupted run left its progress in {self.folder}")
             self._clear()
         return self
 
@@ -184,9 +175,7 @@ class Checkpoint:
         except CheckpointError:
             raise
         except Exception as error:  # a damaged file may hold anything
-            raise CheckpointError(
-                f"the progress in {self.folder} is damaged ({error}); start again with --overwrite"
-            ) from error
+            raise CheckpointError(f"the progress in {self.folder} is damaged ({error})") from error
 
     def _read(self, name: str) -> dict[str, NDArray[Any]]:
         if Path(name).name != name:
@@ -212,6 +201,22 @@ def differences(saved: Saved, provenance: Sequence[Provenance], identity: Mappin
     found = [words for before, now in pairs for words in unlike(before, now, names)]
     found += [name for name, value in identity.items() if saved.identity.get(name) != value]
     return list(dict.fromkeys(found))
+
+
+def changed_images(images: ImageSet, records: Iterable[ImageRecord], since: float) -> list[str]:
+    """Files of images that have been used, and have other content now; read only where they were touched since."""
+    known = {one.id: one for image in images.images for one in image.parts or (image,)}
+    pairs = ((known.get(record.id), record.sha256) for record in records)
+    return [f"content of {image.file}" for image, digest in pairs if image and _has_changed(image, digest, since)]
+
+
+def _has_changed(image: Image, sha256: str, since: float) -> bool:
+    if not (sha256 and image.file and image.file.is_file() and image.file.stat().st_mtime > since):
+        return False
+    try:
+        return image.decode().sha256 != sha256
+    except ImageError:
+        return True
 
 
 def _by_tap(sums: Sequence[Sums]) -> dict[str, NDArray[Any]]:

@@ -4,23 +4,52 @@ HDF5 crashes the interpreter when it closes a file that it could not write. So i
 the first error and takes whatever comes after as written; the error is raised between HDF5's calls instead.
 """
 
+import errno
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from erf.errors import OutputError
+from erf.errors import OutputError, OutputExistsError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REMEDIES = {
+    **dict.fromkeys(_FULL, "free some space"),
+    errno.EFBIG: "the disk or the limit of file sizes does not allow more",
+    errno.ENOENT: "choose a folder that exists",
+    errno.ENOTDIR: "choose a folder that exists",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "choose a folder that exists",
+    errno.EMFILE: "too many files are open at once; raise the limit of the shell",
+    errno.ENFILE: "too many files are open on this machine; close some",
+}
+
+
+def unwritable(path: Path | str, error: Exception, verb: str = "written") -> OutputError:
+    """The error of a file that could not be written: what went wrong, and what would help."""
+    number = error.errno if isinstance(error, OSError) else None
+    found = os.strerror(number) if number else str(error) or type(error).__name__
+    return OutputError(f"{path} cannot be {verb} ({found}); {remedy(error)}")
+
+
+def remedy(error: Exception) -> str:
+    """What would help against an error of the operating system."""
+    number = error.errno if isinstance(error, OSError) else None
+    return _REMEDIES.get(number or 0, "is the disk full or damaged?")
+
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Raise `OutputError` for a name that is taken, unless the file may be replaced."""
+    """Raise `OutputExistsError` for a name that is taken, unless the file may be replaced."""
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another name or ask for --overwrite")
+        raise OutputExistsError(f"{path} exists")
 
 
 @contextmanager
@@ -31,17 +60,54 @@ def complete_file(path: Path) -> Iterator[Path]:
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-        part.replace(path)
+        move(part, path)
     except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}); choose a folder that exists"
-        ) from error
+        raise error if isinstance(error, OutputError) else unwritable(path, error) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
-def lock(file: IO[str]) -> None:
-    """Hold a file as long as this process keeps it open; `OSError` where another one does."""
+def move(part: Path, path: Path) -> None:
+    """Give a complete file its name, so that a crash leaves the old file or the new one."""
+    os.replace(part, path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def open_locked(path: Path) -> io.FileIO:
+    """A file, made where there is none, that nobody else can open so until it is closed or this process ends.
+
+    `BlockingIOError` where somebody has it open.
+    """
+    while True:
+        file = io.FileIO(path, "r+", opener=_open_or_make)
+        try:
+            _lock(file)
+        except OSError:
+            file.close()
+            raise
+        if _is_at(file, path):
+            return file
+        file.close()  # who held it has removed it meanwhile
+
+
+def _open_or_make(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def _is_at(file: io.FileIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: io.FileIO) -> None:
     if os.name == "nt":
         import msvcrt
 
@@ -56,7 +122,8 @@ class PatientFile(io.RawIOBase):
     """A file for reading and writing whose write errors are kept in `error` instead of raised."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w+b", buffering=0)
+        self._file = open_locked(path)
+        self._file.truncate()
         self.error: OSError | None = None
 
     def write(self, data: "Buffer") -> int:

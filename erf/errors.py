@@ -33,8 +33,20 @@ class OutputError(ErfError, OSError):
     """A file that cannot be written."""
 
 
+class OutputExistsError(OutputError):
+    """A file that exists and was not to be replaced."""
+
+
 class CheckpointError(ErfError, OSError):
     """Progress of an interrupted run that is in use, damaged, or of another run."""
+
+
+class UnfinishedRunError(CheckpointError):
+    """Progress of an interrupted run, which nobody said to go on from or to forget."""
+
+
+class LockedError(CheckpointError):
+    """Progress or an output that another process is writing."""
 
 
 class InterruptedRunError(ErfError):

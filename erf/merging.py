@@ -11,7 +11,7 @@ from erf.errors import InputError
 from erf.moments import Moments
 from erf.result import ERF, PROVENANCE, ImageRecord, MemorySink, Provenance, Sink, Statistics, unlike, without_input
 
-_MAY_DIFFER = ("shard", "created", "command", "device", "versions", "source", "window", "self_check")
+_MAY_DIFFER = ("shard", "created", "command", "device", "versions", "source", "identity", "window", "self_check")
 
 
 def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None = None) -> ERF:
@@ -74,6 +74,9 @@ def _check_alike(erfs: Sequence[ERF]) -> None:
         found = unlike(erfs[0].provenance, other.provenance, names)
         if found:
             raise InputError(f"the files differ in {'; '.join(found)}; expected shards of one run")
+        identities = {erfs[0].provenance.identity, other.provenance.identity} - {""}
+        if len(identities) > 1:
+            raise InputError("the files are of runs with other images or settings; expected shards of one run")
 
 
 def _check_shards(shards: Sequence[tuple[int, int]], allow_missing: bool) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from erf.definitions import DEFINITIONS
-from erf.errors import OutputError
+from erf.disk import unwritable
 from erf.grid import ZONE, Grid
 from erf.result import FOOTPRINT, Footprint, Statistics, stack_footprints
 
@@ -303,7 +303,7 @@ class ShelvedMoments:
                     self._file.close()
                 raise
         except OSError as error:
-            raise OutputError(f"sums cannot be set aside in {place} ({error}); free some space there") from error
+            raise unwritable(f"sums in {place}", error, "set aside") from error
 
     def _set_down(self, running: RunningMoments) -> None:
         for definition in running.definitions:

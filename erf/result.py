@@ -38,6 +38,8 @@ class Origin:
     source: str = ""
     """Where the images came from."""
     command: str = ""
+    identity: str = ""
+    """SHA-256 of the settings and the list of images of the whole run; '' where the caller does not tell."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from erf.batches import BatchGradients, Found, Located, moved, sums_device
-from erf.checkpoint import Checkpoint, Saved, Sums, differences
+from erf.checkpoint import Checkpoint, Saved, Sums, changed_images, differences
 from erf.devices import is_memory_error
 from erf.diagnosis import gradient_end
 from erf.errors import CheckpointError, ImageError, InterruptedRunError, LayerError, NoGradientError
@@ -180,15 +180,11 @@ class Run:
     def _check_same(self, saved: Saved) -> None:
         assert self.checkpoint is not None
         unlike = differences(saved, self._provenance(), self._identity())
-        known = {one.id: one for image in self.images.images for one in image.parts or (image,)}
-        for row, *_ in saved.rows():
-            image = known.get(row.record.id)
-            if image and _has_changed(image, row.record.sha256, self.checkpoint.saved_at()):
-                unlike.append(f"content of {image.file}")
+        records = (row.record for row, *_ in saved.rows())
+        unlike += changed_images(self.images, records, self.checkpoint.saved_at())
         if unlike:
             raise CheckpointError(
-                f"the progress in {self.checkpoint.folder} is of another run: other {'; '.join(unlike)}; "
-                "put that back, or start again with --overwrite"
+                f"the progress in {self.checkpoint.folder} is of another run: other {'; '.join(unlike)}"
             )
 
     def _restore(self, saved: Saved) -> None:
@@ -408,14 +404,6 @@ def rounds(images: Sequence[Image]) -> list[list[Image]]:
     return [[images[row] for row in order[start:end]] for start, end in pairwise([0, *ends])]
 
 
-def _has_changed(image: Image, sha256: str, since: float) -> bool:
-    """Whether a file that was used has other content by now; it is read only where it was touched."""
-    if not (sha256 and image.file and image.file.is_file() and image.file.stat().st_mtime > since):
-        return False
-    try:
-        return image.decode().sha256 != sha256
-    except ImageError:
-        return True
 
 
 def _statistics(moments: Moments, origin: Provenance) -> Statistics:

@@ -245,13 +245,14 @@ def compute(
     with reported_errors():
         epochs = weight_files(weights, further or [])
     with reported_errors():
-        from erf.cli.computing import Job, Selection, compute_files
+        from erf.cli.computing import RESULTS, Job, Selection, compute_files
+        from erf.outputs import check_outputs
         from erf.settings import Settings
 
         output = output or Path(f"{file_name(model)}{'-over-training' if epochs else ''}.h5")
         drawing = output.with_suffix(".png") if picture else None
-        if drawing is not None and drawing.exists() and not overwrite:
-            fail(f"{drawing} exists; choose another --output, or ask for --overwrite or --no-picture")
+        check_outputs([output], RESULTS)
+        check_outputs([output, *([drawing] if drawing else [])])
         until_precise = _precision(until, measure)
         processes = Processes.of_environment()
         part = _part(shard, processes)

@@ -1,30 +1,45 @@
 """What `erf compute` does once its options are read: images chosen, results written, merged, drawn, reported."""
 
+import json
+import os
+import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from erf import checkpoint
-from erf.checkpoint import Checkpoint
-from erf.cli.console import ProgressReport, StopRequest, complain, say, warn
+from erf.checkpoint import Checkpoint, changed_images
+from erf.cli.console import ProgressReport, StopRequest, complain, fail, say, warn
 from erf.cli.network import Network
 from erf.cli.processes import Processes
 from erf.cli.tables import print_growth, print_subsets
 from erf.devices import reuse_freed_memory
-from erf.disk import check_free, complete_file
+from erf.disk import complete_file
 from erf.engine import compute_layers, find_spots
-from erf.errors import InterruptedRunError
-from erf.images import ImageSet, load_images
+from erf.errors import CheckpointError, ErfError, FormatError, InterruptedRunError, OutputExistsError
+from erf.images import PHANTOM, ImageSet, load_images
+from erf.images.readers import READ_SUFFIXES
 from erf.intervals import Precision
+from erf.merging import merge
+from erf.outputs import check_new, check_no_input, check_not_within, check_outputs
 from erf.privacy import Anonymity, drawn_salt
 from erf.result import ERF, SHIPPED, Origin, tap_names
 from erf.settings import Settings
-from erf.storage import FileSink, remove_parts
+from erf.staging import Staging
+from erf.storage import FileSink, load
+
+RESULTS = (".h5", ".hdf5")
+"""Suffixes of ERF files."""
+
+_PATHLIKE = re.compile(r"[^\w.+-]")
+"""What has a meaning in names of files."""
 
 _MOST_DRAWN = 12
 """Fields in one picture."""
@@ -63,6 +78,13 @@ class Selection:
             warn(f"{self.source} has {len(chosen)} images, {self.n} were asked for; all of them are used")
         return chosen
 
+    def check_outputs(self, outputs: Sequence[Path], images: ImageSet) -> None:
+        """Raise `OutputError` where an output is one of the images, or the manifest."""
+        files = [one.file for image in images.images for one in image.parts or (image,)]
+        check_no_input(outputs, [Path(self.source), *files])
+        if Path(self.source).is_dir():
+            check_not_within(outputs, Path(self.source), READ_SUFFIXES)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -84,22 +106,50 @@ class Job:
     privacy: Anonymity | None = None
     """How names are hidden; None where they are kept."""
 
-    def salted(self, folder: Path | None) -> "Job":
+    def salted(self, folder: Path) -> "Job":
         """The same with a salt: the one given, or the one kept in the folder of the run's progress, or a new one."""
         if self.privacy is None or self.privacy.salt:
             return self
-        kept = folder / "salt" if folder else None
-        salt = kept.read_text() if kept and kept.exists() else drawn_salt()
-        if kept:
-            with complete_file(kept) as part:
-                part.write_text(salt)
+        kept = folder / ".salt"
+        salt = kept.read_text() if kept.exists() else drawn_salt()
+        with complete_file(kept) as part:
+            part.write_text(salt)
         return replace(self, privacy=replace(self.privacy, salt=salt))
 
-    def images(self, progress: ProgressReport) -> ImageSet:
-        """Those of this process, under the names that results may have."""
-        chosen = self.selection.choose(self.network, progress)
-        mine = chosen if self.part == (1, 1) else chosen.shard(*self.part)
-        return mine if self.privacy is None else self.privacy.images(mine)
+    def hidden(self, images: ImageSet) -> ImageSet:
+        """Images under the names that results may have."""
+        return images if self.privacy is None else self.privacy.images(images)
+
+    def part_of(self, file: Path, staging: Staging) -> Path:
+        """Where this process puts its part of a file."""
+        alone = self.processes.count == 1
+        return staging.part(file) if alone else staging.folder / f"{self.processes.name}.{file.name}"
+
+    def identity(self, images: ImageSet) -> dict[str, Any]:
+        """All that numbers depend on, the same for all parts of the run."""
+        network, settings = self.network, asdict(self.settings)
+        kept = {name: value for name, value in settings.items() if name not in ("device", "workers", "strict")}
+        selection = {
+            name: value for name, value in asdict(self.selection).items() if name not in ("source", "allow_outside")
+        }
+        found = {
+            "model": network.name,
+            "code": _code_digest(network.name),
+            "model options": network.options,
+            "weights sha256": network.weights_sha256,
+            "layers": list(self.layers),
+            "size": list(network.size),
+            **kept,
+            **selection,
+            "images": _list_digest(images),
+            "anonymous": self.privacy is not None,
+        }
+        return {name.replace("_", " "): json.loads(json.dumps(value, default=str)) for name, value in found.items()}
+
+    def identified(self, identity: Mapping[str, Any]) -> Origin:
+        """The origin with the sum of the run's identity, which is left out where names are hidden: it is made of them."""
+        digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        return self.origin(identity="" if self.privacy else digest)
 
     def origin(self, **weights: str) -> Origin:
         """What the engine cannot know about the run; `weights` are other ones than the network's."""
@@ -128,47 +178,124 @@ class Job:
         )
         names = []
         for layer, unit in spots:
-            of_layer = f".{layer.replace(':', '-')}" if len(self.layers) > 1 else ""
+            of_layer = f".{_PATHLIKE.sub('-', layer)}" if len(self.layers) > 1 else ""
             of_unit = f".{'-'.join(map(str, unit))}" if len(spots) > len(self.layers) else ""
             names.append(self.output.with_suffix(f"{of_layer}{of_unit}{self.output.suffix}"))
         return names
 
 
+def _list_digest(images: ImageSet) -> str:
+    """Of all that is known of the images before one is decoded."""
+    digest = sha256()
+    for image in images.images:
+        for one in (image, *image.parts):
+            about = (one.id, one.path, one.laterality, one.view, one.patient_id, one.pixel_spacing, dict(one.columns))
+            digest.update(repr((image.number, about)).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _code_digest(model: str) -> str:
+    """Of the file in which a network is described, where it is one of the user's."""
+    file = Path(model.rpartition(":")[0] or model)
+    return Network.digest(file) if file.is_file() else ""
+
+
 def compute_files(job: Job) -> bool:
     """Compute, write and report; whether images were skipped."""
     files, processes = job.files(), job.processes
-    parts = [processes.part(file) for file in files]
-    for file in files:
-        check_free(file, job.overwrite)
-    # A process that was done before another one failed keeps its part.
-    is_done = job.resume and processes.count > 1 and all(file.exists() for file in parts)
-    erfs = () if is_done else _run(job, parts)
-    if processes.count > 1:
-        erfs = processes.gather(files, job.overwrite)
-    if processes.is_first:
-        _report(erfs, files, job)
-    return processes.is_first and bool(erfs[0].failures)
-
-
-def _run(job: Job, files: Sequence[Path]) -> tuple[ERF, ...]:
-    """Compute the part of this process."""
+    outputs = [*files, *([job.picture] if job.picture else [])]
+    check_outputs(outputs)
+    staging = Staging(outputs, job.overwrite, job.resume)
     with ExitStack() as stack:
         stop = stack.enter_context(StopRequest())
-        stack.enter_context(_interruption(stop))
-        saved = stack.enter_context(_checkpoint(files[-1], job))
-        for file in files:
-            remove_parts(file)
-        replaced = job.overwrite or job.processes.count > 1
-        sinks = [stack.enter_context(FileSink(file, overwrite=replaced)) for file in files]
+        stack.enter_context(_interruption(stop, staging))
+        stack.enter_context(processes)
+        if processes.is_first:
+            stack.enter_context(staging)
+        progress = stack.enter_context(ProgressReport(job.network.name, quiet=not processes.is_first))
+        images = job.selection.choose(job.network, progress)
+        job.selection.check_outputs(outputs, images)
+        identity = job.identity(images)
+        is_finished = processes.is_first and _is_finished(job, files, staging, images, identity)
+        if not processes.told_by_first(is_finished):
+            _run(job, files, staging, images, identity, progress, stop)
+            processes.wait()
+        if not processes.is_first:
+            return False
+        written = _publish(job, files, staging, is_finished)
+    erfs = [load(file) for file in files]
+    if written:
+        _report(erfs, written, job)
+    else:
+        say(f"finished before: {', '.join(map(str, outputs))}")
+    return bool(erfs[0].failures)
+
+
+def _is_finished(
+    job: Job, files: Sequence[Path], staging: Staging, images: ImageSet, identity: Mapping[str, Any]
+) -> bool:
+    """Whether an earlier run of the same command wrote the results; ties the progress to this run."""
+    source = job.selection.source if job.selection.source == PHANTOM else os.path.abspath(job.selection.source)
+    staging.begin(
+        dict(identity)
+        | {"source": source, "processes": job.processes.count, "shard": f"{job.part[0]}/{job.part[1]}"}
+        | {"outputs": [path.name for path in files]}
+    )
+    if staging.is_moving:
+        return True
+    if not job.resume or staging.has_progress or not all(file.exists() for file in files):
+        check_new(staging.outputs, job.overwrite)
+        return False
+    unlike = [words for file in files for words in _unlike_file(file, job, images, identity)]
+    if unlike and not job.overwrite:
+        raise OutputExistsError(f"{files[0]} is of another run: other {'; '.join(dict.fromkeys(unlike))}")
+    return not unlike
+
+
+def _unlike_file(file: Path, job: Job, images: ImageSet, identity: Mapping[str, Any]) -> list[str]:
+    """What a result says of its run that is different now."""
+    try:
+        found = load(file)
+    except FormatError:
+        return ["kind of file"]
+    before, now = found.provenance, job.origin(identity)
+    differences = [
+        name for name in ("model", "source", "seed", "weights_sha256") if getattr(before, name) != getattr(now, name)
+    ]
+    if before.shard != job.part:
+        differences.append("shard")
+    if before.identity != now.identity and not differences:
+        differences.append("images or options")
+    return differences or changed_images(images, found.images, file.stat().st_mtime)
+
+
+def _run(
+    job: Job,
+    files: Sequence[Path],
+    staging: Staging,
+    images: ImageSet,
+    identity: Mapping[str, Any],
+    progress: ProgressReport,
+    stop: StopRequest,
+) -> None:
+    """Compute the part of this process, unless a process that ended has done it."""
+    parts = [job.part_of(file, staging) for file in files]
+    folder = staging.folder / job.processes.name
+    if all(part.exists() for part in parts) and not (folder / "state.json").exists():
+        changed = changed_images(images, load(parts[0]).images, parts[0].stat().st_mtime)
+        if changed:
+            raise CheckpointError(f"the progress in {staging.folder} is of another run: other {'; '.join(changed)}")
+        return
+    with ExitStack() as stack:
+        saved = stack.enter_context(Checkpoint(folder, resume=True, every=checkpoint.EVERY))
+        sinks = [stack.enter_context(FileSink(part, overwrite=True)) for part in parts]
         reuse_freed_memory()
-        progress = stack.enter_context(ProgressReport(job.network.name, quiet=not job.processes.is_first))
-        job = job.salted(saved.folder)
-        return compute_layers(
+        compute_layers(
             job.network.model,
             job.images(progress),
             job.layers,
             job.settings,
-            origin=job.origin(),
+            origin=job.origin(identity),
             sinks=sinks,
             scratch=job.output.parent,
             progress=progress,
@@ -178,14 +305,37 @@ def _run(job: Job, files: Sequence[Path]) -> tuple[ERF, ...]:
         )
 
 
-def _checkpoint(output: Path, job: Job) -> Checkpoint:
-    folder = output.with_name(f".{output.name}.progress")
-    return Checkpoint(folder, job.resume, fresh=job.overwrite, every=checkpoint.EVERY)
+def _publish(job: Job, files: Sequence[Path], staging: Staging, is_finished: bool) -> list[Path]:
+    """Merge and draw what was computed, and give all results their names; the files that are new."""
+    drawing = job.picture if job.picture and len(files) <= _MOST_DRAWN else None
+    drawn = [drawing] if drawing else []
+    if is_finished and not staging.is_moving:
+        if drawing is None or drawing.exists():
+            return []
+        _draw([load(file) for file in files], staging.part(drawing))
+        staging.publish()
+        return drawn
+    if not staging.is_moving:
+        if job.processes.count > 1:
+            _merge(job, files, staging)
+        if drawing is not None:
+            _draw([load(staging.part(file)) for file in files], staging.part(drawing))
+    staging.publish()
+    return [*files, *drawn]
+
+
+def _merge(job: Job, files: Sequence[Path], staging: Staging) -> None:
+    """Make one file of the parts of all processes."""
+    for file in files:
+        names = [replace(job.processes, rank=rank).name for rank in range(job.processes.count)]
+        parts = [load(staging.folder / f"{name}.{file.name}") for name in names]
+        with FileSink(staging.part(file), overwrite=True) as sink:
+            merge(parts, sink=sink)
 
 
 @contextmanager
-def _interruption(stop: StopRequest) -> Iterator[None]:
-    """Ends an interrupted run with one line and the signal's exit code."""
+def _interruption(stop: StopRequest, staging: Staging) -> Iterator[None]:
+    """Ends an interrupted run with one line and the signal's exit code; says of a failed one what is kept."""
     try:
         yield
     except InterruptedRunError as error:
@@ -194,10 +344,16 @@ def _interruption(stop: StopRequest) -> Iterator[None]:
     except KeyboardInterrupt:
         complain("interrupted; the same command with --resume goes on from what was saved")
         raise typer.Exit(128 + (stop.number or 2)) from None
+    except (OutputExistsError, CheckpointError):
+        raise
+    except ErfError as error:
+        if not staging.has_progress:
+            raise
+        fail(f"{error}; what was done is kept, and the same command with --resume goes on from there")
 
 
-def _report(erfs: Sequence[ERF], files: Sequence[Path], job: Job) -> None:
-    last, written = erfs[-1], list(files)
+def _report(erfs: Sequence[ERF], written: Sequence[Path], job: Job) -> None:
+    last = erfs[-1]
     shown = last.provenance.shown_definition
     if len(erfs) == 1:
         print_subsets(last, shown)
@@ -207,8 +363,6 @@ def _report(erfs: Sequence[ERF], files: Sequence[Path], job: Job) -> None:
         _report_precision(last, job.settings.until)
     if job.picture is not None and len(erfs) > _MOST_DRAWN:
         warn(f"{len(erfs)} fields are too many for one picture; `erf plot` draws some of them")
-    elif job.picture is not None:
-        written.append(_draw(erfs, job.picture))
     say("written: " + ", ".join(map(str, written)))
     if last.provenance.weights.startswith(SHIPPED):
         say("Weights: those of the package, trained on phantoms; --weights none gives the untrained network.")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from erf.errors import ErfError, InputError
+from erf.errors import CheckpointError, ErfError, InputError, LockedError, OutputExistsError, UnfinishedRunError
 from erf.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -32,8 +32,20 @@ _QUIET_SECONDS = 5.0
 """Where there is no terminal, a line of progress is printed this often."""
 
 
+_REMEDIES = (
+    (OutputExistsError, "choose another name, or ask for --overwrite"),
+    (UnfinishedRunError, "go on with --resume, or start again with --overwrite"),
+    (LockedError, "wait, or choose another --output"),
+    (CheckpointError, "give the command with which it began, or start again with --overwrite"),
+)
+"""What helps on the command line against an error of the library; the first that fits."""
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Which ask a command to end; SIGHUP comes when a terminal is closed."""
+
+
 class StopRequest:
-    """Whether SIGINT or SIGTERM has asked a run to stop, in a `with` block; a second signal ends it at once."""
+    """Whether a signal has asked a run to stop, in a `with` block; a second signal ends it at once."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -43,7 +55,8 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # as nohup has it
+            self._before = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -62,10 +75,16 @@ def reported_errors() -> Iterator[None]:
     try:
         yield
     except ErfError as error:
-        fail(str(error))
+        fail(in_words(error))
     except KeyboardInterrupt:
         complain("interrupted; nothing was written")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def in_words(error: ErfError) -> str:
+    """An error, and what helps against it on the command line."""
+    remedy = next((words for kind, words in _REMEDIES if isinstance(error, kind)), "")
+    return f"{error}; {remedy}" if remedy else str(error)
 
 
 def say(words: str) -> None:

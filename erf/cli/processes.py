@@ -2,24 +2,21 @@
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
 
-from erf.errors import InputError
-
-if TYPE_CHECKING:
-    from erf.result import ERF
+from erf.errors import CheckpointError, InputError
 
 _LONGEST_WAIT = timedelta(days=7)
 """For the slowest process; `torchrun` ends all of them when one fails."""
+_START_WAIT = timedelta(minutes=10)
+"""Until all processes have begun."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this is."""
+    """Which of how many processes this is; use it in a `with` block, in which they know of each other."""
 
     rank: int = 0
     count: int = 1
@@ -27,19 +24,70 @@ class Processes:
 
     @classmethod
     def of_environment(cls) -> "Processes":
-        """As `torchrun` tells; a single one without it."""
-        rank, count, local_rank = (
-            int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
-        )
-        return cls(rank, count, local_rank)
+        """As `torchrun` tells; a single one without it. `InputError` for an environment that does not fit together."""
+        found = cls(_number("RANK", 0), _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0))
+        if found.count < 1 or not 0 <= found.rank < found.count:
+            raise InputError(
+                f"environment: RANK {found.rank} of WORLD_SIZE {found.count}; expected a rank below the number of "
+                "processes, as `torchrun` sets them"
+            )
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+        if found.count > 1 and missing:
+            raise InputError(
+                f"environment: WORLD_SIZE is {found.count}, but {' and '.join(missing)} are not set; start several "
+                "processes with `torchrun`, or unset WORLD_SIZE"
+            )
+        if found.count > 1:
+            _number("MASTER_PORT", 0)
+        return found
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def part(self, file: Path) -> Path:
-        """Where this process puts its shard of a file."""
-        return file.with_name(f".{file.name}.rank{self.rank}.h5") if self.count > 1 else file
+    @property
+    def name(self) -> str:
+        """Of this process among the others, for its files."""
+        return f"{self.rank + 1}-of-{self.count}"
+
+    def __enter__(self) -> "Processes":
+        if self.count > 1:
+            import torch.distributed as dist
+
+            try:
+                dist.init_process_group("gloo", timeout=_START_WAIT)
+            except (RuntimeError, ValueError, OSError) as error:
+                first = str(error).splitlines()[0][:160]
+                raise InputError(f"{self.count} processes do not find each other ({first})") from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.count > 1:
+            import torch.distributed as dist
+
+            dist.destroy_process_group()
+
+    def told_by_first(self, value: bool) -> bool:
+        """The value that the first process has, in all of them."""
+        if self.count == 1:
+            return value
+        import torch.distributed as dist
+
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
+    def wait(self) -> None:
+        """Until all processes have come here."""
+        if self.count > 1:
+            import torch.distributed as dist
+
+            try:
+                dist.monitored_barrier(timeout=_LONGEST_WAIT)
+            except RuntimeError as error:
+                raise CheckpointError(
+                    "another process ended before its part was done; what was done is kept"
+                ) from error
 
     def device(self, name: str) -> str:
         """Each process of a machine has a GPU of its own."""
@@ -48,30 +96,19 @@ class Processes:
         spread = self.count > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available()))
         return f"cuda:{self.local_rank % torch.cuda.device_count()}" if spread else name
 
-    def gather(self, files: Sequence[Path], overwrite: bool) -> "tuple[ERF, ...]":
-        """Wait for all processes; the first makes each file of their shards, which then go. Empty for the others."""
-        import torch.distributed as dist
 
-        dist.init_process_group("gloo", timeout=_LONGEST_WAIT)
-        dist.barrier()
-        dist.destroy_process_group()
-        return tuple(self._merge(file, overwrite) for file in files) if self.is_first else ()
-
-    def _merge(self, file: Path, overwrite: bool) -> "ERF":
-        from erf.merging import merge
-        from erf.storage import FileSink, load
-
-        parts = [Processes(rank, self.count).part(file) for rank in range(self.count)]
-        with FileSink(file, overwrite=overwrite) as sink:
-            merged = merge([load(part) for part in parts], sink=sink)
-        for part in parts:
-            part.unlink()
-        return merged
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isascii() or not text.isdecimal() or len(text) > 9:
+        raise InputError(f"environment: {name} is '{text}'; expected a number, as `torchrun` sets it, or nothing")
+    return int(text)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
     """(i, n) from a text such as 2/8, counted from 1."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text.strip())
     if not match:
         raise InputError(f"shard '{text}' not understood; expected I/N with I from 1 to N, such as 2/8")
     return int(match[1]), int(match[2])

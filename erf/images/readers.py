@@ -18,6 +18,7 @@ from erf.images.files import read_file
 from erf.images.image import Decoded, check_size
 
 PICTURE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".jpg": "JPEG", ".jpeg": "JPEG"}
+READ_SUFFIXES = (*PICTURE_FORMATS, ".npy", *DICOM_SUFFIXES)
 _COMPLAINTS = dict.fromkeys(PICTURE_FORMATS, "cannot be decoded") | {".npy": "cannot be read as a NumPy array"}
 _MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I", "F", "RGB")
 _LARGEST = float(np.finfo(np.float32).max)

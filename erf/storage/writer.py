@@ -14,8 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from erf.disk import PatientFile, check_free
-from erf.errors import OutputError
+from erf.disk import PatientFile, check_free, move, open_locked, unwritable
 from erf.grid import ZONE
 from erf.result import (
     ERF,
@@ -57,10 +56,10 @@ class FileSink:
         check_free(self.path, overwrite)
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         try:
+            remove_parts(self.path)
             self._disk = PatientFile(self._part)
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else error
-            raise OutputError(f"{self.path} cannot be written ({reason}); choose a folder that exists") from error
+            raise unwritable(self.path, error) from error
         self._file = h5py.File(self._disk, "w")
         self._records: list[ImageRecord] = []
 
@@ -155,7 +154,7 @@ class FileSink:
         with self._writing():
             self._disk.close()
             append_sums(self._part)
-            _rename(self._part, self.path)
+            move(self._part, self.path)
         return load(self.path)
 
     @contextmanager
@@ -168,8 +167,7 @@ class FileSink:
             failed = error
         failed = self._disk.error or failed
         if failed is not None:
-            reason = os.strerror(failed.errno) if isinstance(failed, OSError) and failed.errno else str(failed)
-            raise OutputError(f"{self.path} cannot be written ({reason}); is the disk full?") from failed
+            raise unwritable(self.path, failed) from failed
 
     def _write_records(self) -> None:
         images = self._file["images"]
@@ -194,9 +192,10 @@ class FileSink:
 
 
 def remove_parts(path: Path) -> None:
-    """Remove what killed runs left of a file; only for who knows that no other run is writing it."""
+    """Remove what killed processes left of a file; those that live hold their part."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        part.unlink(missing_ok=True)
+        with suppress(BlockingIOError), open_locked(part):
+            part.unlink(missing_ok=True)
 
 
 def _append(dataset: h5py.Dataset, row: NDArray[Any]) -> None:
@@ -207,17 +206,6 @@ def _append(dataset: h5py.Dataset, row: NDArray[Any]) -> None:
 def _attach(dataset: h5py.Dataset, group: h5py.Group, *scales: str) -> None:
     for dimension, name in zip(dataset.dims, scales, strict=True):
         dimension.attach_scale(group[name])
-
-
-def _rename(part: Path, path: Path) -> None:
-    """Give a complete file its name, so that a crash leaves the old file or the new one."""
-    os.replace(part, path)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _set_text(attributes: h5py.AttributeManager, name: str, text: str) -> None:

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from erf.disk import complete_file, lock
-from erf.errors import CheckpointError, FormatError, OutputError
+from erf.disk import complete_file, open_locked, unwritable
+from erf.errors import CheckpointError, FormatError, LockedError, UnfinishedRunError
 
 STEPS = ("step", "stage", "epoch", "lr", "loss")
 """Columns of log.csv, a row for each update."""
@@ -66,20 +66,15 @@ class Folder:
             return self
         try:
             (self.path / _WEIGHTS).mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / "lock").open("w")
+            self._lock = open_locked(self.path / "lock")
+        except BlockingIOError as error:
+            raise LockedError(f"another training writes to {self.path}") from error
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be written ({error.strerror}); choose another --output") from error
-        try:
-            lock(self._lock)
-        except OSError as error:
-            self._lock.close()
-            raise CheckpointError(
-                f"another training writes to {self.path}; wait, or choose another --output"
-            ) from error
+            raise unwritable(self.path, error) from error
         if any((self.path / name).exists() for name in (_STATE, _FINAL)) and not self.resume:
             if not self.overwrite:
                 self._lock.close()
-                raise CheckpointError(f"{self.path} holds a training; go on with --resume, or --overwrite it")
+                raise UnfinishedRunError(f"{self.path} holds a training")
             self._clear()
         return self
 
@@ -127,7 +122,7 @@ class Folder:
             return State(**torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # a damaged file may hold anything
             first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-            raise CheckpointError(f"{path} is damaged ({first}); start again with --overwrite") from error
+            raise CheckpointError(f"{path} is damaged ({first})") from error
 
     def finish(self) -> None:
         """The training is done: its state is no longer needed."""

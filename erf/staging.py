@@ -1,0 +1,177 @@
+"""The results of one command, which appear together: made in a hidden folder beside the first, then renamed.
+
+The folder is locked as long as the command lives and goes with it, unless it holds the progress of a run. What a killed
+command has left is cleared by the next one with the same output.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from erf.disk import complete_file, move, open_locked, unwritable
+from erf.errors import CheckpointError, LockedError, UnfinishedRunError
+from erf.outputs import check_new
+
+_RUN, _MOVES, _LOCK = "run.json", "moves.json", "lock"
+
+
+@dataclass
+class Staging:
+    """Where the results of a command lie until they are complete; use it in a `with` block.
+
+    Raises `OutputExistsError` for results that exist and may not be replaced, `UnfinishedRunError` where an interrupted
+    run has left progress, and `CheckpointError` where another command is writing the first of them.
+    """
+
+    outputs: Sequence[Path]
+    overwrite: bool = False
+    """Replace results that exist, and forget progress that is there."""
+    resume: bool = False
+    """Go on from the progress that is there."""
+    _locks: list[FileIO] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """That of the first result, which also holds the progress of a run."""
+        return self._folder(self.outputs[0])
+
+    def part(self, output: Path) -> Path:
+        """Where a result is made."""
+        return self._folder(output) / output.name
+
+    def _folder(self, output: Path) -> Path:
+        """Beside a result, so that renaming is all that is left to do."""
+        first = next(each for each in self.outputs if each.parent == output.parent)
+        return first.with_name(f".{first.name}.progress")
+
+    @property
+    def folders(self) -> list[Path]:
+        """One for each folder of results."""
+        return list(dict.fromkeys(map(self._folder, self.outputs)))
+
+    def __enter__(self) -> "Staging":
+        try:
+            for folder in self.folders:
+                self._hold(folder)
+            self._take_over()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def _hold(self, folder: Path) -> None:
+        try:
+            folder.mkdir(exist_ok=True)
+            self._locks.append(open_locked(folder / _LOCK))
+        except BlockingIOError as error:
+            raise LockedError(f"another run is writing the same output ({folder} is locked)") from error
+        except OSError as error:
+            raise unwritable(folder, error) from error
+
+    def _take_over(self) -> None:
+        """Keep the progress of a run, or clear what is there."""
+        is_run = (self.folder / _RUN).exists()
+        if is_run and self.has_progress and not self.resume and not self.overwrite:
+            raise UnfinishedRunError(f"an interrupted run left its progress in {self.folder}")
+        if is_run and self.resume:
+            return
+        # Of a command that was killed while it renamed its results, some may be there.
+        free = set() if is_run else self._moving()
+        try:
+            if not self.resume:
+                check_new([path for path in self.outputs if str(path) not in free], self.overwrite)
+        finally:
+            self._clear()
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether a killed run has left more than it began with."""
+        there = self.folder.iterdir() if self.folder.is_dir() else ()
+        found = [path for path in there if path.name not in (_LOCK, _RUN) and path.name[0] != "."]
+        return any(path.is_file() or (path / "state.json").exists() for path in found)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether a killed run was renaming its results."""
+        return bool(self._moving())
+
+    def _moving(self) -> set[str]:
+        try:
+            return set(json.loads((self.folder / _MOVES).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return set()
+
+    def begin(self, identity: Mapping[str, Any]) -> None:
+        """Tie the progress to a run; `CheckpointError` names what differs where it is of another one."""
+        path = self.folder / _RUN
+        now = json.loads(json.dumps(dict(identity)))
+        try:
+            before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"the progress in {self.folder} is damaged ({path.name}: {error})") from error
+        if before != now and self.has_progress:
+            raise CheckpointError(
+                f"the progress in {self.folder} is of another run: other {'; '.join(unlike_settings(before, now))}"
+            )
+        if before != now:
+            self._clear()
+        with complete_file(path) as part:
+            part.write_text(json.dumps(now), encoding="utf-8")
+
+    def publish(self) -> None:
+        """Give all results their names; if that is cut short, the next command knows of it."""
+        if not self.is_moving:
+            with complete_file(self.folder / _MOVES) as part:
+                part.write_text(json.dumps([str(path) for path in self.outputs]), encoding="utf-8")
+        for path in self.outputs:
+            try:
+                if self.part(path).exists():
+                    move(self.part(path), path)
+            except OSError as error:
+                raise unwritable(path, error) from error
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        is_kept = kind is not None and (self.folder / _RUN).exists() and self.has_progress
+        if not is_kept:
+            self._clear()
+            for folder in self.folders:
+                shutil.rmtree(folder, ignore_errors=True)
+        self._release()
+
+    def _clear(self) -> None:
+        """Remove all but the locks; what says of a run how far it is goes last."""
+        for folder in self.folders:
+            found = [folder / name for name in os.listdir(folder)] if folder.is_dir() else []
+            for path in sorted(found, key=lambda path: (path.name == _RUN, path.name == _MOVES)):
+                if path.name == _LOCK:
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+    def _release(self) -> None:
+        while self._locks:
+            self._locks.pop().close()
+
+
+def unlike_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Which settings of a run differ, with both values where they are short."""
+    found = []
+    for name in dict.fromkeys([*before, *now]):
+        values = [_words(each.get(name)) for each in (before, now)]
+        if before.get(name) != now.get(name):
+            found.append(f"{name} {values[0]} and {values[1]}" if max(map(len, values)) <= 40 else name)
+    return found
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_words, value)) or "none"
+    return "none" if value in (None, "", {}) else str(value)
