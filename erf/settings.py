@@ -46,6 +46,10 @@ class Settings:
         if unknown or not self.definitions:
             found = ", ".join(unknown) or "none"
             raise InputError(f"definitions: found {found}; expected some of {', '.join(DEFINITIONS)}")
+        for name in ("definitions", "subset_by"):
+            given = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise InputError(f"{name.replace('_', ' ')}: found {', '.join(given)}; expected each once")
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"batch size {self.batch_size}; expected at least 1")
         if self.precision not in PRECISIONS:

@@ -34,7 +34,8 @@ class Staging:
     """Replace results that exist, and forget progress that is there."""
     resume: bool = False
     """Go on from the progress that is there."""
-    _locks: list[FileIO] = field(default_factory=list)
+    _locks: dict[Path, FileIO] = field(default_factory=dict)
+    """By folder."""
 
     @property
     def folder(self) -> Path:
@@ -61,14 +62,14 @@ class Staging:
                 self._hold(folder)
             self._take_over()
         except BaseException:
-            self._release()
+            self._leave(is_done=False)
             raise
         return self
 
     def _hold(self, folder: Path) -> None:
         try:
             folder.mkdir(exist_ok=True)
-            self._locks.append(open_locked(folder / _LOCK))
+            self._locks[folder] = open_locked(folder / _LOCK)
         except BlockingIOError as error:
             raise LockedError(f"another run is writing the same output ({folder} is locked)") from error
         except OSError as error:
@@ -87,7 +88,8 @@ class Staging:
             if not self.resume:
                 check_new([path for path in self.outputs if str(path) not in free], self.overwrite)
         finally:
-            self._clear()
+            for folder in self.folders:
+                self._clear(folder)
 
     @property
     def has_progress(self) -> bool:
@@ -120,7 +122,7 @@ class Staging:
                 f"the progress in {self.folder} is of another run: other {'; '.join(unlike_settings(before, now))}"
             )
         if before != now:
-            self._clear()
+            self._clear(self.folder)
         with complete_file(path) as part:
             part.write_text(json.dumps(now), encoding="utf-8")
 
@@ -137,28 +139,28 @@ class Staging:
                 raise unwritable(path, error) from error
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        is_kept = kind is not None and (self.folder / _RUN).exists() and self.has_progress
-        if not is_kept:
-            self._clear()
-            for folder in self.folders:
+        self._leave(is_done=kind is None)
+
+    def _leave(self, is_done: bool) -> None:
+        """Remove the folders that this process holds, but not the progress of a run that is not done."""
+        is_kept = not is_done and (self.folder / _RUN).exists() and self.has_progress
+        for folder, lock in self._locks.items():
+            if not is_kept:
+                self._clear(folder)
                 shutil.rmtree(folder, ignore_errors=True)
-        self._release()
+            lock.close()
+        self._locks.clear()
 
-    def _clear(self) -> None:
-        """Remove all but the locks; what says of a run how far it is goes last."""
-        for folder in self.folders:
-            found = [folder / name for name in os.listdir(folder)] if folder.is_dir() else []
-            for path in sorted(found, key=lambda path: (path.name == _RUN, path.name == _MOVES)):
-                if path.name == _LOCK:
-                    continue
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
-
-    def _release(self) -> None:
-        while self._locks:
-            self._locks.pop().close()
+    def _clear(self, folder: Path) -> None:
+        """Remove all but the lock; what says of a run how far it is goes last."""
+        found = [folder / name for name in os.listdir(folder)] if folder.is_dir() else []
+        for path in sorted(found, key=lambda path: (path.name == _RUN, path.name == _MOVES)):
+            if path.name == _LOCK:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def unlike_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """The command line: one thin module per verb."""
 
+import os
 import signal
 import sys
 import warnings
@@ -12,6 +13,7 @@ from erf.cli.bench import bench
 from erf.cli.check import check
 from erf.cli.compare import compare
 from erf.cli.compute import compute
+from erf.cli.console import SIGNALS, report_unforeseen
 from erf.cli.evaluate import evaluate
 from erf.cli.layers import layers
 from erf.cli.manifest import manifest
@@ -52,11 +54,21 @@ for command in (
 
 
 def main() -> None:
-    """Run the command line; SIGTERM ends it as an interrupt would, with everything cleaned up."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run the command line; signals end it as an interrupt would, with everything cleaned up.
+
+    What nobody foresaw ends in one line, too; with ERF_DEBUG=1 in the environment, in its traceback.
+    """
+    for number in SIGNALS:
+        if number != signal.SIGINT and signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _terminate)
     # What decoders think of a file has its place in the result; in a terminal it would hide what matters.
     warnings.filterwarnings("ignore", module=r"pydicom\.|PIL\.")
-    app(prog_name="erf")
+    try:
+        app(prog_name="erf")
+    except Exception as error:
+        if os.environ.get("ERF_DEBUG"):
+            raise
+        sys.exit(report_unforeseen(error))
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -49,25 +49,29 @@ def compare(
         if list_:
             _explain()
             return
-        outputs = [_checked(path, overwrite) for path in output or []]
         from erf.cli.files import tabulate_files
-        from erf.comparison import render
+        from erf.cli.writing import writing
+        from erf.comparison import FORMATS, render
         from erf.disk import complete_file
         from erf.intervals import Drawing
+
+        outputs = list(output or ())
+        if mirror and outputs:
+            fail("--mirror only prints its table; leave --output out")
 
         drawing = Drawing(level, resamples, interval, seed)
         if mirror:
             _mirror(files or [], labels, subset, definition, drawing, by_image)
             return
-        with busy("measuring"):
-            table = tabulate_files(
-                files or [], measures, labels, subset, definition, drawing, by_image, allow_different
-            )
-        _print(table, mm)
-        for path in outputs:
-            with complete_file(path) as part:
-                part.write_text(render(table, path.suffix[1:], mm), encoding="utf-8")
-            say(f"written: {path}")
+        with writing(outputs, overwrite, [f".{kind}" for kind in FORMATS], files or []) as staging:
+            with busy("measuring"):
+                table = tabulate_files(
+                    files or [], measures, labels, subset, definition, drawing, by_image, allow_different
+                )
+            _print(table, mm)
+            for path in outputs:
+                with complete_file(staging.part(path)) as part:
+                    part.write_text(render(table, path.suffix[1:].lower(), mm), encoding="utf-8")
 
 
 def _mirror(files: list[Path], labels: str, subset: str, definition: str, drawing: "Drawing", by_image: bool) -> None:
@@ -87,17 +91,6 @@ def _mirror(files: list[Path], labels: str, subset: str, definition: str, drawin
     print_table(title, head, mirror_rows([test]), left=3)
     if test.groups < FEW:
         warn(f"{test.groups} patients or images are too few for intervals to be relied on")
-
-
-def _checked(path: Path, overwrite: bool) -> Path:
-    from erf.comparison import FORMATS
-    from erf.disk import check_free
-
-    if path.suffix[1:] not in FORMATS:
-        known = ", ".join(f".{kind}" for kind in FORMATS)
-        fail(f"{path}: suffix '{path.suffix}' not known; expected one of {known}")
-    check_free(path, overwrite)
-    return path
 
 
 def _explain() -> None:

@@ -245,13 +245,14 @@ def compute(
     with reported_errors():
         epochs = weight_files(weights, further or [])
     with reported_errors():
-        from erf.cli.computing import RESULTS, Job, Selection, compute_files
+        from erf.cli.computing import Job, Selection, compute_files
         from erf.outputs import check_outputs
         from erf.settings import Settings
+        from erf.storage import SUFFIXES
 
         output = output or Path(f"{file_name(model)}{'-over-training' if epochs else ''}.h5")
         drawing = output.with_suffix(".png") if picture else None
-        check_outputs([output], RESULTS)
+        check_outputs([output], SUFFIXES)
         check_outputs([output, *([drawing] if drawing else [])])
         until_precise = _precision(until, measure)
         processes = Processes.of_environment()

@@ -35,9 +35,6 @@ from erf.settings import Settings
 from erf.staging import Staging
 from erf.storage import FileSink, load
 
-RESULTS = (".h5", ".hdf5")
-"""Suffixes of ERF files."""
-
 _PATHLIKE = re.compile(r"[^\w.+-]")
 """What has a meaning in names of files."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 SOME_SKIPPED = 3
+INTERNAL = 70
 INTERRUPTED = 130
 
 _STAGES = {"sides": "images looked at for their side", "images": "images", "maps": "maps written"}
@@ -31,6 +32,8 @@ _STAGES = {"sides": "images looked at for their side", "images": "images", "maps
 _QUIET_SECONDS = 5.0
 """Where there is no terminal, a line of progress is printed this often."""
 
+
+_NO_MEMORY = re.compile("allocate memory|failed to map segment|out of memory", re.IGNORECASE)
 
 _REMEDIES = (
     (OutputExistsError, "choose another name, or ask for --overwrite"),
@@ -79,6 +82,22 @@ def reported_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         complain("interrupted; nothing was written")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def report_unforeseen(error: Exception) -> int:
+    """Print one line for an error that no part of the toolkit expected; the exit code."""
+    found = one_line(str(error))[:200] or type(error).__name__
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        complain(f"out of memory ({found}); use a smaller --size, or a machine or limit with more")
+        return BAD_INPUT
+    if isinstance(error, OSError) and error.errno:
+        from erf.disk import remedy
+
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{os.strerror(error.errno)}; {remedy(error)}")
+        return BAD_INPUT
+    complain(f"internal error ({type(error).__name__}: {found}); please report it with what ERF_DEBUG=1 shows")
+    return INTERNAL
 
 
 def in_words(error: ErfError) -> str:
@@ -160,6 +179,8 @@ def parse_options(texts: list[str], option: str = "--model-arg") -> dict[str, An
             options[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             options[name] = value
+        except (MemoryError, RecursionError) as error:
+            raise InputError(f"{option} {name}: a value nested too deeply; expected a number, text or list") from error
     return options
 
 

@@ -9,7 +9,7 @@ import typer
 
 from erf.cli.console import ProgressReport, fail, parse_list, reported_errors, say
 from erf.cli.examples import Data, frame_of, with_classes
-from erf.cli.network import ModelArguments, Size, Trust, Weights, build_network, file_name
+from erf.cli.network import ModelArguments, Network, Size, Trust, Weights, build_network, file_name
 from erf.errors import FormatError
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ _WHAT, _DATA, _HOW, _OUTPUT = (
     "How it is told",
     "What is written",
 )
+
+_DIGITS = 16
+"""Of the SHA-256 of weights, kept with predictions."""
 
 _KINDS = (".md", ".csv", ".json")
 
@@ -119,7 +122,9 @@ def evaluate(
     networks that were trained on one magnification do on each.
     """
     with reported_errors():
-        from erf.disk import check_free
+        from erf.cli.writing import writing
+        from erf.outputs import check_outputs
+        from erf.plotting import SUFFIXES
 
         if not trained and not model:
             fail("nothing to evaluate; give folders of `erf train`, files of predictions, or --model")
@@ -127,38 +132,28 @@ def evaluate(
             fail("folders or files and --model at once; expected one of them")
         if predictions and len(trained or [model]) > 1:
             fail("--predictions is the file of a single network; folders get a file each")
-        for path in (*(output or ()), *([picture] if picture else []), *([predictions] if predictions else [])):
-            check_free(path, overwrite)
-        unknown = [path for path in output or () if path.suffix not in _KINDS]
-        if unknown:
-            fail(f"{unknown[0]}: suffix not known; expected one of {', '.join(_KINDS)}")
+        if predictions and trained and not trained[0].is_dir():
+            fail("--predictions and a file of predictions at once; expected a folder of `erf train`")
+        for paths, suffixes in ((output, _KINDS), ([picture], SUFFIXES[:-1]), ([predictions], (".csv",))):
+            check_outputs([path for path in paths or () if path is not None], suffixes)
+        outputs = [path for path in (*(output or ()), picture, predictions) if path is not None]
+        inputs = [*(trained or ()), Path(weights), Path(images)]
         own = Data(images, n, image_seed, classes=parse_list(classes), allow_outside=allow_outside, task=task)
-        if model:
-            found = [
-                _of_model(
-                    model,
-                    weights,
-                    model_arg,
-                    size,
-                    replace(own, source=images or "phantom"),
-                    resample,
-                    device,
-                    workers,
-                    trust,
-                )
-            ]
-            _keep(found[0], predictions)
-        else:
-            found = [
-                _of_path(path, own, part, device, workers, predictions, overwrite, trust) for path in trained or ()
-            ]
-        names = parse_list(labels) or _names(trained or [], found)
-        if len(names) != len(found):
-            fail(f"{len(names)} labels for {len(found)} networks")
-        tables = _tables(names, found, matrix, by_patient, draws, seed)
-        _show(tables, output or ())
-        if picture is not None:
-            _draw(picture, tables, found, matrix)
+        with writing(outputs, overwrite, inputs=inputs) as staging:
+            said = staging.part(predictions) if predictions else None
+            if model:
+                data = replace(own, source=images or "phantom")
+                found = [_of_model(model, weights, model_arg, size, data, resample, device, workers, trust)]
+                _keep(found[0], said)
+            else:
+                found = [_of_path(path, own, part, device, workers, said, overwrite, trust) for path in trained or ()]
+            names = parse_list(labels) or _names(trained or [], found)
+            if len(names) != len(found):
+                fail(f"{len(names)} labels for {len(found)} networks")
+            tables = _tables(names, found, matrix, by_patient, draws, seed)
+            _show(tables, [staging.part(path) for path in output or ()])
+            if picture is not None:
+                _draw(staging.part(picture), tables, found, matrix)
 
 
 def _of_path(
@@ -181,7 +176,9 @@ def _of_path(
     about = read_about(path)
     kept = predictions or path / ("predictions.csv" if own.source or part == "test" else f"predictions-{part}.csv")
     if kept.exists() and not own.source and not overwrite:
-        return load_predictions(kept)
+        found = load_predictions(kept)
+        if found.weights == Network.digest(path / "final.safetensors")[:_DIGITS]:
+            return found
     if is_code(about["model"]) and not trust:
         fail(
             f"{path}: its network {about['model']} is code, which a folder from elsewhere may name too; if you trust "
@@ -197,7 +194,9 @@ def _of_path(
         about["resample"], about["normalisation"], device, workers, about["trained_on"], trust,
     )  # fmt: skip
     if not own.source or predictions:
-        _keep(found, kept, overwrite=True)
+        _keep(found, kept)
+    if not own.source and not predictions:
+        say(f"written: {kept}")
     return found
 
 
@@ -258,16 +257,15 @@ def _predicted(
     with ProgressReport(model) as progress:
         return predict(
             network.model.to(chosen), examples, job, framing, kind=data.task, device=chosen, workers=workers,
-            progress=progress, model_name=model, weights=network.weights_sha256[:16], trained_on=trained_on,
+            progress=progress, model_name=model, weights=network.weights_sha256[:_DIGITS], trained_on=trained_on,
         )  # fmt: skip
 
 
-def _keep(found: "Predictions", path: Path | None, overwrite: bool = False) -> None:
+def _keep(found: "Predictions", path: Path | None) -> None:
     from erf.evaluation import save_predictions
 
     if path is not None:
-        save_predictions(found, path, overwrite=overwrite)
-        say(f"written: {path}")
+        save_predictions(found, path, overwrite=True)
 
 
 def _names(paths: Sequence[Path], found: "Sequence[Predictions]") -> tuple[str, ...]:
@@ -292,17 +290,17 @@ def _tables(
     return tables if found[0].task == "labels" else [*tables, tabulate_accuracy(names, found)]
 
 
-def _show(tables: "Sequence[Table]", output: Sequence[Path]) -> None:
+def _show(tables: "Sequence[Table]", outputs: Sequence[Path]) -> None:
+    """Print tables, and write them to files."""
     from erf.cli.tables import print_table
     from erf.disk import complete_file
     from erf.evaluation.tables import to_text
 
     for table in tables:
         print_table(table.title, list(table.columns), [list(row) for row in table.rows])
-    for path in output:
+    for path in outputs:
         with complete_file(path) as file:
-            file.write_text(to_text(tables, path.suffix[1:]), encoding="utf-8")
-        say(f"written: {path}")
+            file.write_text(to_text(tables, path.suffix[1:].lower()), encoding="utf-8")
 
 
 def _draw(path: Path, tables: "Sequence[Table]", found: "Sequence[Predictions]", matrix: str) -> None:
@@ -313,4 +311,3 @@ def _draw(path: Path, tables: "Sequence[Table]", found: "Sequence[Predictions]",
         draw_matrices(matrices(found, matrix), path)
     else:
         draw_questions(tables[0], path)
-    say(f"written: {path}")

@@ -1,5 +1,6 @@
 """What `erf train` and `erf evaluate` share: which images with labels, in which parts."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -64,7 +65,7 @@ def parse_shares(text: str) -> tuple[float, float, float]:
         train, val, test = (float(part) for part in text.split(":"))
     except ValueError as error:
         raise InputError(f"--split '{text}' not understood; expected three shares, such as 80:10:10") from error
-    if train <= 0 or min(val, test) < 0:
+    if not math.isfinite(train + val + test) or train <= 0 or min(val, test) < 0:
         raise InputError(f"--split '{text}': expected a share for training and none below 0")
     return train, val, test
 

@@ -2,12 +2,16 @@
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from erf.cli.console import fail, reported_errors, say
+
+if TYPE_CHECKING:
+    from erf.images import Image
 
 _FIRST = ("path", "label", "patient_id", "view", "split")
 
@@ -26,23 +30,30 @@ def manifest(
     """
     output = output or folder / "manifest.csv"
     with reported_errors():
-        from erf.disk import check_free, complete_file
+        from erf.cli.writing import writing
         from erf.examples.layouts import layout_of, recognise
 
-        check_free(output, overwrite)
-        images = recognise(folder) if folder.is_dir() else None
-        if not images:
-            fail(f"{folder}: found no public data set that is known; expected BreakHis, ISIC or ChestX-ray14")
-        further = dict.fromkeys(name for image in images for name in image.columns if name not in _FIRST)
-        with complete_file(output) as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*_FIRST, *further], restval="")
-            writer.writeheader()
-            for image in images:
-                own = {"path": folder / image.path, "patient_id": image.patient_id, "view": image.view}
-                row = dict(image.columns) | {name: str(value) for name, value in own.items()}
-                for name in ("path", "mask"):
-                    if row.get(name):
-                        place = Path(row[name]) if name == "path" else folder / row[name]
-                        row[name] = Path(os.path.relpath(place, output.parent)).as_posix()
-                writer.writerow(row)
-        say(f"written: {output}, {len(images)} images of {layout_of(folder)}")
+        with writing([output], overwrite, (".csv",)) as staging:
+            images = recognise(folder) if folder.is_dir() else None
+            if not images:
+                fail(f"{folder}: found no public data set that is known; expected BreakHis, ISIC or ChestX-ray14")
+            _write(images, folder, output, staging.part(output))
+        say(f"{len(images)} images of {layout_of(folder)}")
+
+
+def _write(images: "Sequence[Image]", folder: Path, output: Path, part: Path) -> None:
+    """Write the manifest that will be `output` into `part`, with paths from where it will be."""
+    from erf.disk import complete_file
+
+    further = dict.fromkeys(name for image in images for name in image.columns if name not in _FIRST)
+    with complete_file(part) as hidden, hidden.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*_FIRST, *further], restval="")
+        writer.writeheader()
+        for image in images:
+            own = {"path": folder / image.path, "patient_id": image.patient_id, "view": image.view}
+            row = dict(image.columns) | {name: str(value) for name, value in own.items()}
+            for name in ("path", "mask"):
+                if row.get(name):
+                    place = Path(row[name]) if name == "path" else folder / row[name]
+                    row[name] = Path(os.path.relpath(place, output.parent)).as_posix()
+            writer.writerow(row)

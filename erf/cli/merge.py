@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from erf.cli.console import busy, fail, reported_errors, say
+from erf.cli.console import busy, reported_errors
 
 
 def merge(
@@ -19,13 +19,12 @@ def merge(
     """Merge files of `erf compute --shard` to that of the whole run; images that overlap are refused."""
     with reported_errors():
         from erf.cli.tables import print_subsets
+        from erf.cli.writing import writing
         from erf.merging import merge as merge_erfs
-        from erf.storage import FileSink, load
+        from erf.storage import SUFFIXES, FileSink, load
 
-        if output.resolve() in {file.resolve() for file in files}:
-            fail(f"{output} is one of the files to merge; choose another --output")
-        erfs = [load(file) for file in files]
-        with FileSink(output, overwrite=overwrite) as sink, busy("merging"):
-            merged = merge_erfs(erfs, allow_missing=allow_missing, sink=sink)
-        print_subsets(merged, merged.provenance.shown_definition)
-        say(f"written: {output}")
+        with writing([output], overwrite, SUFFIXES, files) as staging:
+            erfs = [load(file) for file in files]
+            with FileSink(staging.part(output)) as sink, busy("merging"):
+                merged = merge_erfs(erfs, allow_missing=allow_missing, sink=sink)
+            print_subsets(merged, merged.provenance.shown_definition)

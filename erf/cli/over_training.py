@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erf.cli.console import ProgressReport, fail, say, warn
+from erf.cli.console import ProgressReport, fail, warn
 from erf.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,33 +27,33 @@ def weight_files(text: str, further: Sequence[Path]) -> list[Path]:
 
 def compute_series(job: "Job", files: Sequence[Path]) -> None:
     """The ERF of the same unit with the weights of each file, on the same images."""
-    from erf.disk import check_free
+    from erf.cli.writing import writing
     from erf.plotting.series import draw_series
     from erf.series import save_series
 
     if job.processes.count > 1 or job.part != (1, 1) or job.resume:
         fail("several --weights run in one process, without --shard and --resume")
-    check_free(job.output, job.overwrite)
     if len(job.layers) > 1:
         fail(f"{len(job.layers)} layers over training; expected one --layer")
-    series = _series(job, files)
-    save_series(series, job.output, overwrite=True)
-    written = [job.output]
-    if job.picture is not None:
-        draw_series(series, job.picture, definition=job.settings.definitions[0], overwrite=True)
-        written.append(job.picture)
-    say(f"written: {', '.join(map(str, written))}")
+    outputs = [job.output, *([job.picture] if job.picture else [])]
+    with writing(outputs, job.overwrite, inputs=files) as staging:
+        series = _series(job, files, outputs)
+        save_series(series, staging.part(job.output))
+        if job.picture is not None:
+            draw_series(series, staging.part(job.picture), definition=job.settings.definitions[0])
 
 
-def _series(job: "Job", files: Sequence[Path]) -> "Series":
+def _series(job: "Job", files: Sequence[Path], outputs: Sequence[Path]) -> "Series":
     from erf.engine import compute_layers
     from erf.models import WeightsError, load_weights
     from erf.series import Moment, Series
 
     series = None
     with ProgressReport(job.network.name) as progress:
+        images = job.selection.choose(job.network, progress)
+        job.selection.check_outputs(outputs, images)
         job = job.salted(None)
-        images = job.images(progress)
+        images = job.hidden(images)
         for place, (epoch, stage, file) in enumerate(sorted(_epochs(files))):
             try:
                 load_weights(job.network.model, file)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from erf.cli.console import busy, fail, parse_list, reported_errors, say
+from erf.cli.console import busy, fail, parse_list, reported_errors
 from erf.cli.options import Labels
 from erf.definitions import DEFAULT_DEFINITION
 
@@ -37,35 +37,33 @@ def plot(
     """Draw maps, curves across rows and columns, and their square roots."""
     with reported_errors():
         from erf.cli.files import load_named
+        from erf.cli.writing import writing
+        from erf.plotting import SUFFIXES
         from erf.plotting import plot as draw
 
         if over_training:
             _draw_series(files, output, definition, parse_list(subsets), overwrite)
             return
-        erfs, names = load_named(files, labels)
-        with busy("drawing"):
+        with writing([output], overwrite, SUFFIXES, files) as staging, busy("drawing"):
+            erfs, names = load_named(files, labels)
             draw(
                 erfs,
-                output,
+                staging.part(output),
                 definition=definition,
                 subsets=parse_list(subsets),
                 labels=names,
                 scale=scale,
                 layout=layout,
-                overwrite=overwrite,
             )
-        say(f"written: {output}")
 
 
 def _draw_series(files: list[Path], output: Path, definition: str, subsets: tuple[str, ...], overwrite: bool) -> None:
+    from erf.cli.writing import writing
     from erf.plotting import SUFFIXES
     from erf.plotting.series import draw_series
     from erf.series import load_series
 
     if len(files) != 1:
         fail(f"{len(files)} files over training; expected one series")
-    if output.suffix.lower() not in SUFFIXES[:-1]:
-        fail(f"{output}: suffix '{output.suffix}' not known; expected one of {', '.join(SUFFIXES[:-1])}")
-    with busy("drawing"):
-        draw_series(load_series(files[0]), output, definition=definition, subsets=subsets, overwrite=overwrite)
-    say(f"written: {output}")
+    with writing([output], overwrite, SUFFIXES[:-1], files) as staging, busy("drawing"):
+        draw_series(load_series(files[0]), staging.part(output), definition=definition, subsets=subsets)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from erf.cli.console import busy, reported_errors, say, warn
+from erf.cli.console import busy, reported_errors, warn
 from erf.cli.options import AllowDifferent, ByImage, Labels, Resamples, SeedOfDraws
 from erf.definitions import DEFAULT_DEFINITION
 
@@ -26,16 +26,15 @@ def report(
     """Write an interactive page: numbers, maps, curves, images, provenance; it needs no network."""
     with reported_errors():
         from erf.cli.files import tabulate_files
-        from erf.disk import check_free
+        from erf.cli.writing import writing
         from erf.intervals import Drawing
-        from erf.report import write_report
+        from erf.report import SUFFIXES, write_report
 
-        check_free(output, overwrite)
         drawing = Drawing(resamples=resamples, seed=seed)
-        with busy("drawing images again"):
-            table = tabulate_files(files, measures, labels, subset, definition, drawing, by_image, allow_different)
-        with busy("drawing bands, writing the page"):
-            write_report(table, output, overwrite=overwrite)
-        say(f"written: {output}")
+        with writing([output], overwrite, SUFFIXES, files) as staging:
+            with busy("drawing images again"):
+                table = tabulate_files(files, measures, labels, subset, definition, drawing, by_image, allow_different)
+            with busy("drawing bands, writing the page"):
+                write_report(table, staging.part(output))
         for note in table.notes:
             warn(note)

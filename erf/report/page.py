@@ -14,6 +14,8 @@ from erf.errors import InputError
 from erf.report.content import describe
 from erf.text import for_html, for_script
 
+SUFFIXES = (".html", ".htm")
+
 
 def write_report(table: ComparisonTable, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write a page about the ERFs of a table, of one input size, and their measures.
@@ -22,7 +24,7 @@ def write_report(table: ComparisonTable, path: str | Path, *, overwrite: bool = 
     sizes and `OutputError` for a path that cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() not in (".html", ".htm"):
+    if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: suffix '{path.suffix}' not known; expected .html")
     check_free(path, overwrite)
     with complete_file(path) as part:

@@ -5,9 +5,9 @@ asked for, so that opening a file of hundreds of megabytes costs nothing. Files 
 checked before against what the file should hold.
 """
 
-from erf.storage.format import FORMAT_VERSION
+from erf.storage.format import FORMAT_VERSION, SUFFIXES
 from erf.storage.reader import load
 from erf.storage.sums import check_sums
 from erf.storage.writer import FileSink, remove_parts, save
 
-__all__ = ["FORMAT_VERSION", "FileSink", "check_sums", "load", "remove_parts", "save"]
+__all__ = ["FORMAT_VERSION", "SUFFIXES", "FileSink", "check_sums", "load", "remove_parts", "save"]

@@ -9,6 +9,7 @@ import numpy as np
 
 FORMAT = "erf-toolkit"
 FORMAT_VERSION = 2
+SUFFIXES = (".h5", ".hdf5")
 
 COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
