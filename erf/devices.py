@@ -67,11 +67,13 @@ def synchronise(device: torch.device) -> None:
 @contextmanager
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
     """Only algorithms that give the same bits each time, while the context lasts."""
+    if not wanted:  # to say so imports PyTorch's compiler, which takes seconds
+        yield
+        return
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     try:
-        if wanted:
-            torch.use_deterministic_algorithms(True)
-            torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])

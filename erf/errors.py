@@ -49,6 +49,10 @@ class LockedError(CheckpointError):
     """Progress or an output that another process is writing."""
 
 
+class LostProcessError(ErfError):
+    """One of several processes that has ended too early."""
+
+
 class InterruptedRunError(ErfError):
     """A run that was asked to stop; what was done is kept if there is a checkpoint."""
 

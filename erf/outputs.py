@@ -31,6 +31,19 @@ def check_outputs(outputs: Sequence[Path], suffixes: Sequence[str] = ()) -> None
         places.add(place)
 
 
+def check_folder(path: Path) -> None:
+    """Raise `InputError` or `OutputError` where a folder of results cannot be made or filled."""
+    _check_text(path)
+    try:
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} is no folder; choose another name")
+        nearest = next(each for each in (path, *path.parents) if each.exists())
+    except OSError as error:
+        raise error if isinstance(error, OutputError) else unwritable(path, error) from error
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise OutputError(f"{path} cannot be written (no right to write in {nearest}); choose another folder")
+
+
 def check_new(outputs: Iterable[Path], overwrite: bool) -> None:
     """Raise `OutputExistsError` where one of some files exists, unless it may be replaced."""
     taken = [] if overwrite else [path for path in outputs if path.exists()]
@@ -59,17 +72,23 @@ def check_not_within(outputs: Iterable[Path], folder: Path, suffixes: Sequence[s
 
 
 def _check_name(path: Path, suffixes: Sequence[str]) -> None:
-    text = str(path)
-    try:
-        size = len(path.name.encode())
-    except UnicodeEncodeError as error:
-        raise InputError(f"output {text!a} is not UTF-8; choose another name") from error
-    if path.name in ("", ".", "..") or "\0" in text:
-        raise InputError(f"output {text!a} is no name of a file; expected one such as result{_first(suffixes)}")
+    _check_text(path)
+    size = len(path.name.encode())
+    if path.name in ("", ".", ".."):
+        raise InputError(f"output {str(path)!a} is no name of a file; expected one such as result{_first(suffixes)}")
     if size > _NAME_BYTES - _HIDDEN_BYTES:
         raise InputError(f"output {path.name[:20]}…: a name of {size} bytes; expected at most {_longest()}")
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{path}: suffix '{path.suffix}' not known; expected one of {', '.join(suffixes)}")
+
+
+def _check_text(path: Path) -> None:
+    try:
+        path.as_posix().encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"output {str(path)!a} is not UTF-8; choose another name") from error
+    if "\0" in str(path):
+        raise InputError(f"output {str(path)!a} has a zero byte; choose another name")
 
 
 def _first(suffixes: Sequence[str]) -> str:

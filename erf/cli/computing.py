@@ -259,7 +259,7 @@ def _unlike_file(file: Path, job: Job, images: ImageSet, identity: Mapping[str, 
     differences = [
         name for name in ("model", "source", "seed", "weights_sha256") if getattr(before, name) != getattr(now, name)
     ]
-    if before.shard != job.part:
+    if before.shard != (job.part if job.processes.count == 1 else (1, 1)):
         differences.append("shard")
     if before.identity != now.identity and not differences:
         differences.append("images or options")

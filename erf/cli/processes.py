@@ -2,11 +2,13 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 
-from erf.errors import CheckpointError, InputError
+from erf.errors import InputError, LostProcessError
 
 _LONGEST_WAIT = timedelta(days=7)
 """For the slowest process; `torchrun` ends all of them when one fails."""
@@ -74,7 +76,8 @@ class Processes:
         import torch.distributed as dist
 
         values = [value]
-        dist.broadcast_object_list(values)
+        with _told_of_loss():
+            dist.broadcast_object_list(values)
         return values[0]
 
     def wait(self) -> None:
@@ -82,12 +85,8 @@ class Processes:
         if self.count > 1:
             import torch.distributed as dist
 
-            try:
+            with _told_of_loss():
                 dist.monitored_barrier(timeout=_LONGEST_WAIT)
-            except RuntimeError as error:
-                raise CheckpointError(
-                    "another process ended before its part was done; what was done is kept"
-                ) from error
 
     def device(self, name: str) -> str:
         """Each process of a machine has a GPU of its own."""
@@ -95,6 +94,14 @@ class Processes:
 
         spread = self.count > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available()))
         return f"cuda:{self.local_rank % torch.cuda.device_count()}" if spread else name
+
+
+@contextmanager
+def _told_of_loss() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError("another process ended before its part was done") from error
 
 
 def _number(name: str, default: int) -> int:

@@ -169,10 +169,12 @@ def train(
     """
     output = output or Path("runs") / file_name(model)
     with reported_errors():
+        from erf.outputs import check_folder
         from erf.training import PRESETS
 
         if preset not in PRESETS:
             fail(f"preset '{preset}' not known; expected one of {', '.join(PRESETS)}")
+        check_folder(output)
         recipe = PRESETS[preset].changed(parse_options(change or [], "--set"))
         recipe = recipe.without(parse_list(stages)) if stages else recipe
         data = Data(
@@ -249,6 +251,8 @@ def _run(
         "model": network.name,
         "model_options": dict(network.options),
         "weights": network.weights,
+        "weights_sha256": network.weights_sha256,
+        "erf": watch.about if watch else {},
         "trained_on": data.where,
         "data": asdict(data),
         "normalisation": plan.framing.normalisation,
@@ -268,13 +272,15 @@ def _run(
                 watch.add(model, row, progress)
 
         training = Training(network.model, plan, folder, about, reorthogonalise, after_epoch, progress, stop)
+        if resume and folder.is_finished:
+            progress.note("finished before")
         try:
             state = training.run()
         except InterruptedRunError as error:
             complain(f"{error}; the same command with --resume goes on from there")
             raise typer.Exit(128 + stop.number) from None
-    if is_first:
-        _report(output, state.epochs, watch)
+        if is_first:
+            _report(output, state.epochs, watch)
 
 
 def _epoch_words(row: Mapping[str, Any]) -> str:
@@ -325,6 +331,7 @@ class _Watch:
         )
         (self._layer,) = network.layers("")
         self._source = source
+        self.about = {"every": every, "images": source, "n": n, "layer": self._layer}
 
     def add(self, model: "nn.Module", row: Mapping[str, Any], progress: ProgressReport) -> None:
         """Add the network as it is now to the series in the file."""

@@ -7,6 +7,7 @@ it, so that a training that goes on first cuts the log back to that moment.
 import csv
 import io
 import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from erf.disk import complete_file, open_locked, unwritable
-from erf.errors import CheckpointError, FormatError, LockedError, UnfinishedRunError
+from erf.errors import CheckpointError, FormatError, LockedError, OutputError, UnfinishedRunError
 
 STEPS = ("step", "stage", "epoch", "lr", "loss")
 """Columns of log.csv, a row for each update."""
@@ -30,6 +31,10 @@ HEADER = "erf-toolkit"
 
 _STATE, _ABOUT, _LOG, _EPOCHS, _WEIGHTS = "state.pt", "run.json", "log.csv", "epochs.json", "checkpoints"
 _FINAL = "final.safetensors"
+_OWN = (_WEIGHTS, "curves.png", "erf.h5", "erf.png", _LOG, _EPOCHS, _ABOUT, _FINAL, _STATE)
+"""All names in the folder; the state goes last."""
+_PART = re.compile(r"^\..*\.part(\..+)?$")
+"""Names of files that were not complete yet."""
 
 
 @dataclass
@@ -71,25 +76,56 @@ class Folder:
             raise LockedError(f"another training writes to {self.path}") from error
         except OSError as error:
             raise unwritable(self.path, error) from error
-        if any((self.path / name).exists() for name in (_STATE, _FINAL)) and not self.resume:
+        try:
+            self._take_over()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _take_over(self) -> None:
+        """Keep the training that is there, or clear it."""
+        names = {path.name for path in self.path.iterdir()}
+        foreign = {name for name in names - {*_OWN, "lock"} if not _PART.search(name)}
+        if foreign and not names & {_STATE, _FINAL, _ABOUT}:
+            raise OutputError(f"{self.path} holds other files, such as {min(foreign)}; choose a folder of its own")
+        for path in (path for path in self.path.rglob(".*") if _PART.search(path.name)):
+            path.unlink(missing_ok=True)  # of a process that was killed
+        if names & {_STATE, _FINAL} and not self.resume:
             if not self.overwrite:
-                self._lock.close()
                 raise UnfinishedRunError(f"{self.path} holds a training")
             self._clear()
-        return self
 
     def __exit__(self, *_: object) -> None:
         if not self.is_first:
             return
-        self._lock.close()
         with suppress(OSError):
             (self.path / "lock").unlink()
+        self._lock.close()
+        with suppress(OSError):  # where nothing was written
+            (self.path / _WEIGHTS).rmdir()
+            self.path.rmdir()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a training has come to its end here."""
+        return (self.path / _FINAL).exists() and not (self.path / _STATE).exists()
+
+    def finished(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """What a finished training was asked to do, and its epochs; `CheckpointError` where that is damaged."""
+        try:
+            texts = [(self.path / name).read_text(encoding="utf-8") for name in (_ABOUT, _EPOCHS)]
+            about, epochs = map(json.loads, texts)
+            return dict(about), list(epochs)
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(f"the training in {self.path} is damaged ({error})") from error
 
     def _clear(self) -> None:
-        for name in (_STATE, _ABOUT, _LOG, _EPOCHS, "curves.png", _FINAL, "erf.h5", "erf.png"):
-            (self.path / name).unlink(missing_ok=True)
         for file in (self.path / _WEIGHTS).glob("*.safetensors"):
             file.unlink()
+        for name in _OWN:
+            if name != _WEIGHTS:
+                (self.path / name).unlink(missing_ok=True)
 
     def describe(self, about: Mapping[str, Any]) -> None:
         """Write what the training was asked to do."""

@@ -5,6 +5,7 @@ the example, so that nothing but weights and the optimiser's state has to be kep
 """
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,9 @@ from erf.training.tasks import Task, task_of
 
 SAVE_EVERY = 120.0
 """Seconds between two savings within an epoch."""
+
+_TOLD = ("model", "model_options", "weights_sha256", "trained_on", "normalisation", "resample", "erf")
+"""What its caller says of a training that must be the same to go on."""
 
 Progress = Callable[[str, int, int], None]
 AfterUpdate = Callable[[nn.Module], None]
@@ -87,6 +91,10 @@ class Training:
                 self._task.check(examples)
         self._feeds = [self._feed(stage, number) for number, stage in enumerate(plan.recipe.stages)]
         self._state = State(self._identity())
+        if self.folder.resume and self.folder.is_finished:
+            about, self._state.epochs = self.folder.finished()
+            self._check_same(about)
+            return self._state
         saved = self.folder.load() if self.folder.resume else None
         with torch.random.fork_rng():
             if saved is not None:
@@ -105,10 +113,14 @@ class Training:
     def _identity(self) -> dict[str, Any]:
         """What must be the same to go on."""
         plan = self.plan
-        names = [example.image.id for part in (plan.train, plan.validation) if part for example in part]
-        return {
+        parts = {"images": plan.train, "validation images": plan.validation}
+        found: dict[str, Any] = {
+            name: _digest([f"{example.image.id}\t{example.labels}" for example in part]) if part else ""
+            for name, part in parts.items()
+        }
+        found |= {name: self.about[name] for name in _TOLD if name in self.about}
+        found |= {
             "recipe": {key: value for key, value in plan.recipe.as_dict().items() if key != "source"},
-            "images": f"{len(names)}: {_digest(names)}",
             "classes": list(plan.train.classes),
             "size": list(plan.framing.size),
             "seed": plan.seed,
@@ -116,14 +128,15 @@ class Training:
             "processes": self._accelerator.num_processes,
             "micro_batch": plan.micro_batch,
         }
+        return dict(json.loads(json.dumps(found)))
+
+    def _check_same(self, saved: Mapping[str, Any]) -> None:
+        changed = [name for name, value in self._state.identity.items() if saved.get(name) != value]
+        if changed:
+            raise CheckpointError(f"{self.folder.path} holds a training with other {', '.join(changed)}")
 
     def _go_on_from(self, saved: State) -> None:
-        changed = [name for name, value in self._state.identity.items() if saved.identity.get(name) != value]
-        if changed:
-            raise CheckpointError(
-                f"{self.folder.path} holds a training with other {', '.join(changed)}; give the same command, or "
-                "start again with --overwrite"
-            )
+        self._check_same(saved.identity)
         self.model.load_state_dict(dict(saved.model))
         self._state = saved
 
