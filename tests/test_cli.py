@@ -180,7 +180,7 @@ def test_a_single_bad_image(kind: str, message: str) -> None:
         (["-m", "unet-srb-f", "--model-arg", "size=64,64"], "parameters for 4x3 frequencies, found 8x4: build the"),
         (["-m", "unet-srb-a", "--model-arg", "size=64,64"], "learned transforms for maps of 4x4, found 8x6"),
         (["-m", "hct", "--until", "2"], "half width 2 of the value"),
-        (["-m", "hct", "-o", "no/where.h5"], "no/.where.h5.progress cannot be written (No such file or directory)"),
+        (["-m", "hct", "-o", "no/where.h5"], "no/where.h5 cannot be written (No such file or directory)"),
     ],
 )
 def test_bad_input_gives_one_clear_line(words: list[str], message: str) -> None:

@@ -157,7 +157,7 @@ def test_a_run_that_goes_on_says_when_it_began(tmp_path: Path) -> None:
 def test_progress_is_not_forgotten_by_mistake(tmp_path: Path) -> None:
     with pytest.raises(InterruptedRunError):
         run(tmp_path, 3)
-    with pytest.raises(CheckpointError, match="go on with --resume, or start again with --overwrite"):
+    with pytest.raises(CheckpointError, match="an interrupted run left its progress"):
         run(tmp_path)
     assert (tmp_path / "progress" / "state.json").exists()
     with Checkpoint(tmp_path / "progress", fresh=True):
@@ -262,7 +262,7 @@ def test_signals_keep_what_was_done(
     number: signal.Signals, code: int, uninterrupted: dict[str, Any], tmp_path: Path
 ) -> None:
     process = command(tmp_path)
-    wait_for(tmp_path / ".gmic.h5.progress" / "state.json", process)
+    wait_for(tmp_path / ".gmic.h5.progress" / "1-of-1" / "state.json", process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == code
@@ -278,7 +278,7 @@ def test_signals_keep_what_was_done(
 
 def test_two_runs_do_not_write_one_output(tmp_path: Path) -> None:
     process = command(tmp_path, "-n", "5000")
-    wait_for(tmp_path / ".gmic.h5.progress" / "state.json", process)
+    wait_for(tmp_path / ".gmic.h5.progress" / "1-of-1" / "state.json", process)
     code, errors = complete(tmp_path)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=600)
@@ -375,7 +375,7 @@ def test_other_weights_do_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         save_file(create_model("gmic", seed=seed).state_dict(), "w.safetensors")
         if stops:
             process = command(tmp_path, "--weights", "w.safetensors")
-            wait_for(tmp_path / ".gmic.h5.progress" / "state.json", process)
+            wait_for(tmp_path / ".gmic.h5.progress" / "1-of-1" / "state.json", process)
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=600)
             assert process.returncode == 143

@@ -165,7 +165,7 @@ def test_two_processes_make_one_file(tmp_path: Path) -> None:
 
 def test_a_process_that_dies_fails_the_job_and_what_was_done_is_kept(tmp_path: Path) -> None:
     process = torchrun(tmp_path, "-n", "400", "--no-picture", every=0.0)
-    waiting = [tmp_path / f"..gmic.h5.rank{rank}.h5.progress" / "state.json" for rank in (0, 1)]
+    waiting = [tmp_path / ".gmic.h5.progress" / f"{rank}-of-2" / "state.json" for rank in (1, 2)]
     for _ in range(1200):
         if all(path.exists() for path in waiting):
             break

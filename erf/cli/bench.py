@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from erf.cli.console import busy, fail, reported_errors
-from erf.cli.network import ModelArguments, ModelName, Size, Trust, build_network
+from erf.cli.network import ModelArguments, ModelName, Network, Size, Trust, build_network
 
 
 def bench(
@@ -36,7 +36,7 @@ def bench(
         network, frame = found_net.model, found_net.size
         if found_net.arguments.names or found_net.arguments.depth or found_net.arguments.signal:
             fail(f"{model} does not take single images; `erf bench` times networks that do")
-        (tapped,) = found_net.layers(layer)
+        tapped = _tapped(found_net, layer)
         channels = found_net.channels
         images = [
             np.random.default_rng(seed).standard_normal((channels, *frame), dtype=np.float32)
@@ -58,3 +58,14 @@ def bench(
             ["", "s per image", "times the usual loop", "s per 100 images"],
             rows,
         )
+
+
+def _tapped(network: Network, text: str) -> str:
+    """The one layer that a text names; it has to be a module, on which the usual loop can hang a hook."""
+    layers = network.layers(text)
+    if len(layers) != 1:
+        fail(f"{len(layers)} layers; expected one --layer")
+    network.tap(layers[0], "center")
+    if layers[0] not in dict(network.model.named_modules()):
+        fail(f"layer '{layers[0]}' is an output, not a module; expected a module, as `erf layers` lists them")
+    return layers[0]

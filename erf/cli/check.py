@@ -6,6 +6,7 @@ import typer
 
 from erf.cli.console import BAD_INPUT, busy, reported_errors
 from erf.cli.network import Depth, LayerName, ModelArguments, ModelName, Size, Trust, UnitName, Weights, build_network
+from erf.cli.options import LARGEST_SEED
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,8 +23,8 @@ def check(
     layer: LayerName = "",
     unit: UnitName = "center",
     weights: Weights = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of untrained weights.")] = 0,
-    image_seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the noise that is the image.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of untrained weights.")] = 0,
+    image_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the noise that is the image.")] = 0,
     model_arg: ModelArguments = None,
     trust: Trust = False,
     size: Size = "",

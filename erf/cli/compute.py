@@ -8,6 +8,7 @@ import typer
 from erf.cli.anonymise import check_salt
 from erf.cli.console import SOME_SKIPPED, fail, parse_list, parse_options, reported_errors
 from erf.cli.network import Depth, ModelArguments, ModelName, Size, Trust, Weights, build_network, file_name
+from erf.cli.options import LARGEST_SEED
 from erf.cli.over_training import compute_series, weight_files
 from erf.cli.processes import Processes, parse_shard
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
@@ -123,11 +124,11 @@ def compute(
     ] = 1,
     seed: Annotated[
         int,
-        typer.Option(min=0, help="Of untrained weights, and of random numbers in the network.", rich_help_panel=_INPUT),
+        typer.Option(min=0, max=LARGEST_SEED, help="Of untrained weights, and of random numbers in the network.", rich_help_panel=_INPUT),
     ] = 0,
     image_seed: Annotated[
         int,
-        typer.Option(min=0, max=2**63 - 1, help="Of the draw of the images, and of phantoms.", rich_help_panel=_INPUT),
+        typer.Option(min=0, max=LARGEST_SEED, help="Of the draw of the images, and of phantoms.", rich_help_panel=_INPUT),
     ] = 0,
     precision: Annotated[
         str,

@@ -11,6 +11,7 @@ from erf.cli.console import ProgressReport, fail, parse_list, reported_errors, s
 from erf.cli.examples import Data, frame_of, with_classes
 from erf.cli.network import ModelArguments, Network, Size, Trust, Weights, build_network, file_name
 from erf.errors import FormatError
+from erf.cli.options import LARGEST_SEED
 
 if TYPE_CHECKING:
     from erf.evaluation import Predictions
@@ -57,7 +58,7 @@ def evaluate(
     ] = 0,
     image_seed: Annotated[
         int,
-        typer.Option(min=0, max=2**63 - 1, help="Of the draw of the images, and of phantoms.", rich_help_panel=_DATA),
+        typer.Option(min=0, max=LARGEST_SEED, help="Of the draw of the images, and of phantoms.", rich_help_panel=_DATA),
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws of intervals.", rich_help_panel=_HOW)] = 0,
     part: Annotated[

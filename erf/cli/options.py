@@ -4,9 +4,12 @@ from typing import Annotated
 
 import typer
 
+LARGEST_SEED = 2**63 - 2
+"""Of which PyTorch and HDF5 can keep the next one, too."""
+
 Labels = Annotated[str, typer.Option(help="One per file, with commas; default: the models' names.")]
 Resamples = Annotated[int, typer.Option(help="Draws of permutations and of the bootstrap.")]
-SeedOfDraws = Annotated[int, typer.Option(min=0, help="Of the draws.")]
+SeedOfDraws = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the draws.")]
 ByImage = Annotated[
     bool, typer.Option("--by-image", help="Take images for independent, even where patients are known.")
 ]

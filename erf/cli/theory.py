@@ -18,6 +18,7 @@ from erf.cli.network import (
     Weights,
     build_network,
 )
+from erf.cli.options import LARGEST_SEED
 
 if TYPE_CHECKING:
     from erf.theory import Probe
@@ -32,7 +33,7 @@ def theory(
         float, typer.Option(min=0.01, max=1, help="Of the gradient, for the advice on overlapping tiles.")
     ] = 0.95,
     weights: Weights = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of untrained weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of untrained weights.")] = 0,
     model_arg: ModelArguments = None,
     trust: Trust = False,
     size: Size = "",

@@ -26,6 +26,7 @@ from erf.cli.console import (
 )
 from erf.cli.examples import Data, frame_of, with_classes
 from erf.cli.network import ModelArguments, ModelName, Network, Size, Trust, build_network, file_name
+from erf.cli.options import LARGEST_SEED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -115,7 +116,7 @@ def train(
         ),
     ] = False,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of untrained weights, order, patches and noise.", rich_help_panel=_RUN)
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of untrained weights, order, patches and noise.", rich_help_panel=_RUN)
     ] = 0,
     image_seed: Annotated[
         int,
