@@ -252,8 +252,8 @@ def compute(
         from erf.storage import SUFFIXES
 
         output = output or Path(f"{file_name(model)}{'-over-training' if epochs else ''}.h5")
-        drawing = output.with_suffix(".png") if picture else None
         check_outputs([output], SUFFIXES)
+        drawing = output.with_suffix(".png") if picture else None
         check_outputs([output, *([drawing] if drawing else [])])
         until_precise = _precision(until, measure)
         processes = Processes.of_environment()

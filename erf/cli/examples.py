@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 PHANTOMS = 200
 """Phantoms where no number is given."""
 
+SMALLEST = 16
+"""Side of a phantom in which a lesion has room."""
+
 MASK_CLASSES = ("background", "object")
 
 
@@ -38,6 +41,8 @@ class Data:
 
         if self.source == PHANTOM and self.task != "classes":
             raise InputError("phantoms have one label and no masks; give --images, or a preset for classes")
+        if self.source == PHANTOM and min(frame) < SMALLEST:
+            raise InputError(f"phantoms of {frame[0]}x{frame[1]}; expected at least {SMALLEST}x{SMALLEST}")
         classes = self.classes or (MASK_CLASSES if self.task == "masks" else ())
         found = load_examples(
             self.source,
