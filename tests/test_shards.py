@@ -116,7 +116,7 @@ def test_shards_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert_alike(erf.load("merged.h5"), erf.load("whole.h5"))
     for refused, message in (
         (["merge", "part1.h5", "part2.h5", "-o", "m.h5"], "shards 3 of 3 are missing"),
-        (["merge", "part1.h5", "part2.h5", "-o", "part1.h5"], "is one of the files to merge"),
+        (["merge", "part1.h5", "part2.h5", "-o", "part1.h5"], "is one of the inputs"),
         (["merge", "part1.h5", "part2.h5", "part3.h5", "-o", "merged.h5"], "merged.h5 exists"),
         ([*WORDS, "--shard", "4/3", "-o", "m.h5"], "expected a number from 1 to 3"),
         ([*WORDS, "--shard", "two", "-o", "m.h5"], "shard 'two' not understood"),

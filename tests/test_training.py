@@ -416,12 +416,12 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path: Path) -> None
 def test_another_command_does_not_go_on(phantoms: ExampleSet, tmp_path: Path) -> None:
     with pytest.raises(InterruptedRunError):
         run(tmp_path / "run", plan(phantoms), stop=lambda: True)
-    with pytest.raises(CheckpointError, match="holds a training; go on with --resume, or --overwrite it"):
+    with pytest.raises(CheckpointError, match="holds a training"):
         run(tmp_path / "run", plan(phantoms))
-    with pytest.raises(CheckpointError, match="holds a training with other recipe, seed; give the same command"):
+    with pytest.raises(CheckpointError, match="holds a training with other recipe, seed"):
         run(tmp_path / "run", plan(phantoms, replace(RECIPE, noise=0.1), seed=1), resume=True)
     (tmp_path / "run" / "state.pt").write_bytes(b"PK\x03\x04 half a file")
-    with pytest.raises(CheckpointError, match=r"state\.pt is damaged .*; start again with --overwrite"):
+    with pytest.raises(CheckpointError, match=r"state\.pt is damaged"):
         run(tmp_path / "run", plan(phantoms), resume=True)
 
 

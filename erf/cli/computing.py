@@ -103,14 +103,15 @@ class Job:
     privacy: Anonymity | None = None
     """How names are hidden; None where they are kept."""
 
-    def salted(self, folder: Path) -> "Job":
+    def salted(self, folder: Path | None = None) -> "Job":
         """The same with a salt: the one given, or the one kept in the folder of the run's progress, or a new one."""
         if self.privacy is None or self.privacy.salt:
             return self
-        kept = folder / ".salt"
-        salt = kept.read_text() if kept.exists() else drawn_salt()
-        with complete_file(kept) as part:
-            part.write_text(salt)
+        kept = folder / ".salt" if folder else None
+        salt = kept.read_text() if kept and kept.exists() else drawn_salt()
+        if kept:
+            with complete_file(kept) as part:
+                part.write_text(salt)
         return replace(self, privacy=replace(self.privacy, salt=salt))
 
     def hidden(self, images: ImageSet) -> ImageSet:
@@ -144,7 +145,7 @@ class Job:
         return {name.replace("_", " "): json.loads(json.dumps(value, default=str)) for name, value in found.items()}
 
     def identified(self, identity: Mapping[str, Any]) -> Origin:
-        """The origin with the sum of the run's identity, which is left out where names are hidden: it is made of them."""
+        """The origin with the digest of the identity, left out where names are hidden, of which it is made."""
         digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return self.origin(identity="" if self.privacy else digest)
 
@@ -214,8 +215,11 @@ def compute_files(job: Job) -> bool:
         job.selection.check_outputs(outputs, images)
         identity = job.identity(images)
         is_finished = processes.is_first and _is_finished(job, files, staging, images, identity)
+        if processes.is_first and not is_finished:
+            job = job.salted(staging.folder)
         if not processes.told_by_first(is_finished):
-            _run(job, files, staging, images, identity, progress, stop)
+            job = job.salted(staging.folder)
+            _run(job, files, staging, job.hidden(images), job.identified(identity), progress, stop)
             processes.wait()
         if not processes.is_first:
             return False
@@ -255,10 +259,9 @@ def _unlike_file(file: Path, job: Job, images: ImageSet, identity: Mapping[str, 
         found = load(file)
     except FormatError:
         return ["kind of file"]
-    before, now = found.provenance, job.origin(identity)
-    differences = [
-        name for name in ("model", "source", "seed", "weights_sha256") if getattr(before, name) != getattr(now, name)
-    ]
+    before, now = found.provenance, job.identified(identity)
+    names = ("model", "seed", "weights_sha256") if job.privacy else ("model", "source", "seed", "weights_sha256")
+    differences = [name for name in names if getattr(before, name) != getattr(now, name)]
     if before.shard != (job.part if job.processes.count == 1 else (1, 1)):
         differences.append("shard")
     if before.identity != now.identity and not differences:
@@ -271,7 +274,7 @@ def _run(
     files: Sequence[Path],
     staging: Staging,
     images: ImageSet,
-    identity: Mapping[str, Any],
+    origin: Origin,
     progress: ProgressReport,
     stop: StopRequest,
 ) -> None:
@@ -289,10 +292,10 @@ def _run(
         reuse_freed_memory()
         compute_layers(
             job.network.model,
-            job.images(progress),
+            images if job.part == (1, 1) else images.shard(*job.part),
             job.layers,
             job.settings,
-            origin=job.origin(identity),
+            origin=origin,
             sinks=sinks,
             scratch=job.output.parent,
             progress=progress,

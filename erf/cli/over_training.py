@@ -52,7 +52,7 @@ def _series(job: "Job", files: Sequence[Path], outputs: Sequence[Path]) -> "Seri
     with ProgressReport(job.network.name) as progress:
         images = job.selection.choose(job.network, progress)
         job.selection.check_outputs(outputs, images)
-        job = job.salted(None)
+        job = job.salted()
         images = job.hidden(images)
         for place, (epoch, stage, file) in enumerate(sorted(_epochs(files))):
             try:
