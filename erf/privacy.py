@@ -117,6 +117,7 @@ class Anonymity:
             weights=origin.weights if origin.weights.startswith(SHIPPED) else _last(origin.weights),
             source=origin.source if origin.source == PHANTOM else self.pseudonym("source", origin.source),
             command=_options(origin.command),
+            identity="",  # it is made of names
         )
 
     def provenance(self, origin: Provenance) -> Provenance:

@@ -404,8 +404,6 @@ def rounds(images: Sequence[Image]) -> list[list[Image]]:
     return [[images[row] for row in order[start:end]] for start, end in pairwise([0, *ends])]
 
 
-
-
 def _statistics(moments: Moments, origin: Provenance) -> Statistics:
     """Maps of the whole image, which are zero outside the window."""
     _, height, width = origin.input_shape

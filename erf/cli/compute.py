@@ -124,11 +124,18 @@ def compute(
     ] = 1,
     seed: Annotated[
         int,
-        typer.Option(min=0, max=LARGEST_SEED, help="Of untrained weights, and of random numbers in the network.", rich_help_panel=_INPUT),
+        typer.Option(
+            min=0,
+            max=LARGEST_SEED,
+            help="Of untrained weights, and of random numbers in the network.",
+            rich_help_panel=_INPUT,
+        ),
     ] = 0,
     image_seed: Annotated[
         int,
-        typer.Option(min=0, max=LARGEST_SEED, help="Of the draw of the images, and of phantoms.", rich_help_panel=_INPUT),
+        typer.Option(
+            min=0, max=LARGEST_SEED, help="Of the draw of the images, and of phantoms.", rich_help_panel=_INPUT
+        ),
     ] = 0,
     precision: Annotated[
         str,

@@ -145,9 +145,9 @@ class Job:
         return {name.replace("_", " "): json.loads(json.dumps(value, default=str)) for name, value in found.items()}
 
     def identified(self, identity: Mapping[str, Any]) -> Origin:
-        """The origin with the digest of the identity, left out where names are hidden, of which it is made."""
+        """The origin with the digest of the identity."""
         digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        return self.origin(identity="" if self.privacy else digest)
+        return self.origin(identity=digest)
 
     def origin(self, **weights: str) -> Origin:
         """What the engine cannot know about the run; `weights` are other ones than the network's."""

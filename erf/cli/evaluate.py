@@ -10,8 +10,8 @@ import typer
 from erf.cli.console import ProgressReport, fail, parse_list, reported_errors, say
 from erf.cli.examples import Data, frame_of, with_classes
 from erf.cli.network import ModelArguments, Network, Size, Trust, Weights, build_network, file_name
-from erf.errors import FormatError
 from erf.cli.options import LARGEST_SEED
+from erf.errors import FormatError
 
 if TYPE_CHECKING:
     from erf.evaluation import Predictions
@@ -58,7 +58,9 @@ def evaluate(
     ] = 0,
     image_seed: Annotated[
         int,
-        typer.Option(min=0, max=LARGEST_SEED, help="Of the draw of the images, and of phantoms.", rich_help_panel=_DATA),
+        typer.Option(
+            min=0, max=LARGEST_SEED, help="Of the draw of the images, and of phantoms.", rich_help_panel=_DATA
+        ),
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws of intervals.", rich_help_panel=_HOW)] = 0,
     part: Annotated[

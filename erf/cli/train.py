@@ -116,7 +116,10 @@ def train(
         ),
     ] = False,
     seed: Annotated[
-        int, typer.Option(min=0, max=LARGEST_SEED, help="Of untrained weights, order, patches and noise.", rich_help_panel=_RUN)
+        int,
+        typer.Option(
+            min=0, max=LARGEST_SEED, help="Of untrained weights, order, patches and noise.", rich_help_panel=_RUN
+        ),
     ] = 0,
     image_seed: Annotated[
         int,

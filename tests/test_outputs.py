@@ -1,0 +1,139 @@
+"""What stands against an output is found before the work; results of one command appear together or not at all."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from erf.errors import CheckpointError, InputError, LockedError, OutputError, OutputExistsError, UnfinishedRunError
+from erf.outputs import check_no_input, check_outputs
+from erf.staging import Staging
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "is no name of a file"),
+        (".", "is no name of a file"),
+        ("/", "is no name of a file"),
+        ("..", "is no name of a file"),
+        ("a\0.h5", "zero byte"),
+        ("\udcff.h5", "not UTF-8"),
+        ("n" * 300 + ".h5", "a name of 303 bytes"),
+        ("a.png", "suffix '.png' not known"),
+        ("nowhere/a.h5", "No such file or directory"),
+        ("file/a.h5", "is no folder"),
+        ("folder.h5", "is a folder"),
+        ("pipe.h5", "is no regular file"),
+        ("dangling.h5", "is a link to nowhere.h5"),
+        ("link.h5", "is a link to file"),
+        ("/dev/null.h5/a.h5", "No such file|is no folder"),
+    ],
+)
+def test_names_that_cannot_be_written(name: str, message: str) -> None:
+    Path("file").write_text("precious")
+    Path("folder.h5").mkdir()
+    os.mkfifo("pipe.h5")
+    Path("dangling.h5").symlink_to("nowhere.h5")
+    Path("link.h5").symlink_to("file")
+    before = sorted(os.listdir())
+    with pytest.raises((InputError, OutputError), match=message):
+        check_outputs([Path(name)], (".h5",))
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize("second", ["a.h5", "./a.h5", "x/../a.h5", "A.h5"])
+def test_one_file_is_not_written_twice(second: str) -> None:
+    Path("x").mkdir()
+    with pytest.raises(InputError, match="named twice"):
+        check_outputs([Path("a.h5"), Path(second)])
+
+
+def test_inputs_are_known_by_whatever_name() -> None:
+    Path("a.h5").write_text("precious")
+    os.link("a.h5", "hard.h5")
+    Path("soft.h5").symlink_to("a.h5")
+    check_no_input([Path("b.h5")], [Path("a.h5")])
+    for output, source in (("a.h5", "a.h5"), ("./a.h5", "a.h5"), ("hard.h5", "a.h5"), ("a.h5", "soft.h5")):
+        with pytest.raises(OutputError, match="is one of the inputs"):
+            check_no_input([Path(output)], [Path("other.h5"), Path(source)])
+
+
+OUTPUTS = [Path("a.h5"), Path("b.h5"), Path("a.png")]
+
+
+def begin(staging: Staging) -> None:
+    for path in staging.outputs:
+        staging.part(path).write_text(f"new {path}")
+
+
+class Killed(BaseException):
+    """Stands for the end of a process: nothing is cleaned up after it."""
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2, 3])
+def test_a_kill_between_renames_is_made_good(renames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from erf import staging as module
+
+    moved: list[Path] = []
+
+    def move(part: Path, path: Path) -> None:
+        if len(moved) == renames:
+            raise Killed
+        moved.append(path)
+        os.replace(part, path)
+
+    first = Staging(OUTPUTS)
+    first.__enter__()
+    first.begin({"seed": 0})
+    begin(first)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "move", move)
+        with suppress(Killed):
+            first.publish()
+    assert len(moved) == renames
+    first._locks.popitem()[1].close()  # as the end of a process does
+    with pytest.raises(UnfinishedRunError), Staging(OUTPUTS):
+        pass
+    with (
+        pytest.raises(CheckpointError, match="is of another run: other seed 0 and 1"),
+        Staging(OUTPUTS, resume=True) as it,
+    ):
+        it.begin({"seed": 1})
+    with Staging(OUTPUTS, resume=True) as again:
+        again.begin({"seed": 0})
+        assert again.is_moving
+        again.publish()
+    assert sorted(os.listdir()) == ["a.h5", "a.png", "b.h5"]
+    assert [path.read_text() for path in OUTPUTS] == [f"new {path}" for path in OUTPUTS]
+
+
+def test_what_a_killed_command_left_is_cleared_and_its_results_may_be_replaced() -> None:
+    first = Staging(OUTPUTS)
+    first.__enter__()
+    begin(first)
+    first.publish()
+    first._locks.popitem()[1].close()
+    assert Path(".a.h5.progress").exists()
+    with Staging(OUTPUTS) as again:
+        begin(again)
+        again.publish()
+    assert sorted(os.listdir()) == ["a.h5", "a.png", "b.h5"]
+    with pytest.raises(OutputExistsError, match=r"a\.h5 exists"), Staging(OUTPUTS):
+        pass
+    assert sorted(os.listdir()) == ["a.h5", "a.png", "b.h5"]
+
+
+def test_two_commands_do_not_write_one_result() -> None:
+    with Staging(OUTPUTS):
+        with pytest.raises(LockedError, match="another run is writing"), Staging(OUTPUTS):
+            pass
+        assert Path(".a.h5.progress").exists()
+    assert os.listdir() == []
