@@ -135,6 +135,7 @@ class Job:
             "code": _code_digest(network.name),
             "model options": network.options,
             "weights sha256": network.weights_sha256,
+            "seed": self.seed,
             "layers": list(self.layers),
             "size": list(network.size),
             **kept,
@@ -260,7 +261,7 @@ def _unlike_file(file: Path, job: Job, images: ImageSet, identity: Mapping[str, 
     except FormatError:
         return ["kind of file"]
     before, now = found.provenance, job.identified(identity)
-    names = ("model", "seed", "weights_sha256") if job.privacy else ("model", "source", "seed", "weights_sha256")
+    names = ["model", "seed", "image_seed", "weights_sha256", *([] if job.privacy else ["source"])]
     differences = [name for name in names if getattr(before, name) != getattr(now, name)]
     if before.shard != (job.part if job.processes.count == 1 else (1, 1)):
         differences.append("shard")
