@@ -483,10 +483,10 @@ def test_a_field_below_the_resolution_is_withheld() -> None:
 def test_a_comb_does_not_make_a_field_narrow() -> None:
     """Strides print a comb on a curve, of which one tooth is as wide as a pixel."""
     x = np.arange(2560)
-    smooth_curve = np.exp(-((x - 1282.0) ** 2) / (2 * 60.0**2))
+    smooth_curve = np.exp(-((x - 1282.0) ** 2) / (2 * 12.0**2))
     comb = smooth_curve * np.where(x % 4 == 2, 4, 0.01)
     for curve in (smooth_curve, comb):
-        assert size.width_at_half(curve, size.width_stretch(curve)) == pytest.approx(2.3548 * 60, rel=0.03)
+        assert size.width_at_half(curve, size.width_stretch(curve)) == pytest.approx(2.3548 * 12, rel=0.03)
     assert size.width_at_half(comb, 1) < 3
 
 

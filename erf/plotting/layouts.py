@@ -61,7 +61,7 @@ def draw_paper(comparison: Comparison) -> Figure:
     bar = figure.colorbar(colors, ax=list(grid[:, :count].flat), location="bottom", aspect=30, shrink=0.95, pad=0.01)
     bar.set_label("share of the mass [10⁻⁶ per px], one scale for all these maps", fontsize=8)
     words = (
-        f"Maps over {_block_words(comparison)}, curves over {comparison.stretch} px. Bands: 95 % bootstrap intervals."
+        f"Maps over {_block_words(comparison)}, curves over {comparison.stretch} px. Bands: 95 % intervals over images."
     )
     foot(figure, comparison, f"{words} On the right: square roots of both.")
     return figure
