@@ -306,7 +306,8 @@ class _Plan:
 
     def batch_size(self, saved: Saved | None = None) -> int:
         """Images per pass, before the run is checked; where it goes on, as many as it had unless others are asked."""
-        if self.settings.batch_size or self.is_random:
+        is_alone = self.is_random or any(traced.reads for traced in self.traces.values())
+        if self.settings.batch_size or is_alone:
             return self.settings.batch_size or 1
         if saved:
             return int(saved.identity["batch size"])

@@ -4,7 +4,8 @@ A way is used only where it gives the gradient that the plain way gives: one ima
 the library's backward passes. Both differ by rounding. Where they differ by more than rounding usually does, what
 rounding can do there is measured: inputs and parameters are moved by a few units in the last place, and each pixel may
 differ by some times as much as the plain gradient then changes around it. Ties of maxima over a constant background
-could hide a defect from that, so the same is asked again for the image with a texture that leaves no ties.
+could hide a defect from that, so the same is asked again for the image with a texture that leaves no ties. Where a
+unit of the first image sees a blank background, both ways are compared on the image with noise as well.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,9 @@ _TIES, _KINKS = 32, 2
 
 _TEXTURE = 0.02
 """Of the image's standard deviation: far above rounding."""
+
+_FLAT = 0.01
+"""Of the image's standard deviation: what neighbouring pixels of a blank background may differ by."""
 
 _ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
 """What networks raise for a batch or a memory layout that they cannot take."""
@@ -106,6 +110,9 @@ def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item
         references.append(_Reference(replace(plain, settings=full), item))
     if not all(reference.is_finite for reference in references):
         return None
+    if references[0].is_blank:
+        noisy = _Reference(references[-1].gradients, _changed(item, noise=1.0))
+        references += [noisy] if noisy.is_finite else []
     trial = _try(fast, gradients.passes, references)
     record = {"image": str(item.sample.image.number), "compared": trial.way.words}
     if trial.agrees:
@@ -165,6 +172,16 @@ class _Reference:
     @property
     def is_finite(self) -> bool:
         return all(bool(torch.isfinite(one).all()) for each in self.frames for one in each)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether gradients lie mostly where the image does not vary, so that they say nothing of other images."""
+        pixels = torch.from_numpy(self.item.sample.pixels).to(self.gradients.like.device, torch.float32)
+        highest, lowest = (sign * functional.max_pool2d(sign * pixels, 3, 1, 1) for sign in (1, -1))
+        is_flat = (highest - lowest).amax(0) <= _FLAT * pixels.std(correction=0)
+        return any(
+            bool(2 * size[:, is_flat].sum() >= size.sum()) for each in self.frames for size in map(torch.abs, each)
+        )
 
     @cached_property
     def is_repeatable(self) -> bool:

@@ -42,6 +42,8 @@ class Trace:
     """(y, x): moved by multiples of so many pixels, the input meets every operator on the way as before."""
     random: bool = False
     """Whether the network draws random numbers in eval mode."""
+    reads: bool = False
+    """Whether the program takes numbers out of maps, as for an `if`: then all of the input may decide what runs."""
 
 
 class Follower(TorchDispatchMode):
@@ -52,6 +54,7 @@ class Follower(TorchDispatchMode):
         self.bytes = 0
         self.operators = 0
         self.alignment = (1, 1)
+        self.reads = False
         self._written: dict[int, _Written] = {}
 
     @classmethod
@@ -65,12 +68,14 @@ class Follower(TorchDispatchMode):
         if inputs and func.overloadpacket.__name__ not in SHAPE_ONLY:
             self.operators += 1
             for output in tree_leaves(result):
-                if isinstance(output, Tensor):
+                if isinstance(output, bool | int | float | complex):
+                    self.reads = True
+                elif isinstance(output, Tensor):
                     if self.find(output) is None:
                         self.bytes += 0 if func.is_view else output.nbytes
                     seen = step(func, args, kwargs or {}, self.find, inputs, output)
                     self._align(seen.field)
-                    if any(output is changed for changed in _changed(func, args, kwargs or {})):
+                    if output.numel() and any(output is changed for changed in _changed(func, args, kwargs or {})):
                         self._write(func.overloadpacket.__name__, output, seen)
                     self._note(output, seen)
         return result
@@ -235,6 +240,8 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
     if seen is None:
         raise LayerError(f"layer '{layer}' does not depend on the input; choose another")
     seen = settled(seen)
+    if follower.reads:
+        seen = replace(seen, field=seen.field.unbounded("item"))
     layout = seen.layout(output.shape)
     if layout is None and seen.field.infinite and not seen.spatial and output.ndim == len(size) + 2:
         # A grid made by global operators alone: nothing tells where its units lie.
@@ -257,7 +264,15 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
         )
     positions = output.shape[layout.places[0]] if layout.is_tokens else math.prod(layout.grid)
     feature_shape = (output[0].numel() // positions, *layout.grid)
-    return Trace(seen.field, feature_shape, layout, follower.bytes, follower.operators, follower.alignment)
+    return Trace(
+        seen.field,
+        feature_shape,
+        layout,
+        follower.bytes,
+        follower.operators,
+        follower.alignment,
+        reads=follower.reads,
+    )
 
 
 def theoretical_receptive_field(model: nn.Module, layer: str, input_shape: Sequence[int]) -> ReceptiveField:

@@ -250,6 +250,35 @@ def test_a_defect_does_not_hide_behind_ties(contrasts: Sequence[tuple[float, flo
         run(between(nn.ReLU(), Ordered(), nn.SiLU(), spoilt), images(contrasts))
 
 
+@pytest.mark.parametrize("blank", [np.s_[:], np.s_[..., : SIZE[1] // 2 + 8]])
+def test_a_defect_does_not_hide_behind_a_blank_first_image(blank: Any) -> None:
+    def varies(x: Tensor) -> bool:
+        row = x[0, :, x.shape[2] // 2, x.shape[3] // 2 - 4 : x.shape[3] // 2 + 4]
+        return is_channels_last(x) and bool(row.std(-1).max() > 0.1)
+
+    def network() -> nn.Sequential:
+        return between(Applied(lambda x: Scaled.apply(x, varies, lambda g: 1.5 * g)))
+
+    arrays = images()
+    arrays[0][blank] = 0
+    with pytest.warns(SelfCheckWarning, match="the run goes on with contiguous memory layout"):
+        found = run(network(), arrays)
+    assert_gradients_agree(found.statistics().mean, expected_map(network(), arrays), rtol=5e-3)
+
+
+def test_a_program_that_reads_values_gets_whole_images_one_by_one() -> None:
+    """What a batch, a window or the first image does at an `if` is not what other images do."""
+
+    def network() -> nn.Sequential:
+        return between(Applied(lambda x: 2 * x if x.mean() > 0.1 else x.tanh()))
+
+    assert erf.theoretical_receptive_field(network(), "2", (1, *SIZE)).unbounded_by == ("item",)
+    assert erf.theoretical_receptive_field(network(), "0", (1, *SIZE)).kind == "finite"
+    found = run(network(), images())
+    assert {ONE, WHOLE} <= set(found.provenance.self_check["way"].split(", "))
+    assert_gradients_agree(found.statistics().mean, expected_map(network(), images()), rtol=5e-3)
+
+
 def test_a_sum_over_channels_that_is_rounding_is_no_defect() -> None:
     class Normed(nn.LayerNorm):
         def forward(self, x: Tensor) -> Tensor:
