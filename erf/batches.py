@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from erf.bands import banded
 from erf.errors import ImageError
 from erf.geometry import ReceptiveField
 from erf.gradients import Target, reduced_precision, strongest_units, unit_values
@@ -106,6 +107,7 @@ class BatchGradients:
                     with (
                         self._seeded(batch[0].sample.image, draw),
                         reduced_precision(self.settings.precision, self.device),
+                        banded(each.prefix),
                     ):
                         self._attribute(part, targets, each.places, found)
         return found

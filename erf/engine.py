@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from erf.arguments import Arguments
+from erf.bands import WORTHWHILE
 from erf.batches import BatchGradients, Located, TappedUnit
 from erf.checkpoint import Checkpoint, Saved
 from erf.definitions import DEFAULT_DEFINITION
@@ -43,7 +44,7 @@ from erf.images import Failure, ImageSet, Progress
 from erf.layers import Unit
 from erf.methods import is_random
 from erf.moments import small_block
-from erf.passes import plan_passes, whole_passes
+from erf.passes import in_way, plan_passes, whole_passes, with_bands
 from erf.projections import Projections
 from erf.result import ERF, MemorySink, Origin, Provenance, Sink
 from erf.run import Lane, Run, Tap, cells_of
@@ -266,9 +267,24 @@ class _Plan:
         self._check_memory(self._needed())
         self.passes = plan_passes(self.model, self.traces, self.spots, self.shape, self.settings)
         self.whole = whole_passes(self.traces, self.spots, self.shape, self.settings)
+        self._plan_bands()
         self.draws = Projections(self.model, self.settings.projections, self.origin.seed, self.is_random)
         self._check_memory(self._needed() + (self.settings.batch_size or 1) * self._kept())
         self.precision_error = self._precision_error()
+
+    def _plan_bands(self) -> None:
+        """Find what is worth running in bands; without windows, passes over the whole image are the fast ones."""
+        settings, largest = self.settings, max(traced.activation_bytes for traced in self.traces.values())
+        is_plain = settings.arguments == Arguments() and settings.method == "gradient" and not self.is_random
+        if is_plain and settings.precision == "float32" and self.device.type == "cpu" and largest > WORTHWHILE:
+            if self._has_windows:
+                self.passes = with_bands(self.model, self.passes, self.shape[0])
+            else:
+                self.passes = self.whole = with_bands(self.model, self.whole, self.shape[0])
+
+    @property
+    def _has_windows(self) -> bool:
+        return any(each.window.share(self.shape[1:]) < 1 for each in self.passes)
 
     def _precision_error(self) -> float:
         """Of the gradient on noise: the absolute difference to full precision as a share of the whole."""
@@ -320,9 +336,10 @@ class _Plan:
         return Way(
             batch_size=min(self.batch_size(), max(len(cell.images) for cells in self.cells for cell in cells)),
             channels_last=memory_layout(self.device) is not None and any(each.ndim == 4 for each in parameters),
-            windows=any(each.window.share(self.shape[1:]) < 1 for each in self.passes),
+            windows=self._has_windows,
             # Other methods hang hooks on modules as they are, and half precision has backward passes of its own.
             own_backward=settings.method == "gradient" and settings.precision == "float32",
+            bands=any(each.prefix for each in self.passes),
         )
 
     def gradients(self, way: Way) -> BatchGradients:
@@ -331,7 +348,7 @@ class _Plan:
             model=self.model,
             draws=self.draws,
             tapped=[self._tapped_unit(layer, unit) for layer, unit in self.tapped],
-            passes=self.passes if way.windows else self.whole,
+            passes=in_way(way, self.passes, self.whole),
             settings=self.settings,
             device=self.device,
             seed=self.origin.seed,

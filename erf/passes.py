@@ -1,14 +1,16 @@
 """What goes through the network for each image: all of it, or windows that neighbouring units share."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from torch import nn
 
 from erf.arguments import Arguments
+from erf.bands import Prefix, find_prefix
 from erf.settings import Settings
 from erf.tracing import Trace
+from erf.way import Way
 from erf.windows import Spot, Window, find_windows, stretch, whole
 
 
@@ -19,6 +21,12 @@ class Pass:
     window: Window
     places: tuple[int, ...]
     """By target, the number of its tap; several targets of one tap are averaged."""
+    prefix: Prefix | None = None
+    """The local beginning of the network, where it is worth running in bands of rows."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(target.layer for target in self.window.targets))
 
 
 def plan_passes(
@@ -40,6 +48,22 @@ def whole_passes(
     layers = [*traces]
     places = [layers.index(layer) for layer, _ in spots] if settings.moves else range(len(spots))
     return [Pass(whole(shape[1:], traces, spots), tuple(places))]
+
+
+def with_bands(model: nn.Module, passes: Sequence[Pass], channels: int) -> list[Pass]:
+    """The same passes, with what of the network is worth running in bands."""
+    shapes = [(channels, *each.window.shape) for each in passes]
+    prefixes: dict[object, Prefix | None] = {}
+    for each, shape in zip(passes, shapes, strict=True):
+        if (each.layers, shape) not in prefixes:
+            prefixes[each.layers, shape] = find_prefix(model, each.layers, shape)
+    return [replace(each, prefix=prefixes[each.layers, shape]) for each, shape in zip(passes, shapes, strict=True)]
+
+
+def in_way(way: Way, fast: Sequence[Pass], whole: Sequence[Pass]) -> list[Pass]:
+    """The passes of a way: of the fast ones, or those over the whole image, what it makes use of."""
+    passes = fast if way.windows else whole
+    return [each if way.bands else replace(each, prefix=None) for each in passes]
 
 
 _BACKWARD = 1.5

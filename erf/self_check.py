@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from erf.batches import BatchGradients, Found, Located
 from erf.devices import is_memory_error
-from erf.passes import Pass
+from erf.passes import Pass, in_way
 from erf.units import MAX
 from erf.way import PLAIN, Way
 
@@ -99,7 +99,7 @@ def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item
     `gradients` are those of the fast way, `whole` are passes over the whole image. None where the plain gradient of
     this image is not finite.
     """
-    plain = replace(gradients, passes=whole)
+    plain = replace(gradients, passes=in_way(PLAIN, gradients.passes, whole))
     if gradients.settings.unit == MAX:
         with PLAIN.applied(plain.model, plain.device):
             item = Located(item.sample, plain.strongest([item])[0])
@@ -113,7 +113,7 @@ def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item
     if references[0].is_blank:
         noisy = _Reference(references[-1].gradients, _changed(item, noise=1.0))
         references += [noisy] if noisy.is_finite else []
-    trial = _try(fast, gradients.passes, references)
+    trial = _try(fast, gradients.passes, whole, references)
     record = {"image": str(item.sample.image.number), "compared": trial.way.words}
     if trial.agrees:
         return Choice(trial.way, {"result": "agrees"} | record | {"way": trial.way.words}, trial.differences)
@@ -124,7 +124,7 @@ def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item
             "seed would fix, so that results depend on the order of images; the run goes on in the plain way"
         )
         return Choice(PLAIN, record, trial.differences, warning)
-    simpler = (_try(way, gradients.passes, references) for way in fast.simpler() if way != PLAIN)
+    simpler = (_try(way, gradients.passes, whole, references) for way in fast.simpler() if way != PLAIN)
     way = next((each.way for each in simpler if each.agrees), PLAIN)
     record |= {"result": "fell back", "reason": trial.reason, "way": way.words}
     warning = (
@@ -134,12 +134,12 @@ def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item
     return Choice(way, record, trial.differences, warning)
 
 
-def _try(way: Way, windows: Sequence[Pass], references: Sequence["_Reference"]) -> "_Trial":
+def _try(way: Way, fast: Sequence[Pass], whole: Sequence[Pass], references: Sequence["_Reference"]) -> "_Trial":
     """The trial of a way in the precision of the run, or the one in another precision that does not agree."""
     trials = []
     for reference in references:
-        plain = reference.gradients
-        trials.append(_Trial.of(way, replace(plain, passes=windows) if way.windows else plain, reference))
+        gradients = replace(reference.gradients, passes=in_way(way, fast, whole))
+        trials.append(_Trial.of(way, gradients, reference))
         way = trials[-1].way
         if not trials[-1].agrees:
             return trials[-1]

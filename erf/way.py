@@ -17,6 +17,7 @@ _WORDS = {
     "channels_last": "contiguous memory layout",
     "windows": "whole images",
     "own_backward": "the library's backward passes",
+    "bands": "whole maps",
 }
 """What is plain, by attribute of a way."""
 
@@ -29,15 +30,17 @@ class Way:
     channels_last: bool = False
     windows: bool = False
     own_backward: bool = False
+    bands: bool = False
 
     @property
     def words(self) -> str:
-        """Such as `batches of 5, channels last, windows, own backward passes`."""
+        """Such as `batches of 5, channels last, windows, own backward passes, whole maps`."""
         several = f"batches of {self.batch_size}" if self.batch_size > 1 else _WORDS["batch_size"]
         layout = "channels last" if self.channels_last else _WORDS["channels_last"]
         part = "windows" if self.windows else _WORDS["windows"]
         backward = "own backward passes" if self.own_backward else _WORDS["own_backward"]
-        return ", ".join((several, layout, part, backward))
+        maps = "bands of rows" if self.bands else _WORDS["bands"]
+        return ", ".join((several, layout, part, backward, maps))
 
     def simpler(self) -> "Iterator[Way]":
         """Ways with one thing made plain, then with two, and so on; the last one is plain."""

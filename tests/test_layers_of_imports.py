@@ -50,7 +50,7 @@ LAYER = {
     "erf.privacy": 4,
     "erf.passes": 5,
     "erf.theory": 5,
-    "erf.benchmark": 5,
+    "erf.benchmark": 6,
     "erf.report": 5,
     "erf.way": 3,
     "erf.batches": 6,
