@@ -45,6 +45,7 @@ from erf.layers import Unit
 from erf.methods import is_random
 from erf.moments import small_block
 from erf.passes import in_way, plan_passes, whole_passes, with_bands
+from erf.profiling import stage
 from erf.projections import Projections
 from erf.result import ERF, MemorySink, Origin, Provenance, Sink
 from erf.run import Lane, Run, Tap, cells_of
@@ -377,7 +378,7 @@ class _Plan:
             return unchecked(fast, words, warns=True)
         gradients = self.gradients(fast)
         try:
-            with deterministic_algorithms(self.settings.deterministic):
+            with stage("check"), deterministic_algorithms(self.settings.deterministic):
                 choices = (choose_way(fast, gradients, self.whole, item) for item in self._first_images(gradients))
                 found = next((choice for choice in choices if choice is not None), None)
         except NoGradientError:

@@ -21,6 +21,7 @@ from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
 from erf.layers import Unit
 from erf.measures import interleaved, observe_images
 from erf.moments import Moments, RunningMoments, ShelvedMoments
+from erf.profiling import stage
 from erf.result import (
     ERF,
     Footprint,
@@ -104,7 +105,8 @@ class Tap:
         for subset, definition in self.maps():
             members = (shelf.moments(definition) for cell, shelf in self._shelves() if subset in cell)
             moments = reduce(Moments.merge, members)
-            self.sink.add_statistics(subset, definition, _statistics(moments, self.provenance))
+            with stage("write"):
+                self.sink.add_statistics(subset, definition, _statistics(moments, self.provenance))
             progress()
 
     def maps(self) -> list[tuple[str, str]]:
@@ -257,7 +259,8 @@ class Run:
     def _pause(self) -> None:
         stopping = self.stop()
         if self.checkpoint and (stopping or self.checkpoint.is_due()):
-            self._save()
+            with stage("write"):
+                self._save()
         if stopping:
             raise InterruptedRunError(f"interrupted after {self.done} of {len(self.images)} images")
 
@@ -279,7 +282,8 @@ class Run:
             return [found for item in located for found in self._gradients([item])]
         try:
             self._note_of_norm(located[0])
-            return self.gradients.of(located)
+            with stage("pass"):
+                return self.gradients.of(located)
         except NoGradientError as error:
             place = next(place for place, tap in enumerate(self.taps) if tap.provenance.layer == error.layer)
             raise LayerError(f"{error}{self._end_of_gradient(located[0].sample, place)}") from error
@@ -315,8 +319,10 @@ class Run:
                 one = sample.parts[index] if sample.parts else sample
                 record = _record(one, sample.image, lane, subsets, unit, zero)
                 assert lane.running is not None
-                footprints = lane.running.add([draw[lane.channels] for draw in draws])
-                rows.append(Row(record, footprints, self._overview(one, place, unit)))
+                with stage("accumulate"):
+                    footprints = lane.running.add([draw[lane.channels] for draw in draws])
+                with stage("thumbnail"):
+                    rows.append(Row(record, footprints, self._overview(one, place, unit)))
         self._note(rows)
 
     def _end_of_gradient(self, sample: Sample, place: int) -> str:
@@ -359,7 +365,8 @@ class Run:
         """An image was visited; rows are by lane."""
         sinks = [tap.sink for tap in self.taps for _ in tap.lanes]
         for sink, row in zip(sinks, rows, strict=True):
-            sink.add_image(row.record, row.footprints, row.overview)
+            with stage("write"):
+                sink.add_image(row.record, row.footprints, row.overview)
         last = rows[-1]
         if last.record.status != "ok":
             self.failures.append(last.record.message)
@@ -374,7 +381,8 @@ class Run:
         done = count(1)
         for tap in self.taps:
             tap.finish(lambda: progress("maps", next(done), maps) if progress else None)
-        return tuple(tap.sink.result() for tap in self.taps)
+        with stage("write"):
+            return tuple(tap.sink.result() for tap in self.taps)
 
     def close(self) -> None:
         """Let go of the sums that were set aside."""

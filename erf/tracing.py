@@ -136,8 +136,8 @@ def _changed(func: Any, args: Any, kwargs: Any) -> list[Any]:
 
 
 def _storage(tensor: Tensor) -> int:
-    """Where a tensor lies."""
-    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else 0
+    """Which storage a tensor views; on the meta device storages have no addresses of data."""
+    return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else 0
 
 
 def note(tensor: Tensor, seen: Seen, when: int = 0) -> None:

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 LAYER = {
     "erf.errors": 0,
     "erf.definitions": 0,
+    "erf.profiling": 0,
     "erf.grid": 0,
     "erf.pvalues": 0,
     "erf.text": 0,

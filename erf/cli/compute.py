@@ -177,6 +177,9 @@ def compute(
             rich_help_panel=_RUN,
         ),
     ] = True,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print how long each stage took.", rich_help_panel=_RUN)
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first image that cannot be used.", rich_help_panel=_RUN)
     ] = False,
@@ -253,7 +256,7 @@ def compute(
     with reported_errors():
         epochs = weight_files(weights, further or [])
     with reported_errors():
-        from erf.cli.computing import Job, Selection, compute_files
+        from erf.cli.computing import Job, Selection, compute_files, compute_profiled
         from erf.outputs import check_outputs
         from erf.settings import Settings
         from erf.storage import SUFFIXES
@@ -304,7 +307,7 @@ def compute(
         if epochs:
             compute_series(job, epochs)
             return
-        some_skipped = compute_files(job)
+        some_skipped = compute_profiled(job) if profile else compute_files(job)
     if some_skipped:
         raise typer.Exit(SOME_SKIPPED)
 

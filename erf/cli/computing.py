@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,7 @@ from erf.checkpoint import Checkpoint, changed_images
 from erf.cli.console import ProgressReport, StopRequest, complain, fail, say, warn
 from erf.cli.network import Network
 from erf.cli.processes import Processes
-from erf.cli.tables import print_growth, print_subsets
+from erf.cli.tables import print_growth, print_profile, print_subsets
 from erf.devices import reuse_freed_memory
 from erf.disk import complete_file
 from erf.engine import compute_layers, find_spots
@@ -30,6 +31,7 @@ from erf.intervals import Precision
 from erf.merging import merge
 from erf.outputs import check_new, check_no_input, check_not_within, check_outputs
 from erf.privacy import Anonymity, drawn_salt
+from erf.profiling import profiled
 from erf.result import ERF, SHIPPED, Origin, tap_names
 from erf.settings import Settings
 from erf.staging import Staging
@@ -231,6 +233,15 @@ def compute_files(job: Job) -> bool:
     else:
         say(f"finished before: {', '.join(map(str, outputs))}")
     return bool(erfs[0].failures)
+
+
+def compute_profiled(job: Job) -> bool:
+    """The same, and a table of the stages."""
+    start = time.perf_counter()
+    with profiled() as profile:
+        some_skipped = compute_files(job)
+    print_profile(profile, time.perf_counter() - start)
+    return some_skipped
 
 
 def _is_finished(

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from erf.cli.console import display
 from erf.measures import MEASURES, observe
+from erf.profiling import BESIDE, STAGES, Profile
 from erf.result import ERF, tap_names
 from erf.series import Series
 from erf.text import printable
@@ -28,6 +29,21 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], left: int
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))  # a plain text would be read as markup
     display(Text(printable(title), style="bold"), table)  # not the table's title, which would be as narrow as the table
+
+
+def print_profile(profile: Profile, seconds: float) -> None:
+    """Seconds by stage, of a command that took so many in all."""
+    rows = [
+        [
+            name, words, "beside" if name in BESIDE else "in turn", str(profile.calls[name]),
+            f"{profile.seconds[name]:.2f}", f"{1000 * profile.seconds[name] / profile.calls[name]:.1f}",
+        ]
+        for name, words in STAGES.items()
+        if profile.calls[name]
+    ]  # fmt: skip
+    rest = seconds - sum(profile.seconds[name] for name in STAGES if name not in BESIDE)
+    rows.append(["rest", "set-up, waiting for images, picture", "in turn", "", f"{rest:.2f}", ""])
+    print_table(f"{seconds:.1f} s in all", ["stage", "what", "runs", "calls", "s", "ms each"], rows, left=3)
 
 
 def print_subsets(erf: ERF, definition: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erf.images.image import Decoded
+from erf.profiling import stage
 
 VIEWS = (("left", "CC"), ("right", "CC"), ("left", "MLO"), ("right", "MLO"))
 
@@ -104,8 +105,10 @@ def _as_seen(findings: Sequence[tuple[Lesion, Plane]], laterality: str, size: tu
 
 def decode_phantom(index: int, seed: int, size: tuple[int, int], lesions: int = 0) -> Decoded:
     """A phantom in the form in which images are decoded from files."""
-    pixels = draw_phantom(index, seed, size, lesions).pixels
-    return Decoded(pixels[None], hashlib.sha256(pixels.tobytes()).hexdigest())
+    with stage("decode"):
+        pixels = draw_phantom(index, seed, size, lesions).pixels
+    with stage("hash"):
+        return Decoded(pixels[None], hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest())
 
 
 def _draw_outline(rng: np.random.Generator, size: tuple[int, int]) -> _Outline:

@@ -16,6 +16,7 @@ from erf.errors import ImageError
 from erf.images.dicom import DICOM_SUFFIXES, decode_dicom, is_dicom
 from erf.images.files import read_file
 from erf.images.image import Decoded, check_size
+from erf.profiling import stage
 
 PICTURE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".jpg": "JPEG", ".jpeg": "JPEG"}
 READ_SUFFIXES = (*PICTURE_FORMATS, ".npy", *DICOM_SUFFIXES)
@@ -29,14 +30,16 @@ _REASON = 160
 def read_image(path: Path) -> Decoded:
     """Decode a file to (C, H, W) in its own scale; `ImageError` says what is wrong with it, whatever that is."""
     try:
-        content = read_file(path)
+        with stage("read"):
+            content = read_file(path)
     except (OSError, ValueError) as error:  # a ValueError of names that no file can have
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: {reason}; expected a readable image file") from error
-    with decoding(path):
+    with decoding(path), stage("decode"):
         pixels, notes = _decode(path, content)
         _check(path, pixels)
-    return Decoded(pixels, hashlib.sha256(content).hexdigest(), notes)
+    with stage("hash"):
+        return Decoded(pixels, hashlib.sha256(content).hexdigest(), notes)
 
 
 @contextmanager

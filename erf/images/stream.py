@@ -12,6 +12,7 @@ import numpy as np
 from erf.errors import ImageError, InputError
 from erf.images.frame import Framing
 from erf.images.image import KNOWN_COLUMNS, Failure, Image, Sample
+from erf.profiling import stage
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,7 +73,9 @@ class ImageSet:
         if image.parts:
             return _joined(image, [self.sample(part) for part in image.parts])
         try:
-            return self.framing.apply(image, image.decode())
+            decoded = image.decode()
+            with stage("frame"):
+                return self.framing.apply(image, decoded)
         except ImageError as error:
             return Failure(image, str(error))
         except MemoryError:
