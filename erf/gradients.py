@@ -168,9 +168,19 @@ def _largest(sums: Tensor) -> Unit:
     return tuple(int(index) for index in torch.unravel_index(sums.argmax(), sums.shape))
 
 
-def _is_permuted(data: Tensor) -> bool:
-    """Whether PyTorch may take a tensor for one with channels last, as it does where they are single."""
-    return data.layout == torch.strided and data.stride() != torch.empty(data.shape, device="meta").stride()
+def is_permuted(data: Tensor) -> bool:
+    """Whether strides are others than those of contiguous layout, also along dimensions of length 1.
+
+    PyTorch takes a tensor of a single channel, or a single image, for one of either layout, and chooses by the strides.
+    """
+    expected = 1
+    for length, stride in zip(
+        reversed(data.shape), reversed(data.stride() if data.layout == torch.strided else ()), strict=False
+    ):
+        if stride != expected:
+            return True
+        expected *= max(length, 1)
+    return False
 
 
 @contextmanager
@@ -190,7 +200,7 @@ def frozen(model: nn.Module, memory_format: torch.memory_format | None = None) -
             if memory_format == torch.channels_last and data.ndim == 4:
                 # Not `contiguous`, which leaves weights of a single channel as they are, and so all maps that follow.
                 parameter.data = torch.empty_like(data, memory_format=memory_format).copy_(data)
-            elif memory_format == torch.contiguous_format and _is_permuted(data):
+            elif memory_format == torch.contiguous_format and is_permuted(data):
                 parameter.data = torch.empty_like(data, memory_format=memory_format).copy_(data)
         yield model
     finally:

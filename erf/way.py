@@ -1,16 +1,18 @@
 """A way of computing gradients: whatever may change speed and must not change numbers."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from erf.backward import input_gradients_only
-from erf.gradients import frozen
+from erf.gradients import frozen, is_permuted
 
 _WORDS = {
     "batch_size": "one image at a time",
@@ -34,13 +36,13 @@ class Way:
 
     @property
     def words(self) -> str:
-        """Such as `batches of 5, channels last, windows, own backward passes, whole maps`."""
+        """Such as `batches of 5, channels last, windows, own backward passes, bands of rows`."""
         several = f"batches of {self.batch_size}" if self.batch_size > 1 else _WORDS["batch_size"]
         layout = "channels last" if self.channels_last else _WORDS["channels_last"]
         part = "windows" if self.windows else _WORDS["windows"]
         backward = "own backward passes" if self.own_backward else _WORDS["own_backward"]
-        maps = "bands of rows" if self.bands else _WORDS["bands"]
-        return ", ".join((several, layout, part, backward, maps))
+        maps = ["bands of rows"] if self.bands else []
+        return ", ".join((several, layout, part, backward, *maps))
 
     def simpler(self) -> "Iterator[Way]":
         """Ways with one thing made plain, then with two, and so on; the last one is plain."""
@@ -59,12 +61,35 @@ class Way:
     def applied(self, model: nn.Module, device: torch.device) -> Iterator[None]:
         """The model frozen, and computing so, as long as the context lasts."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        with frozen(model, layout):
-            if self.own_backward:
-                with input_gradients_only(model, phases=device.type == "cpu"):
-                    yield
-            else:
-                yield
+        with (
+            frozen(model, layout),
+            nullcontext() if self.channels_last else _ContiguousOperands(),
+            input_gradients_only(model, phases=device.type == "cpu") if self.own_backward else nullcontext(),
+        ):
+            yield
+
+
+class _ContiguousOperands(TorchDispatchMode):
+    """Gives operators, forward and backward, copies of operands that are not in contiguous layout.
+
+    Kernels choose their way by the strides of what they are given, and some are wrong for strides that a transposition
+    or another layout has left: the gradient of a batch norm before tokens, at batch 1, is off by all of it.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # spares the import of PyTorch's compiler, as in `erf.tracing`
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.is_view or func._schema.is_mutable:
+            return func(*args, **(kwargs or {}))
+        return func(*tree_map_only(Tensor, _contiguous, args), **tree_map_only(Tensor, _contiguous, kwargs or {}))
+
+
+def _contiguous(tensor: Tensor) -> Tensor:
+    return (
+        torch.empty_like(tensor, memory_format=torch.contiguous_format).copy_(tensor) if is_permuted(tensor) else tensor
+    )
 
 
 PLAIN = Way()

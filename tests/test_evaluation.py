@@ -373,7 +373,7 @@ def test_the_command_compares_files_and_writes_tables(tmp_path: Path) -> None:
         (["."], r"no run\.json .*expected a folder of `erf train`"),
         (["-m", "nosuch"], "unknown model 'nosuch'"),
         (["a.csv", "-m", "hct"], "at once; expected one of them"),
-        (["a.csv", "-o", "t.xlsx"], r"t\.xlsx: suffix not known; expected one of \.md, \.csv, \.json"),
+        (["a.csv", "-o", "t.xlsx"], r"t\.xlsx: suffix '\.xlsx' not known; expected one of \.md, \.csv, \.json"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said_in_one_line(

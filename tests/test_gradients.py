@@ -127,7 +127,7 @@ def functional_norm(x: Tensor) -> Tensor:
 TAILS: dict[str, Callable[[Tensor, nn.Module], Tensor]] = {
     "linear behind a norm": lambda tokens, linear: linear(nn.functional.layer_norm(tokens, (8,))),
     "each image for itself": lambda tokens, linear: torch.stack([linear(one) for one in tokens]),
-    "turned": lambda tokens, linear: linear(tokens.roll(1, 1)),
+    "turned": lambda tokens, linear: linear(tokens.roll(1, 2)),
     "product": lambda tokens, linear: torch.einsum("blc,oc->blo", tokens, linear.weight),
     "plain": lambda tokens, _: tokens,
 }

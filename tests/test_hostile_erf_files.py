@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 import erf
 from erf.cli import app
 from erf.errors import FormatError
-from erf.result import ERF
+from erf.result import ERF, Provenance, blank_footprint, blank_overview
 from erf.series import Moment, Series, load_series, save_series
 from erf.storage import check_sums
 from tests.conftest import small_network
@@ -177,9 +178,10 @@ def test_what_a_file_should_not_hold_is_refused_in_one_line(kind: str, good: ERF
     assert len(str(caught.value).replace(str(path), "")) < 500
 
 
-def claim(file: h5py.File) -> None:
+def claim(file: h5py.File, origin: Provenance) -> None:
     """Consistent claims of gigabytes that take no place."""
-    file.attrs["input_shape"], file.attrs["small_block"] = (1, 16000, 16000), 500
+    origin = replace(origin, input_shape=(1, 16000, 16000), small_block=500)
+    file.attrs["input_shape"], file.attrs["small_block"] = origin.input_shape, origin.small_block
     for subset in file["subsets"].values():
         for name in ("mean", "variance"):
             del subset["abs"][name]
@@ -187,14 +189,13 @@ def claim(file: h5py.File) -> None:
         for name in ("across_rows", "across_columns"):
             del subset["abs"][name]
             subset["abs"][name] = np.ones(16000)
-    for name, shape in {"small": (32, 32), "across_rows": (16000,), "across_columns": (16000,)}.items():
-        put(f"images/abs/{name}", data=np.ones((4, *shape), "f4"))(file)
-    put("images/thumbnail", data=np.ones((4, 32, 32), "u1"))(file)
-    put("images/tissue", data=np.ones((4, 32, 32), "f4"))(file)
+    for group, blank in ("images/abs", blank_footprint(origin)), ("images", blank_overview(origin)):
+        for name, array in vars(blank).items():
+            put(f"{group}/{name}", data=np.ones((4, *array.shape), array.dtype))(file)
 
 
 def test_gigabytes_that_take_no_place_are_refused(good: ERF, tmp_path: Path) -> None:
-    path = edited(good, tmp_path / "bad.h5", claim)
+    path = edited(good, tmp_path / "bad.h5", partial(claim, origin=good.provenance))
     with limited_memory(), pytest.raises(FormatError, match=r"bad\.h5: .*missing") as caught:
         read_all(path)
     assert "memory" not in str(caught.value)

@@ -1,5 +1,6 @@
 """Files without names: nobody is named, and every number stays."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,9 @@ RUN = [*SMALL_RUN, "--images", "hospital/m.csv", "-n", "9", "--weights", "none"]
 
 
 def invoke(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["erf", *words])  # which a file records
+        return CliRunner().invoke(app, list(words))
 
 
 def names_in(path: Path) -> list[str]:

@@ -125,6 +125,7 @@ def check_engine(network: RandomNetwork, traced: Trace) -> None:
         assert_gradients_agree(found.statistics().mean, wanted, rtol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # once in a process, about a copy that PyTorch makes
 @pytest.mark.parametrize(("first", "last"), [*pairwise(EDGES)])
 def test_random_networks(first: int, last: int) -> None:
     """Prints how many were tried, and fails with the seeds and layers of all that are wrong."""

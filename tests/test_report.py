@@ -83,7 +83,7 @@ def test_the_command(pair: list[ERF], tmp_path: Path, monkeypatch: pytest.Monkey
     assert (result.exit_code, result.stdout) == (0, "written: report.html\n")
     for words, message in (
         (["a.h5"], "report.html exists"),
-        (["a.h5", "-o", "r.pdf"], "suffix '.pdf' not known; expected .html"),
+        (["a.h5", "-o", "r.pdf"], "suffix '.pdf' not known; expected one of .html, .htm"),
         (["lost.h5", "-o", "new.html"], "no such file"),
         (["a.h5", "-o", "no/r.html"], "no/r.html cannot be written"),
     ):
