@@ -392,7 +392,7 @@ def test_a_batch_that_is_too_large_is_halved_before_the_run(arrays: list[np.ndar
             found.statistics(definition=definition).mean,
             expected.statistics(definition=definition).mean,
             rtol=1e-5,
-            rounding=1e-8,
+            rounding=1e-9,
         )
 
 

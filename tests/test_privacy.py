@@ -188,9 +188,9 @@ def test_progress_and_its_continuation_name_nobody(folder: Path, monkeypatch: py
     words = [*RUN, "-o", "go.h5", "--anonymise", "--no-picture", "--batch-size", "2"]
     assert invoke(*words).exit_code == 130
     progress = Path(".go.h5.progress")
-    for path in progress.iterdir():
+    for path in filter(Path.is_file, progress.rglob("*")):
         assert not [name for name in NAMES if name.encode() in path.read_bytes()], path
-    salt = (progress / "salt").read_text()
+    salt = (progress / ".salt").read_text()
     monkeypatch.undo()
     done = invoke(*words, "--resume")
     assert done.exit_code == 3, done.output

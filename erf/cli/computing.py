@@ -133,7 +133,7 @@ class Job:
             name: value for name, value in asdict(self.selection).items() if name not in ("source", "allow_outside")
         }
         found = {
-            "model": network.name,
+            "model": network.name if self.privacy is None else Path(network.name).name,
             "code": _code_digest(network.name),
             "model options": network.options,
             "weights sha256": network.weights_sha256,
@@ -249,6 +249,8 @@ def _is_finished(
 ) -> bool:
     """Whether an earlier run of the same command wrote the results; ties the progress to this run."""
     source = job.selection.source if job.selection.source == PHANTOM else os.path.abspath(job.selection.source)
+    if job.privacy is not None:
+        source = sha256(source.encode(errors="surrogateescape")).hexdigest()  # paths name people
     staging.begin(
         dict(identity)
         | {"source": source, "processes": job.processes.count, "shard": f"{job.part[0]}/{job.part[1]}"}
