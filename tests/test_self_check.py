@@ -279,6 +279,17 @@ def test_a_program_that_reads_values_gets_whole_images_one_by_one() -> None:
     assert_gradients_agree(found.statistics().mean, expected_map(network(), images()), rtol=5e-3)
 
 
+def test_a_plain_way_that_is_wrong_is_not_taken() -> None:
+    part = Applied(lambda x: Scaled.apply(x, lambda x: not is_channels_last(x), lambda g: 1.5 * g))
+    found = run(between(part), images())
+    assert found.provenance.self_check["plain way"] == "wrong, by differences of values"
+    assert found.provenance.self_check["way"] == found.provenance.self_check["compared"]
+    assert "batches of 5, channels last, windows" in found.provenance.self_check["way"]
+    assert_gradients_agree(
+        found.statistics().mean, expected_map(between(Applied(lambda x: 2 * x)), images()), rtol=5e-3
+    )
+
+
 def test_a_sum_over_channels_that_is_rounding_is_no_defect() -> None:
     class Normed(nn.LayerNorm):
         def forward(self, x: Tensor) -> Tensor:
