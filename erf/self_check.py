@@ -118,7 +118,7 @@ def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item
         references += [noisy] if noisy.is_finite else []
     trial = _try(fast, gradients.passes, whole, references)
     if not trial.agrees and trial.refutes_plain:
-        alone, chosen = replace(fast, batch_size=1), gradients.passes if fast.windows else whole
+        alone, chosen = replace(fast, batch_size=1), in_way(fast, gradients.passes, whole)
         references = [replace(each, way=alone, gradients=replace(each.gradients, passes=chosen)) for each in references]
         trial = _try(fast, gradients.passes, whole, references)
     record = {"image": str(item.sample.image.number), "compared": trial.way.words}
