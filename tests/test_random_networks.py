@@ -5,19 +5,20 @@
 """
 
 import os
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import erf
 from erf.geometry import AxisField
 from erf.gradients import Target, unit_gradients
 from erf.tracing import Trace, trace
 from tests.agreement import assert_gradients_agree, plain_gradient
-from tests.random_networks import RandomNetwork
+from tests.random_networks import RandomNetwork, Step
 
 COUNT = int(os.environ.get("ERF_FUZZ", "300"))
 PER_TEST = 10
@@ -140,3 +141,33 @@ def test_random_networks(first: int, last: int) -> None:
             failures.append(f"{network.words}\n  -> {type(error).__name__}: {str(error).splitlines()[0]}")
     print(f"networks {first} to {last - 1}: {len(failures)} wrong")
     assert not failures, "\n\n".join([f"{len(failures)} networks", *failures])
+
+
+def _chosen(shape: tuple[int, ...], *steps: Step) -> RandomNetwork:
+    """A network of these steps behind a convolution, as random ones are."""
+    network = RandomNetwork(0)
+    network.shape = (1, *shape)
+    network.steps = nn.Sequential(Step("conv 3", lambda conv, x: conv(x), nn.Conv2d(1, 4, 3, 1, 1)), *steps).double()
+    return network
+
+
+CHOSEN = {
+    "a map and its transpose": ((20, 20), Step("join", lambda x: x + x.transpose(2, 3), is_global=True)),
+    "a map times its quarter turn": ((20, 20), Step("join", lambda x: x * x.rot90(1, (2, 3)), is_global=True)),
+    **{
+        f"{mode} by {scale} of {length}": (
+            (length, 12),
+            Step(mode, partial(nn.functional.interpolate, scale_factor=(scale, 1.0), mode=mode), is_even=False),
+        )
+        for mode in ("nearest", "nearest-exact", "bilinear", "bicubic")
+        for scale, length in ((0.4, 39), (0.7, 38), (2.6, 14))
+    },
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_what_random_networks_seldom_meet(name: str) -> None:
+    network = _chosen(*CHOSEN[name])
+    traced = trace(network, ["output"], network.shape)["output"]
+    check_theory(network, traced)
+    check_engine(network, traced)
