@@ -508,3 +508,18 @@ def test_measures_of_a_run_are_those_of_its_mean_map(windows: bool) -> None:
             assert found == pytest.approx(pixels[name], rel=1e-3, abs=0.5 if name.startswith("r") else 1e-3), name
         if measure.group != "dynamics" and measure.part != "tissue":
             assert found == pytest.approx(float(measure.of(summed)), rel=1e-4), name
+
+
+def test_a_signal_has_measures_along_it_only() -> None:
+    arrays = [np.full((1, 1, 32), value, np.float32) for value in (1, 2)]
+    found = erf.compute(
+        nn.Conv1d(1, 1, 5, 1, 2),
+        from_arrays(arrays),
+        layer="output",
+        arguments=erf.Arguments(signal=True),
+        device="cpu",
+    )
+    names = ("sigma_x", "sigma_y", "gaussian_y", "gaussian_map")
+    values = {name: float(MEASURES[name].of(observe(found).all())) for name in names}
+    assert 0 < values["sigma_x"] < 5
+    assert all(np.isnan(values[name]) for name in names[1:])

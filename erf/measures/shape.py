@@ -13,7 +13,11 @@ def fit_gaussian(positions: Array, values: Array, widths: Array | None = None) -
     """Least-squares fit of `a exp(-(x - mu)² / (2 sigma²))` to values (..., L): (a, mu, sigma, squared residuals).
 
     Levenberg-Marquardt, for all of a batch at once. `widths` (L,) say how much each position counts.
+    Of a single position, as across a signal, there is no fit, and everything is NaN.
     """
+    if len(positions) < 2:
+        nothing = np.full(values.shape[:-1], np.nan)
+        return nothing, nothing, nothing, nothing
     flat = values.reshape(-1, values.shape[-1])
     largest = flat.max(-1, keepdims=True)
     scale = np.where(largest > 0, largest, 1)

@@ -133,7 +133,7 @@ def _crossing(
     low, high = (np.take_along_axis(means, place[..., None], -1)[..., 0] for place in (out, inner))
     with np.errstate(invalid="ignore", divide="ignore"):
         part = (half - low) / (high - low)
-    crossing = positions[out] + part * (positions[inner] - positions[out])
+        crossing = positions[out] + part * (positions[inner] - positions[out])
     return np.where(beyond, edge, crossing)
 
 
