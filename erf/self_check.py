@@ -21,6 +21,7 @@ from torch.nn import functional
 from erf.batches import BatchGradients, Found, Located
 from erf.devices import is_memory_error
 from erf.passes import Pass, in_way
+from erf.spill import saved_on_disk
 from erf.units import MAX
 from erf.way import PLAIN, Way
 
@@ -174,7 +175,7 @@ class _Reference:
         return self._plain(self.item)
 
     def _plain(self, item: Located, move: float = 0.0, seed: int = 0) -> Frames:
-        with self.way.applied(self.gradients.model, self.gradients.device):
+        with self.way.applied(self.gradients.model, self.gradients.device), saved_on_disk():
             if move:
                 _move_parameters(self.gradients, move, seed)
             (found,) = self.gradients.of([item])
