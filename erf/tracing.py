@@ -70,12 +70,12 @@ class Follower(TorchDispatchMode):
             for output in tree_leaves(result):
                 if isinstance(output, bool | int | float | complex):
                     self.reads = True
-                elif isinstance(output, Tensor):
+                elif isinstance(output, Tensor) and output.numel():  # what holds nothing has seen nothing
                     if self.find(output) is None:
                         self.bytes += 0 if func.is_view else output.nbytes
                     seen = step(func, args, kwargs or {}, self.find, inputs, output)
                     self._align(seen.field)
-                    if output.numel() and any(output is changed for changed in _changed(func, args, kwargs or {})):
+                    if any(output is changed for changed in _changed(func, args, kwargs or {})):
                         self._write(func.overloadpacket.__name__, output, seen)
                     self._note(output, seen)
         return result
@@ -236,6 +236,11 @@ def watched(model: nn.Module, input_shape: Sequence[int]) -> Iterator[Follower]:
 
 def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) -> Trace:
     """What is known of a layer from its output, for an input of (H, W) `size`; raises `LayerError` for no map."""
+    if output.numel() == 0:
+        shape = tuple(output.shape)
+        raise LayerError(
+            f"layer '{layer}' of shape {shape} is not a map over the input: it is empty; use a larger size"
+        )
     seen = follower.find(output)
     if seen is None:
         raise LayerError(f"layer '{layer}' does not depend on the input; choose another")
@@ -253,7 +258,7 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
         # A vector, such as logits: one unit that stands for the whole image.
         axes = tuple(AxisField.tiling(1, length) for length in size)
         seen, layout = Seen(replace(seen.field, axes=axes), (1,) * len(size), None), Layout((), (1,) * len(size))
-    if layout is None or 0 in layout.places or output.numel() == 0:
+    if layout is None or 0 in layout.places:
         raise LayerError(
             f"layer '{layer}' of shape {tuple(output.shape)} is not a map over the input; choose a layer before "
             "positions are pooled, mixed into channels or put in an order that is not known (`erf layers` lists them)"
