@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from erf.disk import check_free, complete_file
+from erf.disk import PatientFile, check_free, complete_file
 from erf.errors import FormatError, InputError
 from erf.measures import Observations
 from erf.measures.observations import observe_images
@@ -31,7 +31,7 @@ from erf.result import (
     unlike,
 )
 from erf.storage.format import COMPRESSION, text_array
-from erf.storage.guarded import Expected, attribute, child, length, opened, parse_json, read, texts
+from erf.storage.guarded import Expected, are_sound, attribute, child, length, opened, parse_json, read, texts
 from erf.storage.schema import provenance_of, record_of
 from erf.storage.sums import append_sums
 
@@ -80,15 +80,19 @@ class Series:
     def added(self, erf: ERF, moment: Moment) -> "Series":
         """The series with one more moment, in place of one of the same epoch.
 
-        Raises `InputError` for an ERF of other images, or of another unit, layer or size.
+        Raises `InputError` for an ERF of other images, or of another unit, layer or size, and where no image is left.
         """
         differences = unlike(self.moments[0].provenance, moment.provenance, _SAME)
         if differences:
             raise InputError(f"moments of one series differ in {', '.join(differences)}")
         if [image.sha256 for image in erf.images] != [image.sha256 for image in self.images]:
             raise InputError("moments of one series were measured on different images; use the same at every epoch")
+        # An image counts where it could be used at every moment, so that all moments are of the same images.
+        images = tuple(now if one.status == "ok" else one for one, now in zip(self.images, erf.images, strict=True))
+        if not any(image.status == "ok" for image in images):
+            raise InputError("no image could be used at every moment; use more images")
         kept = [one for one in self.moments if one.epoch != moment.epoch]
-        return replace(self, moments=tuple(sorted([*kept, moment], key=lambda one: one.epoch)))
+        return replace(self, images=images, moments=tuple(sorted([*kept, moment], key=lambda one: one.epoch)))
 
     @property
     def subsets(self) -> tuple[str, ...]:
@@ -113,8 +117,13 @@ def save_series(series: Series, path: Path, *, overwrite: bool = False) -> None:
     """Write a series, whole or not at all."""
     check_free(path, overwrite)
     with complete_file(path) as part:
-        with h5py.File(part, "w") as file:
-            _write(file, series)
+        with PatientFile(part) as disk:
+            try:
+                with h5py.File(disk, "w") as file:
+                    _write(file, series)
+            finally:
+                if disk.error is not None:
+                    raise disk.error
         append_sums(part)
 
 
@@ -189,10 +198,9 @@ def _read(file: h5py.File) -> Series:
 
 
 def _scores(values: Any) -> dict[str, float]:
-    if not isinstance(values, dict) or not all(
-        isinstance(it, (int, float)) and abs(it) < 1e9 for it in values.values()
-    ):
-        raise ValueError("scores are no finite numbers by name")
+    # Some are not finite: validation images of one class have no AUC.
+    if not isinstance(values, dict) or not all(isinstance(it, (int, float)) for it in values.values()):
+        raise ValueError("scores are no numbers by name")
     return values
 
 
@@ -205,7 +213,7 @@ def _read_footprints(
     missing = np.empty((count, len(images), 0), np.float32)
     arrays = [read(group, name, expected[name]) if name in expected else missing for name in FOOTPRINT]
     used = [row for row, image in enumerate(images) if image.status == "ok"]
-    if not all(np.isfinite(array[:, used]).all() for array in arrays):
+    if not all(are_sound(array[:, used]) for array in arrays):
         raise ValueError(f"{group.name} has values that are not finite")
     return [Footprint(*(array[place] for array in arrays)) for place in range(count)]
 

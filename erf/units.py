@@ -17,6 +17,9 @@ several of these with semicolons, or a sequence of (y, x). Image by image: 'max'
 'column:NAME', the unit nearest to the point y,x, or the middle of the box top,left,bottom,right, that a manifest's
 column gives in pixels of the file."""
 
+_FARTHEST = 1e9
+"""Pixels from the first; no image is so large."""
+
 _EXPECTED = "expected center, y,x, pixel:y,x, grid:ROWSxCOLUMNS, max or column:NAME"
 
 
@@ -54,18 +57,25 @@ def resolve_units(
 def _parse(text: str, layer: str, feature_shape: Sequence[int], field: ReceptiveField) -> list[Unit]:
     if text == CENTER:
         return [center_unit(feature_shape)]
-    if match := re.fullmatch(r"\d+(\s*,\s*\d+)*", text):
+    if match := re.fullmatch(r"\d{1,9}(\s*,\s*\d{1,9})*", text):
         return [tuple(int(index) for index in text.split(","))]
     if match := re.fullmatch(r"pixel:([-+\d.e]+(?:,[-+\d.e]+)*)", text.replace(" ", "")):
-        return [_nearest(numbers(match[1]), layer, feature_shape, field)]
-    if match := re.fullmatch(r"grid:(\d+(?:x\d+)*)", text.replace(" ", "")):
+        try:
+            point = numbers(match[1])
+        except ValueError as error:
+            raise LayerError(f"unit '{text}' not understood; {_EXPECTED}") from error
+        return [_nearest(point, layer, feature_shape, field)]
+    if match := re.fullmatch(r"grid:(\d{1,9}(?:x\d{1,9})*)", text.replace(" ", "")):
         return _grid([int(count) for count in match[1].split("x")], layer, feature_shape)
     raise LayerError(f"unit '{text}' not understood; {_EXPECTED}")
 
 
 def numbers(text: str) -> list[float]:
-    """Numbers with commas between them; `ValueError` where one is none."""
-    return [float(part) for part in text.split(",")]
+    """Pixel coordinates with commas between them; `ValueError` where one is none."""
+    found = [float(part) for part in text.split(",")]
+    if not all(abs(number) < _FARTHEST for number in found):
+        raise ValueError(f"{text} lies in no image")
+    return found
 
 
 def _nearest(point: Sequence[float], layer: str, feature_shape: Sequence[int], field: ReceptiveField) -> Unit:

@@ -120,6 +120,7 @@ OTHERWISE: dict[str, Edit] = {
     "references": put(MEAN, shape=(40, 32), dtype=h5py.ref_dtype),
     "whole numbers": put(MEAN, data=np.zeros((40, 32), "i4")),
     "not finite": put(MEAN, data=np.full((40, 32), np.nan, "f4")),
+    "larger than sums": put("subsets/all/abs/across_columns", data=np.full(40, np.finfo("f8").max)),
     "ids": put("images/id", data=texts("a", "b", "c")),
     "ids of any length": put("images/id", data=np.array(["a"] * 4, object), dtype=h5py.string_dtype()),
     "columns": put("images/columns", data=texts(*["[1]"] * 4)),

@@ -1,14 +1,20 @@
 """What stands against an output is found before the work; results of one command appear together or not at all."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
 from erf.errors import CheckpointError, InputError, LockedError, OutputError, OutputExistsError, UnfinishedRunError
 from erf.outputs import check_no_input, check_outputs
+from erf.plotting import plot
+from erf.result import ERF
+from erf.series import Moment, Series, save_series
 from erf.staging import Staging
+from erf.training.folder import Folder, State
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +143,29 @@ def test_two_commands_do_not_write_one_result() -> None:
             pass
         assert Path(".a.h5.progress").exists()
     assert os.listdir() == []
+
+
+def _save_state(_erf: ERF) -> None:
+    with Folder(Path("run")) as folder:
+        folder.save(State({}, model={"weight": torch.ones(50_000)}))
+
+
+WRITERS: dict[str, Callable[[ERF], object]] = {
+    "series": lambda erf: save_series(Series.of(erf, Moment.of(erf, 0)), Path("series.h5")),
+    "state of a training": _save_state,
+    **{suffix: lambda erf, suffix=suffix: plot(erf, f"picture.{suffix}") for suffix in ("png", "svg", "pdf", "html")},
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_told_by_every_writer(name: str, small_erf: ERF) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for kilobytes in (0, 1, 8):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, limits[1]))
+        try:
+            with pytest.raises(OutputError, match="cannot be written"):
+                WRITERS[name](small_erf)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not [path for path in Path().rglob("*") if path.is_file() and path.stat().st_size]

@@ -1,10 +1,12 @@
 """`erf train` and what follows it, as a user runs them: folders, matrices, series, several processes."""
 
 import json
+import math
 import re
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 from erf.cli import app
 from erf.errors import FormatError, InputError
 from erf.examples import load_examples
+from erf.result import ERF
 from erf.series import Moment, Series, load_series, save_series
 from erf.storage import load
 from tests.agreement import assert_gradients_agree
@@ -340,3 +343,21 @@ def test_run_files_from_elsewhere_are_refused_in_one_line(text: str, tmp_path: P
     (tmp_path / "run.json").write_text(text)
     (tmp_path / "final.safetensors").touch()
     assert "expected a folder of `erf train`" in call("evaluate", tmp_path, code=2)
+
+
+def test_a_series_holds_what_trainings_give(small_erf: ERF, tmp_path: Path) -> None:
+    """Scores that are not finite, such as an AUC of one class, and an image that has no gradient at some moment."""
+
+    def without_first(array: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.full_like(array[:1], np.nan), array[1:]])
+
+    first, others = small_erf.images[0], small_erf.images[1:]
+    later = replace(small_erf, images=(replace(first, status="failed"), *others))
+    moment = Moment.of(later, 1, "patch", {"validation_auc": math.nan, "validation_loss": math.inf})
+    moment = replace(moment, footprints={"abs": moment.footprints["abs"].each(without_first)})
+    save_series(Series.of(small_erf, Moment.of(small_erf, 0)).added(later, moment), tmp_path / "s.h5")
+    found = load_series(tmp_path / "s.h5")
+    assert math.isnan(found.moments[1].scores["validation_auc"])
+    for each in found.moments:
+        assert len(found.observe(each).small) == len(others)
+        assert np.isfinite(found.observe(each).small).all()

@@ -118,6 +118,7 @@ def compute(
         int,
         typer.Option(
             min=1,
+            max=1_000_000,
             help="Average over this many draws of random projections (hct), or of a network that is random.",
             rich_help_panel=_INPUT,
         ),
@@ -271,7 +272,7 @@ def compute(
         network = build_network(model, str(epochs[0]) if epochs else weights, seed, size, model_arg, depth, trust)
         settings = Settings(
             unit=unit,
-            channel=int(channel) if channel.isdecimal() else channel,
+            channel=int(channel) if channel.isdecimal() and len(channel) < 10 else channel,
             aligned=aligned,
             method=method,
             method_options=parse_options(method_arg or [], "--method-arg") or None,

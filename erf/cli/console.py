@@ -156,7 +156,7 @@ def warn(message: str) -> None:
 
 def parse_size(text: str) -> tuple[int, int]:
     """(height, width) from a text such as 3328x2560."""
-    match = re.fullmatch(r"(\d+)[x×](\d+)", text.strip().lower())
+    match = re.fullmatch(r"(\d{1,9})[x×](\d{1,9})", text.strip().lower())
     if not match:
         raise InputError(f"size '{text}' not understood; expected HEIGHTxWIDTH, such as 3328x2560")
     return int(match[1]), int(match[2])

@@ -10,7 +10,7 @@ import typer
 
 from erf.arguments import Arguments
 from erf.cli.console import fail, parse_list, parse_options, parse_size, warn
-from erf.errors import InputError
+from erf.errors import InputError, LayerError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -138,8 +138,11 @@ class Network:
             warn(f"layer '{layer}' is taken, the last map of several units; `erf layers -m {self.name}` lists all")
             return (layer,)
         if text == "all":
-            return tuple(point.name for point in points if point.suits and point.depth == 1)
-        found = [name for one in named for name in (match_layers(points, one) if set(one) & set("*?[") else [one])]
+            found = [point.name for point in points if point.suits and point.depth == 1]
+        else:
+            found = [name for one in named for name in (match_layers(points, one) if set(one) & set("*?[") else [one])]
+        if not found:
+            raise LayerError(f"--layer '{text}' names no layer; `erf layers -m {self.name}` lists all")
         return tuple(dict.fromkeys(found))
 
 

@@ -1,5 +1,6 @@
 """The last step of every static picture: its texts are taken as they are, and it is written."""
 
+import io
 from pathlib import Path
 
 from matplotlib.axis import Tick
@@ -16,4 +17,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         if text not in ticks:
             text.set_text(printable(text.get_text()))
             text.set_parse_math(False)
-    figure.savefig(path)
+    # In memory first: compressors take a disk that fills up for an error of their own.
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:].lower())
+    path.write_bytes(drawn.getbuffer())

@@ -34,6 +34,8 @@ _LONGEST_REASON = 300
 """Letters of what HDF5 says of an error."""
 _DEFLATED = 1100
 """How many bytes one byte of gzip can stand for, at most."""
+_LARGEST_SUM = 1e60
+"""Of as many values of single precision as a map has."""
 _SPARE = 4096
 """Bytes that a dataset may hold whatever its file holds."""
 
@@ -122,6 +124,11 @@ def _check_stored(dataset: h5py.Dataset) -> None:
         most = _DEFLATED
     if stored * most + _SPARE < size or stored > dataset.file.id.get_filesize():
         raise ValueError(f"{dataset.name} claims {size} bytes, of which the file holds {stored}")
+
+
+def are_sound(values: NDArray[np.floating]) -> bool:
+    """Whether values are finite, and none is larger than a sum over a map can be."""
+    return bool((np.abs(values) < np.float64(_LARGEST_SUM)).all())
 
 
 def texts(group: h5py.Group, name: str, count: int) -> list[str]:

@@ -25,7 +25,7 @@ from erf.result import (
     kept,
 )
 from erf.storage.format import FORMAT, FORMAT_VERSION, JSON_ATTRIBUTES, RECORD_JSON, RECORD_TEXTS
-from erf.storage.guarded import Expected, attribute, check, child, length, opened, parse_json, read, texts
+from erf.storage.guarded import Expected, are_sound, attribute, check, child, length, opened, parse_json, read, texts
 from erf.storage.schema import provenance_of, record_of
 
 _FLOATS = ("float32", "float64")
@@ -156,7 +156,7 @@ class _Contents:
         with _opened(self.path) as file:
             group, count = self._statistics_group(file, subset, definition)
             arrays = {name: read(group, name, it) for name, it in self._statistics_expected().items()}
-            if not all(np.isfinite(array).all() for name, array in arrays.items() if name != "variance"):
+            if not all(are_sound(array) for name, array in arrays.items() if name != "variance"):
                 raise ValueError(f"{group.name} has values that are not finite")
             draws = None
             if "projections" in group:
@@ -171,7 +171,7 @@ class _Contents:
             group = child(child(file, "images", h5py.Group), definition, h5py.Group)
             found = _footprint(group, self._footprint_expected(len(self.images)))
         used = [row for row, image in enumerate(self.images) if image.status == "ok"]
-        if not all(np.isfinite(getattr(found, name)[used]).all() for name in FOOTPRINT):
+        if not all(are_sound(getattr(found, name)[used]) for name in FOOTPRINT):
             raise FormatError(f"{self.path}: an image that was used has values that are not finite; it may be damaged")
         return found
 

@@ -133,8 +133,11 @@ class Folder:
 
     def save(self, state: State) -> None:
         """Make this the moment from which the training can go on."""
+        # In memory first: PyTorch takes a disk that fills up for an error of its own.
+        packed = io.BytesIO()
+        torch.save(vars(state), packed)
         with complete_file(self.path / _STATE) as part:
-            torch.save(vars(state), part)
+            part.write_bytes(packed.getbuffer())
         self.write_log(state)
 
     def write_log(self, state: State) -> None:
