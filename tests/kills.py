@@ -39,7 +39,7 @@ OPERATIONS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "open", "os.trun
 SMALL = ["-m", "gmic", "--size", "64x48", "--device", "cpu", "--workers", "0"]
 COMPUTE = ["compute", *SMALL, "--layer", "stem", "-n", "7", "--batch-size", "1"]
 TRAIN = [
-    "train", *SMALL, "-n", "12", "--split", "50:25:25", "--set", "patch.patch=32", "--set", "epochs=1",
+    "train", *SMALL, "-n", "16", "--split", "50:25:25", "--set", "patch.patch=32", "--set", "epochs=1",
     "--set", "batch_size=4", "--erf-every", "1", "--erf-n", "2", "-o", "run",
 ]  # fmt: skip
 
