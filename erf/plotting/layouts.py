@@ -227,12 +227,11 @@ def _draw_profile(axes: Any, seen: Observations, label: str, color: str) -> None
     for share in (0.5, 0.9):
         axes[0].plot(np.interp(share, held, edges), 100 * share, "o", color=color, markersize=4)
     edges, mass, area = _widened(edges, mass, area)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        density = np.where(area > 0, mass / area, np.nan)
     near = edges[1:] <= 2 * (seen.radius_of_center or seen.grid.block)
     near[0] = True
-    center = mass[near].sum() / area[near].sum()
-    axes[1].plot((edges[:-1] + edges[1:]) / 2, density / center, color=color, lw=1.1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # rings outside the image, a centre that holds nothing
+        density = np.where(area > 0, mass / area, np.nan) / (mass[near].sum() / area[near].sum())
+    axes[1].plot((edges[:-1] + edges[1:]) / 2, density, color=color, lw=1.1)
     axes[1].set_yscale("log")
     axes[1].set_ylim(1e-6, 2)
 
