@@ -222,7 +222,8 @@ def draw_radial(comparison: Comparison) -> Figure:
 
 def _draw_profile(axes: Any, seen: Observations, label: str, color: str) -> None:
     edges, mass, area = np.concatenate([[0], seen.ring_edges]), seen.all().ring_masses, seen.ring_areas
-    held = np.concatenate([[0], np.cumsum(mass)]) / mass.sum()
+    with np.errstate(invalid="ignore"):  # a field without mass has no profile
+        held = np.concatenate([[0], np.cumsum(mass)]) / mass.sum()
     axes[0].plot(edges, 100 * held, color=color, lw=1.3, label=label)
     for share in (0.5, 0.9):
         axes[0].plot(np.interp(share, held, edges), 100 * share, "o", color=color, markersize=4)
