@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -89,15 +89,21 @@ class Checkpoint:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None or not (self.folder / _STATE).exists():
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.close()
+        try:
+            if kind is None or not self.exists():
+                with suppress(OSError):
+                    self._clear()
+                shutil.rmtree(self.folder, ignore_errors=True)
+        finally:
+            self._lock.close()
 
     def exists(self) -> bool:
         """Whether there is progress of an earlier run."""
         return (self.folder / _STATE).exists()
 
     def _clear(self) -> None:
+        """Remove all files, first the one that names the others: what is left by a kill meanwhile is no progress."""
+        (self.folder / _STATE).unlink(missing_ok=True)
         for path in self.folder.iterdir():
             if path.name != "lock":
                 path.unlink()

@@ -181,6 +181,28 @@ def test_a_run_does_not_go_on_with_other_settings(tmp_path: Path, settings: dict
     run(tmp_path, resume=True)  # nothing was spoilt
 
 
+def test_progress_that_is_half_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "progress"
+    folder.mkdir()
+    for name in ("images-0000000.npz", "state.json", "running-0000007.npz"):
+        (folder / name).write_bytes(b"")
+    removed, unlink = [], Path.unlink
+
+    def killed(self: Path, missing_ok: bool = False) -> None:
+        removed.append(self.name)
+        unlink(self, missing_ok=missing_ok)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt), Checkpoint(folder, resume=True):
+        pass
+    assert removed == ["state.json"]
+    monkeypatch.undo()
+    with Checkpoint(folder) as again:
+        assert not again.exists()
+    assert not folder.exists()
+
+
 def test_damaged_progress_is_told(tmp_path: Path) -> None:
     with pytest.raises(InterruptedRunError):
         run(tmp_path, 3)
