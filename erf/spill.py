@@ -62,16 +62,33 @@ def saved_on_disk(smallest: int = SMALLEST) -> Iterator[None]:
         yield
 
 
-def _pack(tensor: Tensor, file: FileIO, smallest: int) -> "Tensor | _Spilled":
+@dataclass(frozen=True)
+class _Kept:
+    """A tensor that stays in memory; autograd leaves it to hooks to see whether it was changed in place."""
+
+    kept: Tensor
+    version: int
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "_Kept":
+        return cls(tensor, tensor._version)
+
+    def tensor(self) -> Tensor:
+        if self.kept._version != self.version:
+            raise RuntimeError("a tensor that the backward pass needs was modified by an inplace operation")
+        return self.kept
+
+
+def _pack(tensor: Tensor, file: FileIO, smallest: int) -> "_Kept | _Spilled":
     is_plain = type(tensor) is Tensor and tensor.layout is torch.strided and tensor.device.type == "cpu"
     # An expanded tensor, with strides of 0, takes less memory than a copy of it.
     if not is_plain or tensor.nbytes < max(smallest, 1) or 0 in tensor.stride():
-        return tensor
+        return _Kept.of(tensor)
     try:
         return _Spilled.of(tensor, file)
     except OSError:
-        return tensor
+        return _Kept.of(tensor)
 
 
-def _unpack(saved: "Tensor | _Spilled") -> Tensor:
-    return saved.tensor() if isinstance(saved, _Spilled) else saved
+def _unpack(saved: "_Kept | _Spilled") -> Tensor:
+    return saved.tensor()

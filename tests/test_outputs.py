@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from erf.disk import check_free, complete_file
 from erf.errors import CheckpointError, InputError, LockedError, OutputError, OutputExistsError, UnfinishedRunError
 from erf.outputs import check_no_input, check_outputs
 from erf.plotting import plot
@@ -169,3 +170,15 @@ def test_a_full_disk_is_told_by_every_writer(name: str, small_erf: ERF) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert not [path for path in Path().rglob("*") if path.is_file() and path.stat().st_size]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("elsewhere"), os.mkdir])
+def test_only_regular_files_are_replaced(make: Callable[[Path], None], tmp_path: Path) -> None:
+    place = tmp_path / "a.h5"
+    make(place)
+    before = os.lstat(place).st_mode
+    with pytest.raises(OutputError, match="no regular file"):
+        check_free(place, overwrite=True)
+    with pytest.raises(OutputError, match="no regular file"), complete_file(place) as part:
+        part.write_text("")
+    assert os.lstat(place).st_mode == before

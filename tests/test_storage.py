@@ -150,7 +150,7 @@ def test_the_new_file_takes_its_name_in_one_step(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("erf.storage.writer.os.replace", fail)
-    with pytest.raises(erf.OutputError, match=r"a.h5 cannot be written \(No space left on device\); is the disk full"):
+    with pytest.raises(erf.OutputError, match=r"a.h5 cannot be written \(No space left on device\); free some space"):
         erf.save(small_erf, path, overwrite=True)
     assert path.read_text() == "precious"
     assert os.listdir(tmp_path) == ["a.h5"]

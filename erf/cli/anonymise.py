@@ -36,7 +36,9 @@ def anonymise(
     what a file tells.
     """
     with reported_errors():
+        from erf.outputs import check_no_input, check_outputs
         from erf.privacy import drawn_salt
+        from erf.storage import SUFFIXES
 
         if output.is_dir():
             outputs = [output / file.name for file in files]
@@ -44,8 +46,8 @@ def anonymise(
             fail(f"{output} is no folder; expected one for {len(files)} files")
         else:
             outputs = [output]
-        if len(set(outputs)) < len(outputs) or {path.resolve() for path in outputs} & {it.resolve() for it in files}:
-            fail("a file would replace another one; choose another --output")
+        check_outputs(outputs, SUFFIXES)
+        check_no_input(outputs, files)
         check_salt(salt)
         with busy("writing"):
             for file, path in zip(files, outputs, strict=True):
