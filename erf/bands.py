@@ -3,8 +3,8 @@
 The first maps of a network are its largest, and local operators make them: a band of rows depends on a band of rows of
 the image alone. The modules at the beginning that form a chain are run band by band: forward without keeping anything,
 backward by running each band again and adding its gradient to that of the image. Bands overlap by what their receptive
-fields share. The sum is the same, with the memory of one band. On a CPU, whose caches hold more of a band than of a
-map, this takes about as long although the chain runs twice.
+fields share. The sum is the same, with the memory of one band. It takes up to half as long again, because the
+chain runs twice.
 """
 
 from collections.abc import Callable, Iterator, Sequence

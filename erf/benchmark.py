@@ -9,16 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from erf.bands import banded
 from erf.devices import memory_layout, reuse_freed_memory, synchronise
 from erf.gradients import unit_gradients
 from erf.grid import Grid
 from erf.moments import RunningMoments, small_block
-from erf.passes import Pass, with_bands
 from erf.tracing import trace
 from erf.units import center_unit
 from erf.way import Way
-from erf.windows import find_window
+from erf.windows import Window, find_window
 
 Pixels = NDArray[np.float32]
 Visit = Callable[[Sequence[Pixels]], None]
@@ -65,7 +63,7 @@ def engine_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
     reuse_freed_memory()
     model.to(device)
     way = Way(channels_last=memory_layout(device) is not None, windows=True, own_backward=True)
-    state: list[tuple[Pass, RunningMoments]] = []
+    state: list[tuple[Window, RunningMoments]] = []
 
     def visit(images: Sequence[Pixels]) -> None:
         channels, height, width = images[0].shape
@@ -75,14 +73,11 @@ def engine_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
             window = find_window(model, traces, [(layer, center_unit(traces[layer].feature_shape[1:]))], shape)
             size = height, width
             grid = Grid(size, small_block(size), ((height - 1) / 2, (width - 1) / 2), finest=1)
-            each = Pass(window, (0,))
-            if device.type == "cpu":
-                (each,) = with_bands(model, [each], channels)
-            state.append((each, RunningMoments(("abs",), grid, device, part=window.part)))
-        each, running = state[0]
-        inputs = each.window.cut(torch.from_numpy(np.stack(images))).to(device).contiguous()
-        with way.applied(model, device), banded(each.prefix):
-            for gradients in unit_gradients(model, inputs, each.window.targets):
+            state.append((window, RunningMoments(("abs",), grid, device, part=window.part)))
+        window, running = state[0]
+        inputs = window.cut(torch.from_numpy(np.stack(images))).to(device).contiguous()
+        with way.applied(model, device):
+            for gradients in unit_gradients(model, inputs, window.targets):
                 for gradient in gradients:
                     running.add([gradient])
 

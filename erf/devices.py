@@ -38,6 +38,11 @@ def available_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def scarce_memory() -> int:
+    """Bytes of maps from which on memory counts more than time: an eighth of what the machine has in all."""
+    return int(psutil.virtual_memory().total // 8)
+
+
 def reuse_freed_memory() -> None:
     """Let this process keep freed blocks of up to 100 MB for the next pass instead of handing them back to the system.
 

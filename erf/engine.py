@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from erf.arguments import Arguments
-from erf.bands import WORTHWHILE
 from erf.batches import BatchGradients, Located, TappedUnit
 from erf.checkpoint import Checkpoint, Saved
 from erf.definitions import DEFAULT_DEFINITION
@@ -28,6 +27,7 @@ from erf.devices import (
     memory_errors,
     memory_layout,
     pick_device,
+    scarce_memory,
 )
 from erf.diagnosis import switched_off
 from erf.errors import (
@@ -274,10 +274,13 @@ class _Plan:
         self.precision_error = self._precision_error()
 
     def _plan_bands(self) -> None:
-        """Find what is worth running in bands; without windows, passes over the whole image are the fast ones."""
+        """Find what is worth running in bands, which are slower, on a machine whose memory the maps would fill.
+
+        Without windows, passes over the whole image are the fast ones.
+        """
         settings, largest = self.settings, max(traced.activation_bytes for traced in self.traces.values())
         is_plain = settings.arguments == Arguments() and settings.method == "gradient" and not self.is_random
-        if is_plain and settings.precision == "float32" and self.device.type == "cpu" and largest > WORTHWHILE:
+        if is_plain and settings.precision == "float32" and self.device.type == "cpu" and largest > scarce_memory():
             if self._has_windows:
                 self.passes = with_bands(self.model, self.passes, self.shape[0])
             else:
