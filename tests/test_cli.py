@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 import erf
 from erf.cli import app
 from erf.models import create_model
+from erf.profiling import STAGES
 
 SMALL = ["--size", "256x192", "--device", "cpu"]
 
@@ -266,9 +267,14 @@ def test_several_layers_give_a_file_each_and_a_picture_of_growth() -> None:
     assert "unknown layer 'final2'" in complaint("compute", "-m", "hct", "--layer", "stem,final2", *SMALL)
 
 
-def test_bench_prints_both_ways() -> None:
+def test_bench_prints_both_ways_and_every_stage() -> None:
     result = call("bench", "--model", "gmic", "--size", "256x192", "--rounds", 1, "--device", "cpu")
     assert result.exit_code == 0
+    rows = [[cell.strip() for cell in line.split("│")] for line in result.stdout.splitlines() if "│" in line]
+    calls = {row[1]: int(row[4]) for row in rows if row[1] in STAGES}
+    assert list(calls) == list(STAGES)
+    assert calls["read"] == calls["decode"] == 5  # four images, the first of them also for the self-check
+    assert calls["pass"] == 4
     for words in ("usual loop", "erf", "times the usual loop", "gmic, layer final, 256x192"):
         assert words in result.stdout
 

@@ -1,12 +1,21 @@
 """`erf bench`: how fast a network is visited on this machine."""
 
 import copy
-from typing import Annotated
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erf.cli.console import busy, fail, reported_errors
+from erf.cli.console import busy, fail, reported_errors, say, warn
 from erf.cli.network import ModelArguments, ModelName, Network, Size, Trust, build_network
+
+if TYPE_CHECKING:
+    from erf.settings import Settings
+
+_PHANTOMS = 4
+"""Images of the run whose stages are timed."""
 
 
 def bench(
@@ -21,7 +30,8 @@ def bench(
 ) -> None:
     """Time the engine and the loop that is usually copied, side by side on noise, and estimate a run of 100 images.
 
-    Decoding is not counted; it goes on beside the network.
+    Decoding is not counted there; it goes on beside the network. A second table has all stages of a short run from
+    files of phantoms to a result on disk.
     """
     with reported_errors():
         import numpy as np
@@ -30,6 +40,7 @@ def bench(
         from erf.benchmark import engine_loop, plain_loop, take_turns
         from erf.cli.tables import print_table
         from erf.devices import memory_errors, pick_device
+        from erf.settings import Settings
 
         chosen = pick_device(device)
         found_net = build_network(model, size=size, model_args=model_arg, trust=trust)
@@ -58,6 +69,44 @@ def bench(
             ["", "s per image", "times the usual loop", "s per 100 images"],
             rows,
         )
+        _print_stages(found_net, tapped, Settings(device=device, batch_size=batch_size))
+
+
+def _print_stages(network: Network, layer: str, settings: "Settings") -> None:
+    """Time the stages of a short run from files of phantoms to a result on disk."""
+    from erf.cli.tables import print_profile
+    from erf.engine import compute_layers
+    from erf.images import load_images
+    from erf.profiling import profiled
+    from erf.storage import FileSink
+
+    with TemporaryDirectory() as name, busy("timing stages"):
+        folder = Path(name)
+        _write_phantoms(folder, network.size)
+        start = time.perf_counter()
+        with profiled() as profile, FileSink(folder / "erf.h5") as sink:
+            images = load_images(
+                folder,
+                n=_PHANTOMS,
+                size=network.size,
+                channels=network.channels,
+                normalisation=network.card.normalisation,
+            )
+            compute_layers(network.model, images, [layer], settings, sinks=[sink], warn=warn)
+        seconds = time.perf_counter() - start
+    say(f"Stages of a run over {_PHANTOMS} phantoms, from 16-bit PNG files:")
+    print_profile(profile, seconds)
+
+
+def _write_phantoms(folder: Path, size: tuple[int, int]) -> None:
+    from PIL import Image
+
+    from erf.images import draw_phantom
+
+    for index in range(_PHANTOMS):
+        phantom = draw_phantom(index, size=size)
+        side = phantom.laterality[0].upper()
+        Image.fromarray(phantom.pixels).save(folder / f"{index}_{side}_{phantom.view}.png", compress_level=1)
 
 
 def _tapped(network: Network, text: str) -> str:
