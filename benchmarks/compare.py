@@ -1,81 +1,91 @@
 """Time and memory of the engine against the usual loop, captum and openerf, side by side in one run.
 
-Each way is a process of its own with the same weights and images; they take turns, so that none gains from a quiet
-moment of the machine. Times are medians per image, without decoding; peaks are above what the process held before its
-first image. Against openerf, both run from the same PNG files, decoding included. Needs the extra dev, and for openerf
-`pip install --no-deps openerf`.
+The sides take turns, so that none gains from a quiet moment of the machine, and times are medians per image.
+
+* Networks: loops over arrays, without decoding, each in a process of its own with the same weights and images.
+* Files: a whole ERF from PNG files of 224x224 pixels, decoding included, against openerf.
+* Commands: `erf compute` as users run it, from files of mammograms' size and from phantoms, against the usual loop that
+  decodes nothing. The cost of an image is the difference of a short and a long run.
+* Jobs: `erf compute` over 100 phantoms, from start to end.
+
+With `--against`, commands and jobs are also run with the code of another source tree. Needs the extra dev, and for
+openerf `pip install --no-deps openerf`.
 
     python -m benchmarks.compare
-    python -m benchmarks.compare --networks gmic hct --rounds 7
+    python -m benchmarks.compare --networks gmic hct --files --commands --rounds 7
+    python -m benchmarks.compare --networks --files --commands gmic --sources npy --against ../before
+    python -m benchmarks.compare --networks --files --commands --jobs gmic hct --rounds 3
 """
 
 import argparse
-import multiprocessing
-import resource
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from PIL import Image as Pillow
 from torch import nn
 
-from benchmarks.loops import LOOPS
+from benchmarks.commands import OWN_TREE, command_sides, job_sides
+from benchmarks.loops import LOOPS, SUBJECTS, visit_arrays
+from benchmarks.sources import SOURCES, write_sources
+from benchmarks.turns import Visit, running, show, take_turns
+from erf.cli.console import parse_size
 from erf.engine import compute
 from erf.images import load_images
 from erf.models import create_model, model_card
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network at a size; `batch` images are visited in one call."""
-
-    model: str
-    size: tuple[int, int]
-    batch: int = 1
-
-
-SUBJECTS = {
-    subject.model: subject
-    for subject in (
-        Subject("gmic", (3328, 2560)),
-        Subject("def-gmic", (3328, 2560)),
-        Subject("hct", (3328, 2560)),
-        Subject("unet-srb-f", (512, 512)),
-        Subject("resnet50", (1024, 1024)),
-        Subject("swin-tiny", (224, 224), 5),
-    )
-}
 
 FILES = ("resnet50", "swin_tiny_patch4_window7_224", "convnext_tiny")
 """Networks of timm that openerf and the engine visit from files of 224x224 pixels."""
 _LAYERS = {"resnet50": "layer4", "convnext_tiny": "stages.3"}
 _FILES = 96
+COMMANDS = ("gmic", "hct", "def-gmic")
 
 
-def visit_arrays(side: str, subject: Subject) -> Callable[[], int]:
-    """A call that visits a batch of images, which are the same for all sides, and says how many they are."""
-    card = model_card(subject.model)
-    network = create_model(subject.model, size=subject.size)
-    visit = LOOPS[side](network, card.default_layer, torch.device("cpu"))
-    rng = np.random.default_rng(0)
-    shape = (card.in_channels, *subject.size)
-    images = [rng.standard_normal(shape, dtype=np.float32) for _ in range(subject.batch)]
-
-    def call() -> int:
-        visit(images)
-        return len(images)
-
-    return call
+def compare_arrays(model: str, rounds: int) -> None:
+    subject = SUBJECTS[model]
+    with ExitStack() as stack:
+        sides = {side: stack.enter_context(running(visit_arrays, side, subject)) for side in LOOPS}
+        show(f"{model} {_text(subject.size)}", take_turns(sides, rounds), "plain")
 
 
-def visit_files(side: str, name: str, folder: str) -> Callable[[], int]:
+def compare_files(name: str, folder: str, rounds: int) -> None:
+    with ExitStack() as stack:
+        sides = {side: stack.enter_context(running(visit_files, side, name, folder)) for side in ("openerf", "ours")}
+        show(f"{name.partition('_patch')[0]} 224, files", take_turns(sides, rounds), "openerf")
+
+
+def compare_commands(options: argparse.Namespace, folder: Path) -> None:
+    counts = options.short, options.long
+    write_sources(folder, options.sources, options.size, counts)
+    for model in options.commands:
+        with running(visit_arrays, "plain", replace(SUBJECTS[model], size=options.size)) as plain:
+            sides = command_sides(model, options.size, folder, options.sources, counts, _trees(options.against))
+            found = take_turns({"plain": plain, **sides}, options.rounds)
+        show(f"{model} {_text(options.size)}, whole command", found, "plain")
+
+
+def compare_jobs(options: argparse.Namespace) -> None:
+    for model in options.jobs:
+        sides = job_sides(model, options.size, options.images, _trees(options.against))
+        found = take_turns(sides, options.rounds)
+        show(f"{model} {_text(options.size)}, {options.images} phantoms", found, list(sides)[-1], "s")
+
+
+def _trees(against: Path | None) -> dict[str, Path]:
+    """Source trees by what is added to the name of a side."""
+    return {"": OWN_TREE} | ({", against": against} if against else {})
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def visit_files(side: str, name: str, folder: str) -> Visit:
     """A call that makes a whole ERF of a folder of files."""
     import timm
 
@@ -101,43 +111,6 @@ def visit_files(side: str, name: str, folder: str) -> Callable[[], int]:
     return engine if side == "ours" else theirs
 
 
-def work(pipe: Connection, make: Callable[..., Callable[[], int]], arguments: tuple[object, ...]) -> None:
-    """One side's process: visits when told to, and answers with seconds per image and peak gigabytes."""
-    call = make(*arguments)
-    before = psutil.Process().memory_info().rss
-    while pipe.recv():
-        start = time.perf_counter()
-        count = call()
-        seconds = (time.perf_counter() - start) / count
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        pipe.send((seconds, (peak - before) / 1e9))
-
-
-def take_turns(sides: dict[str, tuple[object, ...]], make: object, rounds: int) -> dict[str, tuple[float, float]]:
-    """Median seconds per image and peak of each side; the first round is not counted."""
-    context = multiprocessing.get_context("spawn")
-    pipes = {}
-    for side, arguments in sides.items():
-        pipes[side], far = context.Pipe()
-        context.Process(target=work, args=(far, make, arguments), daemon=True).start()
-    answers: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
-    for _ in range(rounds + 1):
-        for side, pipe in pipes.items():
-            pipe.send(True)
-            answers[side].append(pipe.recv())
-    for pipe in pipes.values():
-        pipe.send(False)
-    return {
-        side: (float(np.median([seconds for seconds, _ in found[1:]])), found[-1][1]) for side, found in answers.items()
-    }
-
-
-def show(title: str, found: dict[str, tuple[float, float]], reference: str) -> None:
-    for side, (seconds, peak) in found.items():
-        words = f"{found[reference][0] / seconds:6.2f} times {reference}" if side != reference else ""
-        print(f"{title:32s} {side:8s} {seconds:7.3f} s per image   peak {peak:5.2f} GB   {words}", flush=True)
-
-
 def write_files(folder: str) -> None:
     rng = np.random.default_rng(0)
     for index in range(_FILES):
@@ -145,27 +118,55 @@ def write_files(folder: str) -> None:
         Pillow.fromarray(pixels).resize((224, 224), Pillow.Resampling.BICUBIC).save(Path(folder) / f"{index:03d}.png")
 
 
-def main() -> None:
+def source_tree(text: str) -> Path:
+    """A folder that holds the package."""
+    path = Path(text).resolve()
+    if not (path / "erf" / "__main__.py").exists():
+        raise argparse.ArgumentTypeError(f"{text} holds no erf/__main__.py; expected a source tree of the package")
+    return path
+
+
+def parse_options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="*", default=list(SUBJECTS), choices=list(SUBJECTS))
-    parser.add_argument("--files", nargs="*", default=list(FILES), choices=list(FILES))
+    models = list(SUBJECTS)
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    parser.add_argument("--networks", nargs="*", default=models, choices=models)
+    parser.add_argument("--files", nargs="*", default=list(FILES), choices=FILES)
+    whole = parser.add_argument_group("the whole command")
+    whole.add_argument("--commands", nargs="*", default=list(COMMANDS), choices=models)
+    whole.add_argument("--sources", nargs="+", default=list(SOURCES), choices=SOURCES)
+    whole.add_argument("--jobs", nargs="*", default=[], choices=models)
+    whole.add_argument("--size", type=parse_size, default=(3328, 2560), help="HEIGHTxWIDTH of all images")
+    whole.add_argument("--short", type=int, default=4, help="images of the short run")
+    whole.add_argument("--long", type=int, default=14, help="images of the long run")
+    whole.add_argument("--images", type=int, default=100, help="phantoms of a job")
+    whole.add_argument(
+        "--against", type=source_tree, help="another source tree, whose code takes turns with this one's"
+    )
+    options = parser.parse_args(words)
+    if not 0 < options.short < options.long:
+        parser.error(f"--short {options.short} and --long {options.long}; expected a long run of more images")
+    return options
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    options = parse_options(words)
     print(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, median of {options.rounds} rounds", flush=True
     )
-    for name in options.networks:
-        subject = SUBJECTS[name]
-        found = take_turns({side: (side, subject) for side in LOOPS}, visit_arrays, options.rounds)
-        show(f"{name} {subject.size[0]}x{subject.size[1]}", found, "plain")
-    if options.files and find_spec("openerf") is None:
-        print("openerf is not installed: `pip install --no-deps openerf` adds it to the comparison")
-        return
+    for model in options.networks:
+        compare_arrays(model, options.rounds)
     with tempfile.TemporaryDirectory() as folder:
-        write_files(folder)
-        for name in options.files:
-            sides = {side: (side, name, folder) for side in ("openerf", "ours")}
-            show(f"{name.split('_patch')[0]} 224, files", take_turns(sides, visit_files, options.rounds), "openerf")
+        if options.files and find_spec("openerf") is None:
+            print("openerf is not installed: `pip install --no-deps openerf` adds it to the comparison")
+        elif options.files:
+            write_files(folder)
+            for name in options.files:
+                compare_files(name, folder, options.rounds)
+    if options.commands:
+        with tempfile.TemporaryDirectory() as folder:
+            compare_commands(options, Path(folder))
+    compare_jobs(options)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
-"""The ways of having an ERF that are compared: the usual loop, captum, and the engine."""
+"""The ways of having an ERF that are compared, on arrays: the usual loop, captum, and the engine."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from captum.attr import NeuronGradient
 from torch import Tensor, nn
 
+from benchmarks import turns
 from erf.benchmark import Pixels, RunningMean, Visit, engine_loop, plain_loop
+from erf.models import create_model, model_card
 from erf.units import center_unit
 
 
@@ -27,3 +31,41 @@ def captum_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
 
 
 LOOPS = {"plain": plain_loop, "captum": captum_loop, "ours": engine_loop}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network at a size; `batch` images are visited in one call."""
+
+    model: str
+    size: tuple[int, int]
+    batch: int = 1
+
+
+SUBJECTS = {
+    subject.model: subject
+    for subject in (
+        Subject("gmic", (3328, 2560)),
+        Subject("def-gmic", (3328, 2560)),
+        Subject("hct", (3328, 2560)),
+        Subject("unet-srb-f", (512, 512)),
+        Subject("resnet50", (1024, 1024)),
+        Subject("swin-tiny", (224, 224), 5),
+    )
+}
+
+
+def visit_arrays(side: str, subject: Subject) -> turns.Visit:
+    """A call that visits a batch of images, which are the same for all sides."""
+    card = model_card(subject.model)
+    network = create_model(subject.model, size=subject.size)
+    visit = LOOPS[side](network, card.default_layer, torch.device("cpu"))
+    rng = np.random.default_rng(0)
+    shape = (card.in_channels, *subject.size)
+    images = [rng.standard_normal(shape, dtype=np.float32) for _ in range(subject.batch)]
+
+    def call() -> int:
+        visit(images)
+        return len(images)
+
+    return call

@@ -1,0 +1,25 @@
+"""Run one command and print what it costs: wall and CPU seconds, and peak memory in GB, as JSON.
+
+    python benchmarks/child.py COMMAND ...
+
+A small process of its own, because Linux lets a process begin with the peak memory of the one that starts it.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+
+
+def main() -> int:
+    start = time.perf_counter()
+    done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=False)
+    wall = time.perf_counter() - start
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(json.dumps({"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss * 1024 / 1e9}))
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
