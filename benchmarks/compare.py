@@ -8,8 +8,8 @@ The sides take turns, so that none gains from a quiet moment of the machine, and
   decodes nothing. The cost of an image is the difference of a short and a long run.
 * Jobs: `erf compute` over 100 phantoms, from start to end.
 
-With `--against`, commands and jobs are also run with the code of another source tree. Needs the extra dev, and for
-openerf `pip install --no-deps openerf`.
+With `--against`, commands and jobs are also run with the code of another source tree. Needs Linux, the extra dev, and
+for openerf `pip install --no-deps openerf`.
 
     python -m benchmarks.compare
     python -m benchmarks.compare --networks gmic hct --files --commands --rounds 7

@@ -22,13 +22,13 @@ from pathlib import Path
 
 images = int(sys.argv[sys.argv.index("-n") + 1])
 start = time.process_time()
-while time.process_time() < start + 0.05 * images:
+while time.process_time() < start + 0.1 * images:
     pass
 kept = bytearray(40_000_000 * images)
 with (Path(__file__).parents[1] / "calls").open("a") as file:
     file.write(json.dumps(sys.argv[1:]) + "\\n")
 """
-"""A package that takes 0.05 s of CPU time and 40 MB for each image."""
+"""A package that takes 0.1 s of CPU time and 40 MB for each image."""
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_command_costs_what_it_alone_uses(tree: Path) -> None:
     held = np.ones(40_000_000)  # more than the command holds
     cost = Command("gmic", SIZE, tree).run("phantom", 3)
     assert held.nbytes > 0.3e9
-    assert cost.cpu >= 0.15
+    assert cost.cpu >= 0.3
     assert 0.12 < cost.peak < 0.2
     (words,) = calls(tree)
     assert words[0] == "compute"
@@ -87,7 +87,7 @@ def test_the_cost_of_an_image_is_what_a_longer_run_adds(tree: Path, tmp_path: Pa
     found = take_turns(sides, 1)
     assert list(found) == ["npy", "phantoms"]
     for cost in found.values():
-        assert cost.cpu >= 0.04
+        assert cost.cpu > 0.05
         assert 0.12 < cost.peak < 0.2
     images = [(option(words, "--images"), option(words, "-n")) for words in calls(tree)]
     assert images == [*((str(tmp_path / "npy" / n), n) for n in "13"), ("phantom", "1"), ("phantom", "3")]
@@ -133,7 +133,7 @@ def test_rows_of_commands_and_jobs(
     for row in (plain, *rows[:2]):
         assert row.startswith("gmic 64x48, whole command ")
     for row in rows[:2]:
-        assert float(re.search(r"([\d.]+) s CPU", row)[1]) >= 0.04
+        assert float(re.search(r"([\d.]+) s CPU", row)[1]) > 0.05
         assert " times plain, " in row
     assert [re.split(" {3,}", row)[1] for row in rows] == ["npy", "npy, against", "job", "job, against"]
     assert rows[2].startswith("hct 64x48, 2 phantoms ")
