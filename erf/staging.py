@@ -1,13 +1,15 @@
 """The results of one command, which appear together: made in a hidden folder beside the first, then renamed.
 
-The folder is locked as long as the command lives and goes with it, unless it holds the progress of a run. What a killed
-command has left is cleared by the next one with the same output.
+A lock beside the folder is held as long as the command lives. Both go with it, unless the folder holds the progress of
+a run. What a killed command has left is cleared by the next one with the same output. The lock also holds the names of
+the results while they are renamed, and is the last to be removed: a command that was killed before that is given again.
 """
 
 import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -18,7 +20,7 @@ from erf.disk import complete_file, move, open_locked, unwritable
 from erf.errors import CheckpointError, LockedError, UnfinishedRunError
 from erf.outputs import check_new
 
-_RUN, _MOVES, _LOCK = "run.json", "moves.json", "lock"
+_RUN = "run.json"
 
 
 @dataclass
@@ -68,8 +70,8 @@ class Staging:
 
     def _hold(self, folder: Path) -> None:
         try:
+            self._locks[folder] = open_locked(_lock_of(folder))
             folder.mkdir(exist_ok=True)
-            self._locks[folder] = open_locked(folder / _LOCK)
         except BlockingIOError as error:
             raise LockedError(f"another run is writing the same output ({folder} is locked)") from error
         except OSError as error:
@@ -88,15 +90,16 @@ class Staging:
             if not self.resume:
                 check_new([path for path in self.outputs if str(path) not in free], self.overwrite)
         finally:
-            for folder in self.folders:
+            for folder, lock in self._locks.items():
                 self._clear(folder)
+                lock.truncate(0)
 
     @property
     def has_progress(self) -> bool:
         """Whether a killed run has left more than it began with."""
         there = self.folder.iterdir() if self.folder.is_dir() else ()
-        found = [path for path in there if path.name not in (_LOCK, _RUN) and path.name[0] != "."]
-        return any(path.is_file() or (path / "state.json").exists() for path in found)
+        found = [path for path in there if path.name != _RUN and path.name[0] != "."]
+        return self.is_moving or any(path.is_file() or (path / "state.json").exists() for path in found)
 
     @property
     def is_moving(self) -> bool:
@@ -104,10 +107,23 @@ class Staging:
         return bool(self._moving())
 
     def _moving(self) -> set[str]:
+        """What was noted in the lock; nothing where noting it was cut short, before anything was renamed."""
         try:
-            return set(json.loads((self.folder / _MOVES).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            lock = self._locks[self.folder]
+            lock.seek(0)
+            return set(json.loads(lock.readall()))
+        except (KeyError, ValueError):
             return set()
+
+    def _note_moving(self) -> None:
+        lock = self._locks[self.folder]
+        try:
+            lock.seek(0)
+            lock.truncate()
+            lock.write(json.dumps([str(path) for path in self.outputs]).encode())
+            os.fsync(lock.fileno())
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
 
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Tie the progress to a run; `CheckpointError` names what differs where it is of another one."""
@@ -129,8 +145,7 @@ class Staging:
     def publish(self) -> None:
         """Give all results their names; if that is cut short, the next command knows of it."""
         if not self.is_moving:
-            with complete_file(self.folder / _MOVES) as part:
-                part.write_text(json.dumps([str(path) for path in self.outputs]), encoding="utf-8")
+            self._note_moving()
         for path in self.outputs:
             try:
                 if self.part(path).exists():
@@ -142,25 +157,32 @@ class Staging:
         self._leave(is_done=kind is None)
 
     def _leave(self, is_done: bool) -> None:
-        """Remove the folders that this process holds, but not the progress of a run that is not done."""
+        """Remove what this process holds, but not the progress of a run that is not done; the first lock goes last."""
         is_kept = not is_done and (self.folder / _RUN).exists() and self.has_progress
-        for folder, lock in self._locks.items():
+        is_moving = self.is_moving
+        for folder, lock in reversed(self._locks.items()):
             if not is_kept:
                 self._clear(folder)
                 shutil.rmtree(folder, ignore_errors=True)
+            if not (is_kept and is_moving):
+                with suppress(OSError):  # some systems do not remove what is open
+                    _lock_of(folder).unlink()
             lock.close()
         self._locks.clear()
 
     def _clear(self, folder: Path) -> None:
-        """Remove all but the lock; what says of a run how far it is goes last."""
+        """Remove what is in a folder; what says of a run how far it is goes last."""
         found = [folder / name for name in os.listdir(folder)] if folder.is_dir() else []
-        for path in sorted(found, key=lambda path: (path.name == _RUN, path.name == _MOVES)):
-            if path.name == _LOCK:
-                continue
+        for path in sorted(found, key=lambda path: path.name == _RUN):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _lock_of(folder: Path) -> Path:
+    """Beside the folder, and not in it: it outlives the folder."""
+    return folder.with_suffix(".lock")
 
 
 def unlike_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """What stands against an output is found before the work; results of one command appear together or not at all."""
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -122,13 +123,17 @@ def test_a_kill_between_renames_is_made_good(renames: int, monkeypatch: pytest.M
     assert [path.read_text() for path in OUTPUTS] == [f"new {path}" for path in OUTPUTS]
 
 
-def test_what_a_killed_command_left_is_cleared_and_its_results_may_be_replaced() -> None:
+@pytest.mark.parametrize("removed", [False, True], ids=["before", "after"])
+def test_what_a_killed_command_left_is_cleared_and_its_results_may_be_replaced(removed: bool) -> None:
+    """Killed before its folder was removed, or after."""
     first = Staging(OUTPUTS)
     first.__enter__()
     begin(first)
     first.publish()
     first._locks.popitem()[1].close()
-    assert Path(".a.h5.progress").exists()
+    assert {".a.h5.progress", ".a.h5.lock"} < set(os.listdir())
+    if removed:
+        shutil.rmtree(".a.h5.progress")
     with Staging(OUTPUTS) as again:
         begin(again)
         again.publish()
