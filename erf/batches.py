@@ -19,6 +19,7 @@ from erf.passes import Pass
 from erf.projections import Projections
 from erf.settings import SIGNS, Settings
 from erf.units import MAX, unit_of_image
+from erf.uploads import Upload
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Located:
 
     sample: Sample
     units: tuple[Unit, ...] = ()
+    upload: Upload | None = None
+    """Of the sample's pixels, where they are copied ahead of the pass."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,11 @@ class BatchGradients:
         return [found[place] for place in sorted(found)]
 
     def _inputs(self, batch: Sequence[Located]) -> Tensor:
-        pixels = [item.sample.pixels for item in batch]
-        return torch.from_numpy(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
+        """(N, C, H, W), on the device where all of them were copied ahead."""
+        pixels = [item.upload.arrived() if item.upload else torch.from_numpy(item.sample.pixels) for item in batch]
+        if len({one.device for one in pixels}) > 1:
+            pixels = [one.to(self.device) for one in pixels]
+        return pixels[0][None] if len(pixels) == 1 else torch.stack(pixels)
 
     def _on_strongest(self, batch: Sequence[Located], inputs: Tensor) -> list[Located]:
         units: list[list[Unit]] = [[] for _ in batch]

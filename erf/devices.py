@@ -1,6 +1,7 @@
 """Devices: which one, how much memory, how to be deterministic on it."""
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -34,7 +35,8 @@ def pick_device(name: str = "auto") -> torch.device:
 def available_memory(device: torch.device) -> int:
     """Bytes that can still be taken on the device."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     return int(psutil.virtual_memory().available)
 
 
@@ -70,16 +72,39 @@ def synchronise(device: torch.device) -> None:
 
 
 @contextmanager
+def float32_convolutions(device: torch.device) -> Iterator[None]:
+    """Within, convolutions on a GPU are in TF32 only where matrix products are.
+
+    By itself PyTorch rounds the operands of convolutions, though not of matrix products, to 10 bits.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+@contextmanager
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
     """Only algorithms that give the same bits each time, while the context lasts."""
     if not wanted:  # to say so imports PyTorch's compiler, which takes seconds
         yield
         return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, PyTorch refuses products on a GPU
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     try:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
         yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        words = str(error).split(" does not", 1)[0]
+        raise InputError(f"{words} has no deterministic algorithm on this device; leave out --deterministic") from error
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
@@ -98,4 +123,7 @@ def memory_errors(remedy: str) -> Iterator[None]:
 
 def is_memory_error(error: BaseException) -> bool:
     """Whether an error of Python or PyTorch says that memory ran out."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in str(error)
+        for words in ("allocate memory", "STATUS_ALLOC_FAILED")  # of the CPU; of cuBLAS and cuDNN
+    )

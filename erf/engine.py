@@ -23,6 +23,7 @@ from erf.definitions import DEFAULT_DEFINITION
 from erf.devices import (
     available_memory,
     deterministic_algorithms,
+    float32_convolutions,
     is_memory_error,
     memory_errors,
     memory_layout,
@@ -298,7 +299,7 @@ class _Plan:
         noise = torch.randn((1, *self.shape), generator=torch.Generator().manual_seed(0)).to(blank(self.model, ()))
         inputs, target = each.window.cut(noise).contiguous(), each.window.targets[:1]
         found: list[Tensor] = []
-        with frozen(self.model):
+        with frozen(self.model), float32_convolutions(self.device):
             for precision in PRECISIONS:
                 with reduced_precision(precision, self.device):
                     found += unit_gradients(self.model, inputs, target, self.settings.arguments)
@@ -309,7 +310,9 @@ class _Plan:
         """Bytes of sums, gradients and images."""
         least, settings = self.settings.batch_size or 1, self.settings
         images = len(self.spots) * settings.projections + 2  # gradients, the batch and the one ahead
-        return len(self.tapped) * _sums(self.shape, settings) + images * _bytes(self.shape, least)
+        ahead = _workers(settings.workers, self.device) if self.device.type == "cuda" else 0  # copied to the device
+        sums = len(self.tapped) * _sums(self.shape, settings)
+        return sums + images * _bytes(self.shape, least) + ahead * _bytes(self.shape, 1)
 
     def _kept(self) -> int:
         """Bytes that autograd keeps of one image: between half and all of the maps on the way."""

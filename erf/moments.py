@@ -24,7 +24,9 @@ from erf.result import FOOTPRINT, Footprint, Statistics, stack_footprints
 SMALL_SIDE = 128
 """Longest side of the small block-summed maps that are kept per image."""
 
-_BAND_ELEMENTS = 1 << 18
+_BAND_ELEMENTS, _GPU_BAND_ELEMENTS = 1 << 18, 1 << 22
+"""On a CPU what stays in the cache; on a GPU what outweighs the start of its kernels."""
+
 _BAND_ROWS = 256
 _NO_MARGINS = ((0, 0), (0, 0))
 
@@ -107,7 +109,7 @@ class RunningMoments:
         self._places = _Places(grid, self._part, device)
         several = draws if draws > 1 else 0
         self._draws = [[_MapSums(self._places).total() for _ in range(several)] for _ in definitions]
-        self._band = max(1, _BAND_ELEMENTS // (right - left))
+        self._band = max(1, (_BAND_ELEMENTS if device.type == "cpu" else _GPU_BAND_ELEMENTS) // (right - left))
 
     def add(self, gradients: Sequence[Tensor]) -> dict[str, Footprint]:
         """Take in the gradients (C, h, w) of one image, one per draw; returns what is kept of the image itself."""

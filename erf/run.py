@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from erf.batches import BatchGradients, Found, Located, moved, sums_device
 from erf.checkpoint import Checkpoint, Saved, Sums, changed_images, differences
-from erf.devices import is_memory_error
+from erf.devices import is_memory_error, synchronise
 from erf.diagnosis import gradient_end
 from erf.errors import CheckpointError, ImageError, InterruptedRunError, LayerError, NoGradientError
 from erf.images import Failure, Image, ImageSet, Progress, Sample, overview
+from erf.images.stream import ahead
 from erf.layers import Unit
 from erf.measures import interleaved, observe_images
 from erf.moments import Moments, RunningMoments, ShelvedMoments
@@ -37,6 +39,7 @@ from erf.result import (
     without_input,
 )
 from erf.settings import ALL_CHANNELS, Settings
+from erf.uploads import Uploader
 from erf.way import Way
 
 if TYPE_CHECKING:
@@ -152,6 +155,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.batch_size = self.way.batch_size
+        self.upload = Uploader.to(self.gradients.device)
 
     @property
     def lanes(self) -> list[Lane]:
@@ -243,7 +247,7 @@ class Run:
     def _visit_cell(self, cell: Cell, workers: int, progress: Progress | None) -> None:
         if self.lanes[0].running is None:
             self._begin_cell()
-        with closing(self.images.stream(cell.images[self.visited :], workers)) as stream:
+        with closing(ahead(self._prepared, cell.images[self.visited :], workers)) as stream:
             while batch := list(islice(stream, self.batch_size)):
                 for _ in self._outcomes(batch, cell.subsets):
                     self.done += 1
@@ -256,6 +260,12 @@ class Run:
             tap.end_cell(cell.subsets, self.scratch)
         self.visited = 0
 
+    def _prepared(self, image: Image) -> Located | Failure:
+        """An image that is decoded and on its way to the device."""
+        sample = self.images.sample(image)
+        located = self.gradients.locate(sample) if isinstance(sample, Sample) else sample
+        return replace(located, upload=self.upload(located.sample.pixels)) if isinstance(located, Located) else located
+
     def _pause(self) -> None:
         stopping = self.stop()
         if self.checkpoint and (stopping or self.checkpoint.is_due()):
@@ -264,11 +274,10 @@ class Run:
         if stopping:
             raise InterruptedRunError(f"interrupted after {self.done} of {len(self.images)} images")
 
-    def _outcomes(self, batch: Sequence[Sample | Failure], subsets: tuple[str, ...]) -> Iterator[None]:
+    def _outcomes(self, batch: Sequence[Located | Failure], subsets: tuple[str, ...]) -> Iterator[None]:
         """Take in the images of a batch, one by one."""
-        located = [self.gradients.locate(item) if isinstance(item, Sample) else item for item in batch]
-        found = self._gradients([item for item in located if not isinstance(item, Failure)])
-        for item in located:
+        found = self._gradients([item for item in batch if not isinstance(item, Failure)])
+        for item in batch:
             if isinstance(item, Failure):
                 self._reject(item, subsets)
             else:
@@ -283,7 +292,9 @@ class Run:
         try:
             self._note_of_norm(located[0])
             with stage("pass"):
-                return self.gradients.of(located)
+                found = self.gradients.of(located)
+                synchronise(self.gradients.device)
+                return found
         except NoGradientError as error:
             place = next(place for place, tap in enumerate(self.taps) if tap.provenance.layer == error.layer)
             raise LayerError(f"{error}{self._end_of_gradient(located[0].sample, place)}") from error
@@ -300,7 +311,7 @@ class Run:
             self.cancelled = any(float(one.sum().abs()) < _NOTHING * float(one.abs().sum()) for one in found)
 
     def _take_in(self, sample: Sample, subsets: tuple[str, ...], found: "Found") -> None:
-        edges = [[float(edge) for one in draws for edge in torch.aminmax(one)] for draws in found.gradients]
+        edges = [_edges(draws) for draws in found.gradients]
         if not np.isfinite(edges).all():
             place = next(place for place, ends in enumerate(edges) if not np.isfinite(ends).all())
             where = self._end_of_gradient(sample, place)
@@ -410,6 +421,12 @@ def rounds(images: Sequence[Image]) -> list[list[Image]]:
     while ends[-1] < len(images):
         ends.append(ends[-1] + max(1, ends[-1] // 2))
     return [[images[row] for row in order[start:end]] for start, end in pairwise([0, *ends])]
+
+
+def _edges(gradients: Sequence[Tensor]) -> list[float]:
+    """Least and largest value of each, in one transfer from the device."""
+    edges: list[float] = torch.stack([edge for one in gradients for edge in torch.aminmax(one)]).tolist()
+    return edges
 
 
 def _statistics(moments: Moments, origin: Provenance) -> Statistics:

@@ -410,9 +410,7 @@ def _last_place(gradients: BatchGradients) -> float:
         return max(precise, torch.finfo(torch.bfloat16).eps)
     if gradients.like.dtype != torch.float32:
         return precise
-    # CUDA convolves in TF32 unless it is told not to; processors may be told to.
-    wanted = {"highest": precise, "high": 2.0**-10}.get(torch.get_float32_matmul_precision(), 2.0**-7)
-    return max(wanted, 2.0**-10) if gradients.device.type == "cuda" else wanted
+    return {"highest": precise, "high": 2.0**-10}.get(torch.get_float32_matmul_precision(), 2.0**-7)
 
 
 def _companions(item: Located, count: int) -> list[Located]:

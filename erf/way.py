@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from erf.backward import input_gradients_only
+from erf.devices import float32_convolutions
 from erf.gradients import frozen, is_permuted
 
 _WORDS = {
@@ -63,6 +64,7 @@ class Way:
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         with (
             frozen(model, layout),
+            float32_convolutions(device),
             nullcontext() if self.channels_last else _ContiguousOperands(),
             input_gradients_only(model, phases=device.type == "cpu") if self.own_backward else nullcontext(),
         ):

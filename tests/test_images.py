@@ -13,6 +13,7 @@ from erf.errors import ImageError, InputError
 from erf.images import Framing, Image, ImageSet, Sample, draw, list_images, read_image
 from erf.images.image import Decoded, Failure
 from erf.images.laterality import laterality_from_name, laterality_from_tissue, view_from_name
+from erf.images.stream import ahead
 
 RAMP = np.arange(30 * 20, dtype=np.uint16).reshape(30, 20) * 100
 
@@ -389,14 +390,14 @@ def test_samples_arrive_in_order_whatever_the_workers() -> None:
     arrays = [np.full((1, 4, 4), index, float) + np.eye(4) for index in range(9)]
     images = erf.from_arrays(arrays)
     for workers in (0, 1, 4):
-        got = [item.pixels.min() for item in images.stream(images.images, workers) if isinstance(item, Sample)]
+        got = [item.pixels.min() for item in ahead(images.sample, images.images, workers) if isinstance(item, Sample)]
         assert got == list(range(9))
 
 
 def test_a_stream_reports_failures_and_goes_on() -> None:
     arrays = [np.eye(4)[None], np.full((1, 4, 4), np.nan), np.eye(4)[None]]
     images = erf.from_arrays(arrays)
-    kinds = [type(item) for item in images.stream(images.images, 2)]
+    kinds = [type(item) for item in ahead(images.sample, images.images, 2)]
     assert kinds == [Sample, Failure, Sample]
 
 

@@ -81,10 +81,6 @@ class ImageSet:
         except MemoryError:
             return Failure(image, f"{image.path}: too large for the memory at hand")
 
-    def stream(self, images: Sequence[Image], workers: int = 1) -> Generator[Sample | Failure, None, None]:
-        """Samples in the order of `images`; `workers` threads keep as many decoded ahead."""
-        yield from ahead(self.sample, images, workers)
-
 
 def ahead(work: Callable[[T], R], items: Iterable[T], workers: int) -> Generator[R, None, None]:
     """What `work` makes of each item, in their order; `workers` threads keep as many ahead."""
