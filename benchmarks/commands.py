@@ -25,12 +25,13 @@ class Command:
     model: str
     size: tuple[int, int]
     tree: Path = OWN_TREE
+    device: str = "cpu"
 
     def run(self, images: str, n: int) -> Cost:
         """What the command costs for n images."""
         height, width = self.size
         words = ["--model", self.model, "--size", f"{height}x{width}", "--images", images, "-n", str(n)]
-        command = [sys.executable, "-m", "erf", "compute", *words, "--device", "cpu", "--output", "erf.h5"]
+        command = [sys.executable, "-m", "erf", "compute", *words, "--device", self.device, "--output", "erf.h5"]
         with tempfile.TemporaryDirectory() as folder:  # Python would prefer a package in the working folder
             done = subprocess.run(
                 [sys.executable, str(_CHILD), *command],

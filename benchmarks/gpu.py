@@ -1,0 +1,179 @@
+"""The engine on a GPU: time against the usual loop and against the bandwidth of the device, memory, whole commands.
+
+    python -m benchmarks.gpu --output gpu
+
+*pass* is forward and backward alone, of images on the device; *erf* is that with copy and sums. The floor is the time
+in which the device could write and read every map of the pass once forward and its gradient once backward, at the speed
+at which it copies a gigabyte: kernels that fuse operators can go below it. All are in float32 without TF32.
+"""
+
+import argparse
+import copy
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.commands import Command
+from benchmarks.loops import SUBJECTS, Subject
+from benchmarks.sources import PHANTOMS, location, write_sources
+from erf.benchmark import Pixels, engine_loop, plain_loop
+from erf.cli.console import parse_size
+from erf.devices import float32_convolutions, memory_layout, pick_device
+from erf.gradients import unit_gradients
+from erf.models import create_model, model_card
+from erf.tracing import trace
+from erf.units import center_unit
+from erf.way import Way
+from erf.windows import Window, find_window
+
+SOURCES = ("npy", "png", PHANTOMS)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one way of one network takes."""
+
+    network: str
+    way: str
+    seconds: float
+    """Per image."""
+    floor: float
+    """Seconds per image that bandwidth alone would take."""
+    peak: float
+    """GB on the device; 0 where it does not count."""
+
+    @property
+    def words(self) -> str:
+        times = f"{self.seconds / self.floor:6.2f} times the floor"
+        return (
+            f"{self.network:24s} {self.way:6s} {1e3 * self.seconds:9.2f} ms per image {times} peak {self.peak:6.2f} GB"
+        )
+
+
+def timed(call: Callable[[], None], device: torch.device, rounds: int) -> float:
+    """Median seconds of a call, after two that are not counted."""
+    return median([_seconds(call, device) for _ in range(rounds + 2)][2:])
+
+
+def _seconds(call: Callable[[], None], device: torch.device) -> float:
+    if device.type != "cuda":
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    first.record()
+    call()
+    last.record()
+    last.synchronize()
+    return float(first.elapsed_time(last)) / 1e3
+
+
+def bandwidth(device: torch.device, rounds: int) -> float:
+    """Bytes per second that are read and written by a copy on the device."""
+    source = torch.zeros(2**28 if device.type == "cuda" else 2**22, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / timed(lambda: target.copy_(source), device, rounds)
+
+
+def measure_ways(subject: Subject, device: torch.device, rounds: int, speed: float) -> list[Row]:
+    """The usual loop, the pass alone, and the engine."""
+    card = model_card(subject.model)
+    network, layer = create_model(subject.model, size=subject.size).to(device), card.default_layer
+    shape = (card.in_channels, *subject.size)
+    rng = np.random.default_rng(0)
+    images = [rng.standard_normal(shape, dtype=np.float32) for _ in range(subject.batch)]
+    traces = trace(network, [layer], shape)
+    window = find_window(network, traces, [(layer, center_unit(traces[layer].feature_shape[1:]))], shape)
+    maps = trace(network, [layer], (card.in_channels, *window.shape))[layer].activation_bytes
+    usual, engine = plain_loop(copy.deepcopy(network), layer, device), engine_loop(network, layer, device)
+    ways = {
+        "usual": lambda: usual(images),
+        "pass": one_pass(network, images, window, device),
+        "erf": lambda: engine(images),
+    }
+    rows = []
+    for name, call in ways.items():
+        seconds, peak = _cost(call, device, rounds)
+        rows.append(Row(subject.model, name, seconds / subject.batch, 4 * maps / speed, peak))
+    return rows
+
+
+def one_pass(network: nn.Module, images: Sequence[Pixels], window: Window, device: torch.device) -> Callable[[], None]:
+    """A call that has the gradients of images that are on the device."""
+    way = Way(channels_last=memory_layout(device) is not None, windows=True, own_backward=True)
+    inputs = window.cut(torch.from_numpy(np.stack(images)).to(device)).contiguous()
+
+    def call() -> None:
+        with way.applied(network, device):
+            list(unit_gradients(network, inputs, window.targets))
+
+    return call
+
+
+def _cost(call: Callable[[], None], device: torch.device, rounds: int) -> tuple[float, float]:
+    """Median seconds, and the peak of GB that were taken meanwhile."""
+    if device.type != "cuda":
+        return timed(call, device, rounds), 0.0
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    seconds = timed(call, device, rounds)
+    return seconds, (torch.cuda.max_memory_allocated(device) - before) / 1e9
+
+
+def measure_commands(subject: Subject, device: str, counts: tuple[int, int]) -> dict[str, float]:
+    """Images per second of `erf compute` by source, from what a longer run takes more than a short one."""
+    command = Command(subject.model, subject.size, device=device)
+    with tempfile.TemporaryDirectory() as folder:
+        write_sources(Path(folder), SOURCES, subject.size, counts)
+        return {
+            source: 1 / command.per_image({n: location(Path(folder), source, n) for n in counts}).wall
+            for source in SOURCES
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="folder of the tables")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--networks", nargs="*", default=list(SUBJECTS), choices=list(SUBJECTS))
+    parser.add_argument("--commands", nargs="*", default=list(SUBJECTS), choices=list(SUBJECTS))
+    parser.add_argument("--size", type=parse_size, help="instead of that of each network")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--counts", type=int, nargs=2, default=(8, 40), help="images of a short and a long run")
+    options = parser.parse_args()
+    device = pick_device(options.device)
+    options.output.mkdir(parents=True, exist_ok=True)
+
+    def subject(name: str) -> Subject:
+        return replace(SUBJECTS[name], size=options.size or SUBJECTS[name].size)
+
+    found: dict[str, Any] = {"bandwidth": bandwidth(device, options.rounds), "ways": [], "commands": {}}
+    print(f"a copy on the device reads and writes {found['bandwidth'] / 1e9:.1f} GB/s", flush=True)
+    for name in options.networks:
+        with float32_convolutions(device):
+            rows = measure_ways(subject(name), device, options.rounds, found["bandwidth"])
+        print(*(row.words for row in rows), sep="\n", flush=True)
+        found["ways"] += map(asdict, rows)
+        write(options.output, found)
+    for name in options.commands:
+        rates = found["commands"][name] = measure_commands(subject(name), options.device, tuple(options.counts))
+        print(f"{name:24s}", *(f"{source} {rate:.2f}" for source, rate in rates.items()), "images/s", flush=True)
+        write(options.output, found)
+
+
+def write(folder: Path, found: dict[str, Any]) -> None:
+    """Keep what is known so far: the time that is left may not be enough for the rest."""
+    (folder / "gpu.json").write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
