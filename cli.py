@@ -1,6 +1,6 @@
 """Launcher for a checkout that is not installed: `python cli.py compute --model hct`."""
 
-from erf.cli import main
+from erf.__main__ import main
 
 if __name__ == "__main__":
     main()

@@ -1,5 +1,16 @@
-"""`python -m erf`."""
+"""The command `erf`, also as `python -m erf`."""
 
-from erf.cli import main
+from erf.process import prepare
 
-main()
+
+def main() -> None:
+    """Run the command line in a process that is ready for it."""
+    prepare()
+    # Takes a third of a second, in which a signal would else end in a traceback.
+    from erf.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

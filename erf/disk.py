@@ -48,14 +48,18 @@ def remedy(error: Exception) -> str:
 
 def check_free(path: Path, overwrite: bool) -> None:
     """Raise `OutputExistsError` for a name that is taken, unless the file may be replaced."""
-    _check_regular(path)
+    check_replaceable(path)
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists")
 
 
-def _check_regular(path: Path) -> None:
-    """Raise `OutputError` for a folder, link, device or pipe, which a new file would replace."""
-    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+def check_replaceable(path: Path) -> None:
+    """Raise `OutputError` for a link, folder, device or pipe, which a new file would replace."""
+    if path.is_symlink():
+        raise OutputError(f"{path} is a link to {os.readlink(path)}; give the name of the file itself")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; expected the name of a file")
+    if path.exists() and not path.is_file():
         raise OutputError(f"{path} is no regular file; choose another name")
 
 
@@ -77,7 +81,7 @@ def complete_file(path: Path) -> Iterator[Path]:
 
 def move(part: Path, path: Path) -> None:
     """Give a complete file its name, so that a crash leaves the old file or the new one."""
-    _check_regular(path)
+    check_replaceable(path)
     os.replace(part, path)
     if os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)

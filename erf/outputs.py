@@ -1,11 +1,10 @@
 """The files that a command will write: what stands against them is found before the work begins."""
 
 import os
-import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from erf.disk import unwritable
+from erf.disk import check_replaceable, unwritable
 from erf.errors import InputError, OutputError, OutputExistsError
 
 _NAME_BYTES = 255
@@ -103,12 +102,7 @@ def _check_place(path: Path) -> None:
     if not path.parent.is_dir():
         path.parent.stat()  # which says what is wrong
         raise OutputError(f"{path.parent} is no folder; choose one that exists")
-    if path.is_symlink():
-        raise OutputError(f"{path} is a link to {os.readlink(path)}; give the name of the file itself")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; expected the name of a file")
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        raise OutputError(f"{path} is no regular file; choose another name")
+    check_replaceable(path)
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"{path} cannot be written (no right to write in {path.parent}); choose another folder")
 

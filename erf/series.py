@@ -78,21 +78,25 @@ class Series:
         return cls(erf.images, erf.overview(), (moment,))
 
     def added(self, erf: ERF, moment: Moment) -> "Series":
-        """The series with one more moment, in place of one of the same epoch.
+        """The series with one more moment, as `joined` with a series of that alone."""
+        return self.joined(Series(erf.images, None, (moment,)))
 
-        Raises `InputError` for an ERF of other images, or of another unit, layer or size, and where no image is left.
+    def joined(self, other: "Series") -> "Series":
+        """The series with the moments of another one, in place of those of the same epochs.
+
+        Raises `InputError` for one of other images, or of another unit, layer or size, and where no image is left.
         """
-        differences = unlike(self.moments[0].provenance, moment.provenance, _SAME)
+        differences = unlike(self.moments[0].provenance, other.moments[0].provenance, _SAME)
         if differences:
             raise InputError(f"moments of one series differ in {', '.join(differences)}")
-        if [image.sha256 for image in erf.images] != [image.sha256 for image in self.images]:
+        if [image.sha256 for image in other.images] != [image.sha256 for image in self.images]:
             raise InputError("moments of one series were measured on different images; use the same at every epoch")
         # An image counts where it could be used at every moment, so that all moments are of the same images.
-        images = tuple(now if one.status == "ok" else one for one, now in zip(self.images, erf.images, strict=True))
+        images = tuple(now if one.status == "ok" else one for one, now in zip(self.images, other.images, strict=True))
         if not any(image.status == "ok" for image in images):
             raise InputError("no image could be used at every moment; use more images")
-        kept = [one for one in self.moments if one.epoch != moment.epoch]
-        return replace(self, images=images, moments=tuple(sorted([*kept, moment], key=lambda one: one.epoch)))
+        moments = {moment.epoch: moment for moment in (*self.moments, *other.moments)}
+        return replace(self, images=images, moments=tuple(moments[epoch] for epoch in sorted(moments)))
 
     @property
     def subsets(self) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
 """What is wrong with a network's name or with its weights: one line, whatever characters a file has put into it."""
 
+from erf.errors import ErfError
 
-class _LineError(ValueError):
+
+class _LineError(ErfError, ValueError):
     """An error whose message is one printable line."""
 
     def __init__(self, message: str) -> None:

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 LAYER = {
     "erf.errors": 0,
     "erf.definitions": 0,
+    "erf.process": 0,
     "erf.profiling": 0,
     "erf.grid": 0,
     "erf.pvalues": 0,
@@ -52,7 +53,7 @@ LAYER = {
     "erf.privacy": 4,
     "erf.passes": 5,
     "erf.theory": 5,
-    "erf.benchmark": 6,
+    "erf.benchmark": 5,
     "erf.report": 5,
     "erf.uploads": 2,
     "erf.way": 3,
@@ -131,7 +132,8 @@ def test_a_module_imports_only_from_rows_above(path: Path) -> None:
         if not name.startswith("erf") or room(name) == own:
             continue
         if own == "erf.models":
-            pytest.fail(f"{path} imports {name}; models know nothing of erf")
+            assert name == "erf.errors", f"{path} imports {name}; models know nothing else of erf than its errors"
+            continue
         if room(name) == "erf.models":
             assert own == "erf.cli", f"{path} imports {name}; only the command line sees models"
         elif own != "erf":  # the table of contents names everything, for type checkers

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 from typer.testing import CliRunner
 
+import erf.engine
 from erf.cli import app
 from erf.errors import FormatError, InputError
 from erf.examples import load_examples
@@ -154,6 +156,36 @@ def test_finished_trainings_are_followed_from_their_weights(trained: Path, tmp_p
         assert_gradients_agree(one.footprints["abs"].small, other.footprints["abs"].small, rtol=1e-4)
     assert found.moments[0].provenance.weights == str(files[0])
     assert (tmp_path / "s.png").exists()
+
+
+def test_an_interrupted_run_over_weights_goes_on(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the weights that are not done; the file is that of a run in one go."""
+    words = ["compute", "-m", "hct", "--size", "96x80", "-n", 2, *CPU, "--weights", trained / "checkpoints" / "*"]
+    call(*words, "-o", tmp_path / "whole.h5")
+    counted: list[int] = []
+    measure = erf.engine.compute_layers
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        counted.append(1)
+        if len(counted) == 2:
+            raise KeyboardInterrupt
+        return measure(*arguments, **options)
+
+    monkeypatch.setattr("erf.engine.compute_layers", interrupted)
+    again = [*words, "-o", tmp_path / "s.h5"]
+    assert "--resume goes on" in call(*again, code=130)
+    assert "left its progress" in call(*again, code=2)
+    assert "of another run: other n 2 and 3" in call(*again, "-n", 3, "--resume", code=2)
+    call(*again, "--resume")
+    assert len(counted) == 4  # one before the interruption, the interrupted one, and the two that were left
+    assert "finished before" in call(*again, "--resume")
+    one, other = load_series(tmp_path / "whole.h5"), load_series(tmp_path / "s.h5")
+    for first, second in zip(one.moments, other.moments, strict=True):
+        assert (first.epoch, first.stage) == (second.epoch, second.stage)
+        np.testing.assert_array_equal(first.footprints["abs"].small, second.footprints["abs"].small)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.h5", "s.png", "whole.h5", "whole.png"]
 
 
 def test_a_series_takes_the_same_images_and_layer_only(trained: Path, tmp_path: Path) -> None:

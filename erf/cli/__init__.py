@@ -1,10 +1,8 @@
 """The command line: one thin module per verb."""
 
 import os
-import signal
 import sys
 import warnings
-from types import FrameType
 
 import typer
 
@@ -13,7 +11,7 @@ from erf.cli.bench import bench
 from erf.cli.check import check
 from erf.cli.compare import compare
 from erf.cli.compute import compute
-from erf.cli.console import SIGNALS, report_unforeseen
+from erf.cli.console import report_unforeseen
 from erf.cli.evaluate import evaluate
 from erf.cli.layers import layers
 from erf.cli.manifest import manifest
@@ -54,13 +52,7 @@ for command in (
 
 
 def main() -> None:
-    """Run the command line; signals end it as an interrupt would, with everything cleaned up.
-
-    What nobody foresaw ends in one line, too; with ERF_DEBUG=1 in the environment, in its traceback.
-    """
-    for number in SIGNALS:
-        if number != signal.SIGINT and signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, _terminate)
+    """Run the command line; what nobody foresaw ends in one line, with ERF_DEBUG=1 in its traceback."""
     # What decoders think of a file has its place in the result; in a terminal it would hide what matters.
     warnings.filterwarnings("ignore", module=r"pydicom\.|PIL\.")
     try:
@@ -69,7 +61,3 @@ def main() -> None:
         if os.environ.get("ERF_DEBUG"):
             raise
         sys.exit(report_unforeseen(error))
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)

@@ -68,10 +68,10 @@ def compare(
                 table = tabulate_files(
                     files or [], measures, labels, subset, definition, drawing, by_image, allow_different
                 )
-            _print(table, mm)
             for path in outputs:
                 with complete_file(staging.part(path)) as part:
                     part.write_text(render(table, path.suffix[1:].lower(), mm), encoding="utf-8")
+        _print(table, mm)
 
 
 def _mirror(files: list[Path], labels: str, subset: str, definition: str, drawing: "Drawing", by_image: bool) -> None:
@@ -107,7 +107,7 @@ def _explain() -> None:
     head = ["name", "meaning", "unit", "range", "from", "source"]
     print_table("measures (* shown by default)", head, rows, left=len(head))
     for part, words in RESOLUTION.items():
-        typer.echo(f"Resolution of what comes from {part}: {words}.")
+        say(f"Resolution of what comes from {part}: {words}.")
 
 
 def _print(table: "ComparisonTable", mm: bool) -> None:

@@ -147,14 +147,14 @@ class Job:
         }
         return {name.replace("_", " "): json.loads(json.dumps(value, default=str)) for name, value in found.items()}
 
-    def identified(self, identity: Mapping[str, Any]) -> Origin:
-        """The origin with the digest of the identity."""
+    def identified(self, identity: Mapping[str, Any], **weights: str) -> Origin:
+        """The origin with the digest of the identity; `weights` are other ones than the network's."""
         digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        return self.origin(identity=digest)
+        return self.origin(identity=digest, **weights)
 
-    def origin(self, **weights: str) -> Origin:
-        """What the engine cannot know about the run; `weights` are other ones than the network's."""
-        found = replace(self._origin(), **weights)  # type: ignore[arg-type]
+    def origin(self, **known: str) -> Origin:
+        """What the engine cannot know about the run, with other values where they are given."""
+        found = replace(self._origin(), **known)  # type: ignore[arg-type]
         return found if self.privacy is None else self.privacy.origin(found)
 
     def _origin(self) -> Origin:
@@ -209,7 +209,7 @@ def compute_files(job: Job) -> bool:
     staging = Staging(outputs, job.overwrite, job.resume)
     with ExitStack() as stack:
         stop = stack.enter_context(StopRequest())
-        stack.enter_context(_interruption(stop, staging))
+        stack.enter_context(interruption(stop, staging))
         stack.enter_context(processes)
         if processes.is_first:
             stack.enter_context(staging)
@@ -248,14 +248,7 @@ def _is_finished(
     job: Job, files: Sequence[Path], staging: Staging, images: ImageSet, identity: Mapping[str, Any]
 ) -> bool:
     """Whether an earlier run of the same command wrote the results; ties the progress to this run."""
-    source = job.selection.source if job.selection.source == PHANTOM else os.path.abspath(job.selection.source)
-    if job.privacy is not None:
-        source = sha256(source.encode(errors="surrogateescape")).hexdigest()  # paths name people
-    staging.begin(
-        dict(identity)
-        | {"source": source, "processes": job.processes.count, "shard": f"{job.part[0]}/{job.part[1]}"}
-        | {"outputs": [path.name for path in files]}
-    )
+    begin(job, files, staging, identity)
     if staging.is_moving:
         return True
     if not job.resume or staging.has_progress or not all(file.exists() for file in files):
@@ -265,6 +258,18 @@ def _is_finished(
     if unlike and not job.overwrite:
         raise OutputExistsError(f"{files[0]} is of another run: other {'; '.join(dict.fromkeys(unlike))}")
     return not unlike
+
+
+def begin(job: Job, files: Sequence[Path], staging: Staging, identity: Mapping[str, Any]) -> None:
+    """Tie the progress to a run."""
+    source = job.selection.source if job.selection.source == PHANTOM else os.path.abspath(job.selection.source)
+    if job.privacy is not None:
+        source = sha256(source.encode(errors="surrogateescape")).hexdigest()  # paths name people
+    staging.begin(
+        dict(identity)
+        | {"source": source, "processes": job.processes.count, "shard": f"{job.part[0]}/{job.part[1]}"}
+        | {"outputs": [path.name for path in files]}
+    )
 
 
 def _unlike_file(file: Path, job: Job, images: ImageSet, identity: Mapping[str, Any]) -> list[str]:
@@ -348,7 +353,7 @@ def _merge(job: Job, files: Sequence[Path], staging: Staging) -> None:
 
 
 @contextmanager
-def _interruption(stop: StopRequest, staging: Staging) -> Iterator[None]:
+def interruption(stop: StopRequest, staging: Staging) -> Iterator[None]:
     """Ends an interrupted run with one line and the signal's exit code; says of a failed one what is kept."""
     try:
         yield

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from erf.errors import CheckpointError, ErfError, InputError, LockedError, OutputExistsError, UnfinishedRunError
+from erf.process import SIGNALS
 from erf.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -43,9 +44,6 @@ _REMEDIES = (
 )
 """What helps on the command line against an error of the library; the first that fits."""
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Which ask a command to end; SIGHUP comes when a terminal is closed."""
-
 
 class StopRequest:
     """Whether a signal has asked a run to stop, in a `with` block; a second signal ends it at once."""
@@ -68,6 +66,8 @@ class StopRequest:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.number:
+            for heeded in self._before:  # one more would cut short what is cleaned up
+                signal.signal(heeded, signal.SIG_IGN)
             raise KeyboardInterrupt
         self.number = number
 
@@ -80,7 +80,7 @@ def reported_errors() -> Iterator[None]:
     except ErfError as error:
         fail(in_words(error))
     except KeyboardInterrupt:
-        complain("interrupted; nothing was written")
+        complain("interrupted; no incomplete result was written")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -108,7 +108,8 @@ def in_words(error: ErfError) -> str:
 
 def say(words: str) -> None:
     """Print a line."""
-    _write(f"{printable(words)}\n")
+    with _standard_output():
+        _write(f"{printable(words)}\n")
 
 
 def display(*renderables: "RenderableType") -> None:
@@ -117,21 +118,27 @@ def display(*renderables: "RenderableType") -> None:
     from rich.console import Console
 
     console = Console()
-    with console.capture() as drawn:
-        for one in renderables:
-            console.print(one)
-    _write(drawn.get())
+    with _standard_output():
+        with console.capture() as drawn:
+            for one in renderables:
+                console.print(one)
+        _write(drawn.get())
 
 
 def _write(text: str) -> None:
-    """Write to standard output; a reader that has gone ends the command without a word, as it ends other tools."""
-    out = sys.stdout
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    """Ends the command where nothing can be printed; without a word where the reader has gone, as other tools do."""
     try:
-        out.write(text.encode(out.encoding or "utf-8", "backslashreplace").decode(out.encoding or "utf-8"))
-        out.flush()
+        yield
     except OSError as error:
         with suppress(OSError):  # what is still in the buffer would fail again at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno == errno.EPIPE:
             raise typer.Exit(128 + signal.SIGPIPE) from None
         fail(f"standard output cannot be written ({error.strerror}); what was to be written to files is there")

@@ -125,6 +125,7 @@ def evaluate(
     networks that were trained on one magnification do on each.
     """
     with reported_errors():
+        from erf.cli.tables import print_table
         from erf.cli.writing import writing
         from erf.outputs import check_outputs
         from erf.plotting import SUFFIXES
@@ -154,9 +155,11 @@ def evaluate(
             if len(names) != len(found):
                 fail(f"{len(names)} labels for {len(found)} networks")
             tables = _tables(names, found, matrix, by_patient, draws, seed)
-            _show(tables, [staging.part(path) for path in output or ()])
+            _write(tables, [staging.part(path) for path in output or ()])
             if picture is not None:
                 _draw(staging.part(picture), tables, found, matrix)
+        for table in tables:
+            print_table(table.title, list(table.columns), [list(row) for row in table.rows])
 
 
 def _of_path(
@@ -293,14 +296,10 @@ def _tables(
     return tables if found[0].task == "labels" else [*tables, tabulate_accuracy(names, found)]
 
 
-def _show(tables: "Sequence[Table]", outputs: Sequence[Path]) -> None:
-    """Print tables, and write them to files."""
-    from erf.cli.tables import print_table
+def _write(tables: "Sequence[Table]", outputs: Sequence[Path]) -> None:
     from erf.disk import complete_file
     from erf.evaluation.tables import to_text
 
-    for table in tables:
-        print_table(table.title, list(table.columns), [list(row) for row in table.rows])
     for path in outputs:
         with complete_file(path) as file:
             file.write_text(to_text(tables, path.suffix[1:].lower()), encoding="utf-8")

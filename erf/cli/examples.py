@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from erf.cli.console import fail, parse_size
+from erf.cli.console import parse_size
 from erf.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,15 +77,12 @@ def parse_shares(text: str) -> tuple[float, float, float]:
 
 def frame_of(model: str, size: str) -> tuple[int, int]:
     """The frame of a network, as far as its card or an option tells it."""
-    from erf.models import ModelError, model_card
+    from erf.models import model_card
     from erf.models.sources import FALLBACK_SIZE
 
     if size:
         return parse_size(size)
-    try:
-        own = model_card(model).input_size
-    except ModelError as error:
-        fail(str(error))
+    own = model_card(model).input_size
     return own if all(own) else FALLBACK_SIZE
 
 

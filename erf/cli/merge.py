@@ -26,5 +26,6 @@ def merge(
         with writing([output], overwrite, SUFFIXES, files) as staging:
             erfs = [load(file) for file in files]
             with FileSink(staging.part(output)) as sink, busy("merging"):
-                merged = merge_erfs(erfs, allow_missing=allow_missing, sink=sink)
-            print_subsets(merged, merged.provenance.shown_definition)
+                merge_erfs(erfs, allow_missing=allow_missing, sink=sink)
+        merged = load(output)
+        print_subsets(merged, merged.provenance.shown_definition)

@@ -19,15 +19,10 @@ def models(
 ) -> None:
     """List the networks by paper: parameters, default input, tap points."""
     with reported_errors():
-        from erf.models import ModelError
-
-        try:
-            if table:
-                _print_counts(table)
-            else:
-                _print_cards(pattern)
-        except ModelError as error:
-            fail(str(error))
+        if table:
+            _print_counts(table)
+        else:
+            _print_cards(pattern)
 
 
 def _print_cards(pattern: str) -> None:

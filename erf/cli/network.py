@@ -156,19 +156,16 @@ def build_network(
     trust: bool = False,
 ) -> Network:
     """Build a network and find out what it takes; ends the command where that fails."""
-    from erf.models import ModelError, WeightsError, create_model, model_card
+    from erf.models import create_model, model_card
 
     options = parse_options(list(model_args or []))
     if taken := sorted({"weights", "trust"} & options.keys()):
         raise InputError(f"--model-arg '{taken[0]}=…' is no option of a network; expected --{taken[0]}")
     frame = parse_size(size) if size else None
-    try:
-        card = model_card(name)
-        file = _weights_file(name, weights, bool(options))
-        before = _stamp(file)
-        model = create_model(name, file, **{"seed": seed, "size": frame} | options | {"trust": trust})
-    except (ModelError, WeightsError) as error:
-        fail(str(error))
+    card = model_card(name)
+    file = _weights_file(name, weights, bool(options))
+    before = _stamp(file)
+    model = create_model(name, file, **{"seed": seed, "size": frame} | options | {"trust": trust})
     if not card.in_channels:
         arguments, channels = _arguments(name, model, depth)
     else:

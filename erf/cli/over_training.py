@@ -2,15 +2,18 @@
 
 import glob
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erf.cli.console import ProgressReport, fail, warn
-from erf.errors import InputError
+from erf.cli.console import ProgressReport, StopRequest, fail, say, warn
+from erf.errors import FormatError, InputError
 
 if TYPE_CHECKING:
     from erf.cli.computing import Job
     from erf.series import Series
+    from erf.staging import Staging
 
 
 def weight_files(text: str, further: Sequence[Path]) -> list[Path]:
@@ -26,50 +29,117 @@ def weight_files(text: str, further: Sequence[Path]) -> list[Path]:
 
 
 def compute_series(job: "Job", files: Sequence[Path]) -> None:
-    """The ERF of the same unit with the weights of each file, on the same images."""
-    from erf.cli.writing import writing
-    from erf.plotting.series import draw_series
-    from erf.series import save_series
+    """The ERF of the same unit with the weights of each file, on the same images; what is done is kept for --resume."""
+    from erf.cli.computing import interruption
+    from erf.outputs import check_no_input
+    from erf.staging import Staging
 
-    if job.processes.count > 1 or job.part != (1, 1) or job.resume:
-        fail("several --weights run in one process, without --shard and --resume")
+    if job.processes.count > 1 or job.part != (1, 1):
+        fail("several --weights run in one process, without --shard")
     if len(job.layers) > 1:
         fail(f"{len(job.layers)} layers over training; expected one --layer")
     outputs = [job.output, *([job.picture] if job.picture else [])]
-    with writing(outputs, job.overwrite, inputs=files) as staging:
-        series = _series(job, files, outputs)
-        save_series(series, staging.part(job.output))
-        if job.picture is not None:
-            draw_series(series, staging.part(job.picture), definition=job.settings.definitions[0])
+    check_no_input(outputs, files)
+    staging = Staging(outputs, job.overwrite, job.resume)
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopRequest())
+        stack.enter_context(interruption(stop, staging))
+        stack.enter_context(staging)
+        progress = stack.enter_context(ProgressReport(job.network.name))
+        run = _Run(job, staging, files, progress, stop)
+        is_finished = run.is_finished()
+        if not is_finished:
+            run.compute()
+        staging.publish()
+    say(f"{'finished before' if is_finished else 'written'}: {', '.join(map(str, outputs))}")
 
 
-def _series(job: "Job", files: Sequence[Path], outputs: Sequence[Path]) -> "Series":
-    from erf.engine import compute_layers
-    from erf.models import WeightsError, load_weights
-    from erf.series import Moment, Series
+class _Run:
+    """A series that is computed moment by moment, each of them kept in a file until all are there."""
 
-    series = None
-    with ProgressReport(job.network.name) as progress:
+    def __init__(
+        self, job: "Job", staging: "Staging", files: Sequence[Path], progress: ProgressReport, stop: StopRequest
+    ) -> None:
+        from erf.cli.computing import begin
+
+        self._staging, self._progress, self._stop = staging, progress, stop
         images = job.selection.choose(job.network, progress)
-        job.selection.check_outputs(outputs, images)
-        job = job.salted()
-        images = job.hidden(images)
-        for place, (epoch, stage, file) in enumerate(sorted(_epochs(files))):
-            try:
-                load_weights(job.network.model, file)
-            except WeightsError as error:
-                fail(str(error))
-            origin = job.origin(weights=str(file), weights_sha256=job.network.digest(file))
-            progress.note(f"{place + 1}/{len(files)}: {file}")
-            erfs = compute_layers(
-                job.network.model, images, job.layers, job.settings, origin=origin, progress=progress, warn=warn
-            )
-            if len(erfs) > 1:
-                fail(f"{len(erfs)} units over training; expected one --unit")
-            moment = Moment.of(erfs[0], epoch, stage)
-            series = Series.of(erfs[0], moment) if series is None else series.added(erfs[0], moment)
-    assert series is not None
-    return series
+        job.selection.check_outputs(staging.outputs, images)
+        # Which weights there are is left out: a training that goes on adds some.
+        self._identity = job.identity(images) | {"weights sha256": ""}
+        begin(job, [job.output], staging, self._identity)
+        self._job = job.salted(staging.folder)
+        self._images = self._job.hidden(images)
+        self._moments = [(*moment, job.network.digest(moment[2])) for moment in sorted(_epochs(files))]
+
+    def is_finished(self) -> bool:
+        """Whether the results are there, or only have to get their names."""
+        from erf.outputs import check_new
+
+        if self._staging.is_moving:
+            return True
+        if self._job.resume and not self._staging.has_progress and self._is_there():
+            return True
+        check_new(self._staging.outputs, self._job.overwrite)
+        return False
+
+    def _is_there(self) -> bool:
+        if not all(path.exists() for path in self._staging.outputs):
+            return False
+        found = _kept(self._job.output)
+        identity = self._job.identified(self._identity).identity
+        return found is not None and [
+            (one.epoch, one.provenance.weights_sha256, one.provenance.identity) for one in found.moments
+        ] == [(epoch, digest, identity) for epoch, _, _, digest in self._moments]
+
+    def compute(self) -> None:
+        """Compute what is missing; write the series and its picture."""
+        from erf.plotting.series import draw_series
+        from erf.series import save_series
+
+        series = None
+        for place, (epoch, stage, file, digest) in enumerate(self._moments):
+            self._progress.note(f"{place + 1}/{len(self._moments)}: {file}")
+            part = self._staging.folder / f"{digest[:16]}.h5"
+            found = _kept(part) or self._measured(file, digest, part)
+            found = replace(found, moments=(replace(found.moments[0], epoch=epoch, stage=stage),))
+            series = found if series is None else series.joined(found)
+        assert series is not None
+        save_series(series, self._staging.part(self._job.output), overwrite=True)
+        if self._job.picture is not None:
+            definition = self._job.settings.definitions[0]
+            draw_series(series, self._staging.part(self._job.picture), definition=definition, overwrite=True)
+
+    def _measured(self, file: Path, digest: str, part: Path) -> "Series":
+        """The series of one moment, which is also written."""
+        from erf.checkpoint import EVERY, Checkpoint
+        from erf.engine import compute_layers
+        from erf.models import load_weights
+        from erf.series import Moment, Series, save_series
+
+        job = self._job
+        load_weights(job.network.model, file)
+        origin = job.identified(self._identity, weights=str(file), weights_sha256=digest)
+        with Checkpoint(part.with_suffix(""), resume=True, every=EVERY) as checkpoint:
+            found = compute_layers(
+                job.network.model, self._images, job.layers, job.settings, origin=origin, progress=self._progress,
+                checkpoint=checkpoint, stop=self._stop, warn=warn,
+            )  # fmt: skip
+            if len(found) > 1:
+                fail(f"{len(found)} units over training; expected one --unit")
+            series = Series.of(found[0], Moment.of(found[0], 0))
+            save_series(series, part, overwrite=True)
+        return series
+
+
+def _kept(path: Path) -> "Series | None":
+    """The series in a file of an earlier run, None where there is none that can be read."""
+    from erf.series import load_series
+
+    try:
+        return load_series(path) if path.exists() else None
+    except FormatError:
+        return None
 
 
 def _epochs(files: Sequence[Path]) -> list[tuple[int, str, Path]]:

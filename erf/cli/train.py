@@ -283,6 +283,9 @@ def _run(
         except InterruptedRunError as error:
             complain(f"{error}; the same command with --resume goes on from there")
             raise typer.Exit(128 + stop.number) from None
+        except KeyboardInterrupt:
+            complain("interrupted; the same command with --resume goes on from what was saved")
+            raise typer.Exit(128 + stop.number) from None
         if is_first:
             _report(output, state.epochs, watch)
 

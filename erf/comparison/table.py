@@ -148,9 +148,10 @@ def _notes_of_sides(
     for label, seen in zip(labels, observed, strict=True):
         deals = Deals(seen)
         if {"left", "right"} <= set(seen.sides) and deals.least_p > _SIGNIFICANT:
+            ways = "one way" if len(deals) == 1 else f"{len(deals)} ways"
             yield (
-                f"the sides of {label} can be dealt in {len(deals)} ways, too few for a p of left against right below "
-                f"{deals.least_p:.2g}"
+                f"p of left against right says nothing for {label}: sides can be exchanged in {ways} only, which makes "
+                f"it {deals.least_p:.2g} at least; use more images, or more patients"
             )
 
 

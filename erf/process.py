@@ -1,0 +1,70 @@
+"""The process of a command: signals, streams and limits, seen to before a library is loaded."""
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Which ask a command to end; SIGHUP comes when a terminal is closed."""
+
+_LEAST_MEMORY = 2**29
+"""Bytes of address space below which numerical libraries hang or abort while they are loaded."""
+
+
+def prepare() -> None:
+    """Make the process ready for a command, or end it with one line and exit code 2 where none could work."""
+    _open_streams()
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _end)
+    _check_folder()
+    _check_memory()
+
+
+def _open_streams() -> None:
+    """Take closed streams for empty: else the next file that is opened would receive what is printed."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            if nothing != number:
+                os.dup2(nothing, number)
+                os.close(nothing)
+            stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    """End the command as an exception does, so that everything is cleaned up."""
+    signal.signal(number, signal.SIG_IGN)  # a second one would cut that short
+    _complain("interrupted; no incomplete result was written")
+    sys.exit(128 + number)
+
+
+def _check_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        _complain(f"the working folder cannot be used ({error.strerror}); change to one that exists")
+        sys.exit(2)
+
+
+def _check_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # systems without such limits
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_MEMORY:
+        _complain(
+            f"this process may take {limit // 2**20} MB of memory (ulimit -v), expected at least "
+            f"{_LEAST_MEMORY // 2**20} to load libraries and 4096 for a network; raise the limit"
+        )
+        sys.exit(2)
+
+
+def _complain(message: str) -> None:
+    with suppress(OSError):  # nobody listens
+        os.write(2, f"erf: {message}\n".encode())
