@@ -177,13 +177,20 @@ def test_a_full_disk_is_told_by_every_writer(name: str, small_erf: ERF) -> None:
         assert not [path for path in Path().rglob("*") if path.is_file() and path.stat().st_size]
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("elsewhere"), os.mkdir])
-def test_only_regular_files_are_replaced(make: Callable[[Path], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (os.mkfifo, "no regular file"),
+        (lambda path: path.symlink_to("elsewhere"), "a link to elsewhere"),
+        (os.mkdir, "a folder"),
+    ],
+)
+def test_only_regular_files_are_replaced(make: Callable[[Path], None], message: str, tmp_path: Path) -> None:
     place = tmp_path / "a.h5"
     make(place)
     before = os.lstat(place).st_mode
-    with pytest.raises(OutputError, match="no regular file"):
+    with pytest.raises(OutputError, match=message):
         check_free(place, overwrite=True)
-    with pytest.raises(OutputError, match="no regular file"), complete_file(place) as part:
+    with pytest.raises(OutputError, match=message), complete_file(place) as part:
         part.write_text("")
     assert os.lstat(place).st_mode == before

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 from typer.testing import CliRunner
 
@@ -19,6 +20,7 @@ import erf.engine
 from erf.cli import app
 from erf.errors import FormatError, InputError
 from erf.examples import load_examples
+from erf.models import create_model
 from erf.result import ERF
 from erf.series import Moment, Series, load_series, save_series
 from erf.storage import load
@@ -158,11 +160,12 @@ def test_finished_trainings_are_followed_from_their_weights(trained: Path, tmp_p
     assert (tmp_path / "s.png").exists()
 
 
-def test_an_interrupted_run_over_weights_goes_on(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_over_weights_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the weights that are not done; the file is that of a run in one go."""
-    words = ["compute", "-m", "hct", "--size", "96x80", "-n", 2, *CPU, "--weights", trained / "checkpoints" / "*"]
+    (tmp_path / "w").mkdir()
+    for seed in range(3):
+        torch.save(create_model("gmic", seed=seed).state_dict(), tmp_path / "w" / f"{seed}.pt")
+    words = ["compute", "-m", "gmic", "--size", "64x48", "-n", 2, *CPU, "--weights", tmp_path / "w" / "*"]
     call(*words, "-o", tmp_path / "whole.h5")
     counted: list[int] = []
     measure = erf.engine.compute_layers
@@ -185,7 +188,7 @@ def test_an_interrupted_run_over_weights_goes_on(
     for first, second in zip(one.moments, other.moments, strict=True):
         assert (first.epoch, first.stage) == (second.epoch, second.stage)
         np.testing.assert_array_equal(first.footprints["abs"].small, second.footprints["abs"].small)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.h5", "s.png", "whole.h5", "whole.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.h5", "s.png", "w", "whole.h5", "whole.png"]
 
 
 def test_a_series_takes_the_same_images_and_layer_only(trained: Path, tmp_path: Path) -> None:
