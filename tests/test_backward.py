@@ -19,12 +19,13 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("kernel", "stride", "padding", "size"), CASES)
 def test_the_gradient_is_the_librarys(
-    kernel: tuple[int, int], stride: int, padding: tuple[int, int], size: tuple[int, int]
+    kernel: tuple[int, int], stride: int, padding: tuple[int, int], size: tuple[int, int], channels: int
 ) -> None:
-    inputs = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(5, 3, *kernel, dtype=torch.float64)
+    inputs = torch.randn(2, channels, *size, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, channels, *kernel, dtype=torch.float64)
     output = nn.functional.conv2d(inputs, weight, None, stride, padding)
     gradient = torch.randn_like(output)
     (expected,) = torch.autograd.grad(output, inputs, gradient)
@@ -73,3 +74,41 @@ def test_normalisation_by_the_batch_is_left_alone() -> None:
     for norm in (nn.BatchNorm2d(3), nn.BatchNorm2d(3, track_running_stats=False).eval()):
         with input_gradients_only(nn.Sequential(norm)):
             assert "forward" not in vars(norm)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, stride=2, padding=1),
+        nn.MaxPool2d((3, 2), stride=(1, 2), padding=(1, 0), ceil_mode=True),
+        nn.MaxPool2d(3, stride=1, padding=1, dilation=2),
+    ],
+    ids=str,
+)
+def test_pooling_keeps_the_places_of_maxima_and_gives_the_same(pool: nn.MaxPool2d, last: bool) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), pool, nn.Conv2d(3, 2, 3)).double()
+    inputs, kept = torch.randn(2, 2, 19, 18, dtype=torch.float64), []
+    with frozen(model, torch.channels_last if last else torch.contiguous_format):
+        output, gradient = model(inputs), unit_gradient(model, inputs, "2", (3, 3))
+        with input_gradients_only(model):
+            assert "forward" in vars(pool)
+            assert_gradients_agree(model(inputs), output, rtol=1e-12)
+            assert_gradients_agree(unit_gradient(model, inputs, "2", (3, 3)), gradient, rtol=1e-12)
+            with torch.autograd.graph.saved_tensors_hooks(
+                lambda tensor: kept.append(tensor.dtype) or tensor, lambda it: it
+            ):
+                pool(inputs.clone().requires_grad_())
+    assert kept == [torch.int64]
+
+
+def test_pooling_takes_single_images_and_leaves_those_alone_that_return_places() -> None:
+    pool, maps = nn.MaxPool2d(2), torch.randn(2, 6, 6, dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad(pool(maps).square().sum(), maps)
+    with input_gradients_only(nn.Sequential(pool)):
+        (found,) = torch.autograd.grad(pool(maps).square().sum(), maps)
+    assert_gradients_agree(found, expected, rtol=1e-12)
+    with_places = nn.MaxPool2d(2, return_indices=True)
+    with input_gradients_only(nn.Sequential(with_places)):
+        assert "forward" not in vars(with_places)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 
 from erf.grid import Array
 from erf.intervals.drawing import Drawing
@@ -23,6 +22,8 @@ def bootstrap_interval(
     drawn_from: Sequence[Observations], values: Callable[[list[Array]], Array], drawing: Drawing
 ) -> tuple[Array, Array]:
     """(low, high), each (K,), of K values (K, ...) of how often each image of some ERFs was drawn (..., N)."""
+    from scipy.stats import bootstrap  # takes a second, and runs that draw nothing load this module
+
     point = values([np.ones(len(observed)) for observed in drawn_from])
     strata = [(number, members) for number, observed in enumerate(drawn_from) for members in observed.strata]
     groupings = [observed.grouping for observed in drawn_from]

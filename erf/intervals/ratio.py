@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from scipy.linalg import block_diag
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from erf.grid import Array
 
@@ -111,7 +111,7 @@ class ErrorRatio:
         def excess(logarithm: float) -> float:
             return float(np.log(max(self.exceeds(np.exp(logarithm)), 1e-300) / (1 - level)))
 
-        low = float(np.log(norm.ppf((1 + level) / 2) * np.sqrt(self.variance) / self.expected_error)) - 0.5
+        low = float(np.log(ndtri((1 + level) / 2) * np.sqrt(self.variance) / self.expected_error)) - 0.5
         while excess(low) < 0 and low > _LEAST:
             low -= 1
         high = low + 1

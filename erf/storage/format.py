@@ -11,7 +11,9 @@ FORMAT = "erf-toolkit"
 FORMAT_VERSION = 2
 SUFFIXES = (".h5", ".hdf5")
 
-COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+GZIP_LEVEL = 1
+
+COMPRESSION = {"compression": "gzip", "compression_opts": GZIP_LEVEL, "shuffle": True}
 
 RECORD_TEXTS = ("id", "path", "laterality", "view", "patient_id", "status", "message", "sha256")
 """Fields of an image's record with a dataset of texts each."""

@@ -28,11 +28,10 @@ from erf.result import (
     blank_overview,
     kept,
 )
+from erf.storage.compression import write_compressed
 from erf.storage.format import COMPRESSION, FORMAT, FORMAT_VERSION, RECORD_TEXTS, group_name, text_array
 from erf.storage.reader import load
 from erf.storage.sums import append_sums
-
-_CHUNK = 256
 
 _SCALES = {
     "across_rows": ("x",),
@@ -137,9 +136,7 @@ class FileSink:
         for counted in (group, group.parent):
             counted.attrs["count"] = statistics.count
         for name in ("mean", "variance"):
-            array = getattr(statistics, name)
-            chunks = tuple(min(_CHUNK, length) for length in array.shape)
-            _attach(group.create_dataset(name, data=array, chunks=chunks, **COMPRESSION), self._file, "y", "x")
+            _attach(write_compressed(group, name, getattr(statistics, name)), self._file, "y", "x")
         _attach(group.create_dataset("across_rows", data=statistics.across_rows), self._file, "x")
         _attach(group.create_dataset("across_columns", data=statistics.across_columns), self._file, "y")
         if statistics.draws is not None:
