@@ -133,12 +133,13 @@ def _tissue(
     """Depth below the skin (negative outside) and X-ray signal (0 to about 1), with the chest wall at the left."""
     y = np.linspace(0, 1, size[0], dtype=np.float32)[:, None]
     u = np.linspace(0, width, size[1], dtype=np.float32)[None, :]
+    u = u[:, : np.searchsorted(u[0], outline.depth, "right")]  # beyond is background
     above = np.float32(2.2 if view == "MLO" else 1.0)
     v = (y - outline.middle) / outline.half_height
     v = np.where(v < 0, v / above, v)
     radius = (np.abs(v) ** outline.power + (u / outline.depth) ** outline.power) ** (1 / outline.power)
     depth = 1 - radius
-    texture = _texture(rng, size)
+    texture = _texture(rng, size)[:, : u.size]
     thickness = np.sqrt(np.clip(depth / 0.25, 0, 1))
     cone = np.exp(-(((u - 0.5 * outline.depth) / (0.35 * outline.depth)) ** 2) - (v / 0.55) ** 2)
     gland = cone * np.clip(0.5 + outline.density + 0.45 * texture, 0, 1.6)
@@ -148,7 +149,9 @@ def _tissue(
         reach = outline.depth * (0.75 - 1.1 * y)
         muscle = 1 / (1 + np.exp(np.clip(-(reach - u) / 0.008, -50, 50)))
         signal = signal + 0.25 * muscle * thickness
-    return depth, np.where(depth > 0, np.maximum(signal, 0.02), 0).astype(np.float32)
+    signal = np.where(depth > 0, np.maximum(signal, 0.02), 0).astype(np.float32)
+    beyond = ((0, 0), (0, size[1] - u.size))
+    return np.pad(depth, beyond, constant_values=-1), np.pad(signal, beyond)
 
 
 def _texture(rng: np.random.Generator, size: tuple[int, int]) -> Plane:
@@ -206,18 +209,29 @@ def _develop(
     rng: np.random.Generator, signal: Plane, size: tuple[int, int], findings: Sequence[tuple[Lesion, Plane]]
 ) -> NDArray[np.uint16]:
     """Enlarge the signal, add findings and quantum noise, quantise; strip by strip, to spare memory."""
-    pixels = np.empty(size, dtype=np.uint16)
+    pixels = np.zeros(size, dtype=np.uint16)
     x0, x1, wx = _interpolation(np.arange(size[1]), size[1], signal.shape[1])
+    seen: NDArray[np.bool_] = np.any(signal, axis=0)
+    width = _filled(np.logical_or(seen[x0], seen[x1]), findings)
+    x0, x1, wx = x0[:width], x1[:width], wx[:width]
     for top in range(0, size[0], _STRIP):
         rows = np.arange(top, min(top + _STRIP, size[0]))
         y0, y1, wy = _interpolation(rows, size[0], signal.shape[0])
         tall = signal[y0] + wy[:, None] * (signal[y1] - signal[y0])
-        strip = tall[:, x0] + wx * (tall[:, x1] - tall[:, x0])
+        strip = tall.take(x0, 1)
+        strip += wx * (tall.take(x1, 1) - strip)
         for lesion, added in findings:
             _add(strip, top, lesion.box, added)
         _add_noise(rng, strip)
-        pixels[rows] = np.clip(strip, 0, 1) * _FULL_SCALE
+        np.clip(strip, 0, 1, out=strip)
+        pixels[top : rows[-1] + 1, :width] = np.multiply(strip, np.float32(_FULL_SCALE), out=strip)
     return pixels
+
+
+def _filled(columns: NDArray[np.bool_], findings: Sequence[tuple[Lesion, Plane]]) -> int:
+    """How many columns, from the chest wall on, hold signal or findings."""
+    last = np.flatnonzero(columns)[-1:] + 1
+    return max([*map(int, last), *(lesion.box[3] for lesion, _ in findings)], default=0)
 
 
 def _interpolation(
