@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from benchmarks import turns
 from erf.benchmark import Pixels, RunningMean, Visit, engine_loop, plain_loop
 from erf.models import create_model, model_card
+from erf.process import ask_for_large_pages
 from erf.units import center_unit
 
 
@@ -56,7 +57,9 @@ SUBJECTS = {
 
 
 def visit_arrays(side: str, subject: Subject) -> turns.Visit:
-    """A call that visits a batch of images, which are the same for all sides."""
+    """A call that visits a batch of images, which are the same for all sides; ours as the command line does it."""
+    if side == "ours":
+        ask_for_large_pages()
     card = model_card(subject.model)
     network = create_model(subject.model, size=subject.size)
     visit = LOOPS[side](network, card.default_layer, torch.device("cpu"))

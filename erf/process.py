@@ -10,22 +10,27 @@ from typing import NoReturn
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Which ask a command to end; SIGHUP comes when a terminal is closed."""
 
-_LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-"""Makes PyTorch ask Linux for pages of 2 MB: clearing pages of 4 KB takes a tenth of a full-size pass on a CPU."""
-
 _LEAST_MEMORY = 2**29
 """Bytes of address space below which numerical libraries hang or abort while they are loaded."""
 
 
 def prepare() -> None:
     """Make the process ready for a command, or end it with one line and exit code 2 where none could work."""
-    os.environ.setdefault(_LARGE_PAGES, "1")
+    ask_for_large_pages()
     _open_streams()
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _end)
     _check_folder()
     _check_memory()
+
+
+def ask_for_large_pages() -> None:
+    """Let PyTorch ask Linux for pages of 2 MB: clearing pages of 4 KB takes a tenth of a full-size pass on a CPU.
+
+    PyTorch reads the variable at its first allocation. A value that is set already is left alone.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def _open_streams() -> None:
