@@ -1,4 +1,4 @@
-"""Networks of the papers, by name: `create_model("hct")`, `list_models("gmic*")`."""
+"""The papers' networks, created by name: `create_model("hct")`, `list_models("gmic*")`."""
 
 if __name__ != "erf.models":
     raise ImportError(f"the model package is imported as erf.models, not as {__name__}: write `import erf.models`")

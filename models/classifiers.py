@@ -3,10 +3,10 @@
 Paper: Li et al. Spectrally-enforced global receptive field for contextual medical image segmentation and
 classification. ICME 2020 (doi 10.1109/ICME46284.2020.9102949), Table 4. Both networks from timm.
 
-The paper adds two SRB_F and gives neither their places nor a parameter count; it reports that places and number (one to
-three) hardly matter. Choice: behind the last two stages; `places` names others, each a module of the network that is a
-stage or stands in a row of them, such as 'layer2' or 'features.transition2'. Input 224x224, a crop of the paper's
-240x240; 14 classes, those of ChestX-ray14.
+The paper adds two SRB_F blocks and gives neither their positions nor a parameter count; it reports that positions and
+number (one to three) hardly matter. Choice: after the last two stages. `places` selects other positions; each must be a
+stage (an `nn.Sequential`) or a child of one, such as 'layer2' or 'features.transition2'. Input 224x224, a crop of the
+paper's 240x240; 14 classes, those of ChestX-ray14.
 """
 
 from copy import deepcopy
@@ -33,9 +33,19 @@ def build(
     tag: str = "",
     **options: Any,
 ) -> nn.Module:
-    """A network of timm with an SRB_F behind each place; (N, in_channels, H, W) -> logits (N, classes).
+    """Build a timm network with an SRB_F block after each place; (N, in_channels, H, W) -> logits (N, classes).
 
-    `places` are paths of modules with commas between; `options` are those of the blocks.
+    Args:
+        network: timm's name of the network.
+        places: module paths, separated by commas.
+        in_channels: channels of the input.
+        classes: number of logits.
+        size: (H, W) of the input in pixels; the blocks' parameters belong to it.
+        tag: timm's tag of pretrained weights; empty for random weights.
+        options: passed to each `FourierBlock`.
+
+    Raises:
+        ModelError: a place does not exist, yields no feature map, or no block can be inserted after it.
     """
     model = timm_model(network, tag, in_chans=in_channels, num_classes=classes)
     for place in filter(None, (name.strip() for name in places.split(","))):
@@ -45,7 +55,16 @@ def build(
 
 
 def map_shape(model: nn.Module, path: str, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """(C, H, W) of a module's output, without computing it."""
+    """Infer the shape (C, H, W) of a module's output on the meta device, without computing values.
+
+    Args:
+        model: the network; it is copied, not changed.
+        path: path of the module.
+        input_shape: (C, H, W) of the network's input.
+
+    Raises:
+        ModelError: there is no such module, or its output is not a map (N, C, H, W).
+    """
     shapes: list[torch.Size] = []
     twin = deepcopy(model).to("meta").eval()
     modules = dict(twin.named_modules())
@@ -63,7 +82,11 @@ def map_shape(model: nn.Module, path: str, input_shape: tuple[int, int, int]) ->
 
 
 def add_behind(model: nn.Module, path: str, block: nn.Module) -> None:
-    """Put a block behind a module, so that all other parameters keep their names."""
+    """Insert a block after a module, in place; all other parameters keep their names.
+
+    Raises:
+        ModelError: neither the module nor its parent is an `nn.Sequential`.
+    """
     module = model.get_submodule(path)
     if isinstance(module, nn.Sequential):
         module.add_module("srb", block)

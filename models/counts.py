@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a network, counted on shapes alone."""
+"""Count the parameters and multiply-adds of a network from shapes alone."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _NORMS = (
 
 @dataclass(frozen=True)
 class Count:
-    """What one image costs in a forward pass, in eval mode."""
+    """Parameters, and operations of one forward pass on one image in eval mode."""
 
     parameters: int
     convolutions: int
@@ -35,19 +35,23 @@ class Count:
     norms: int
     """Two operations per value that a batch norm scales and shifts."""
     conv_and_norm_parameters: int
-    """Parameters of convolutions and batch norms alone, as counters that know these two modules report."""
+    """Parameters of convolutions and batch norms alone, as reported by tools that count only these two modules."""
 
     @property
     def multiply_adds(self) -> int:
-        """Of convolutions, matrix products and Fourier transforms."""
+        """Sum over convolutions, matrix products and Fourier transforms."""
         return self.convolutions + self.products + self.transforms
 
 
 def count(build: Callable[[], nn.Module], input_shape: tuple[int, ...]) -> Count:
-    """Count what `build` makes, for one input (C, H, W).
+    """Count the parameters and operations of a network for one input image.
 
-    Operations are those that PyTorch's flop counter knows, halved to multiply-adds, and those named above; pointwise
-    operations and pooling are left out.
+    Counted are the operations that PyTorch's flop counter knows, halved to multiply-adds, and the Fourier transforms
+    and batch norms described in `Count`; pointwise operations and pooling are not counted.
+
+    Args:
+        build: function that returns the network.
+        input_shape: (C, H, W) of the input.
     """
     model = build().eval().to("meta")
     image = torch.empty(1, *input_shape, device="meta")
@@ -73,7 +77,7 @@ def count(build: Callable[[], nn.Module], input_shape: tuple[int, ...]) -> Count
 
 
 def _transform_flops(shape: torch.Size, dim: list[int], *args: Any, out_shape: torch.Size, **kwargs: Any) -> int:
-    """Twice N log2 N, N the number of real values of each map; a complex one counts as two."""
+    """Return 2 N log2 N, with N the number of real values of each map; a complex value counts as two."""
     full = max(shape, out_shape, key=math.prod)
     values = math.prod(full[axis] for axis in dim)
     return round(2 * math.prod(full) * math.log2(values))

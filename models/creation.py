@@ -1,4 +1,4 @@
-"""Networks by name: of the registry, or from elsewhere."""
+"""Create networks by name, from the registry or from an external source."""
 
 import difflib
 from pathlib import Path
@@ -16,9 +16,10 @@ TIMM_TAG = "timm:"
 
 
 def model_card(name: str) -> ModelCard:
-    """The card of a network, of the registry or from elsewhere (`erf.models.sources`).
+    """Return the card of a network from the registry or from an external source (`erf.models.sources`).
 
-    `ModelError` offers the nearest names for an unknown one.
+    Raises:
+        ModelError: the name is unknown; the message suggests the closest names.
     """
     card = registered(name)
     if card is not None:
@@ -42,11 +43,19 @@ def create_model(
 ) -> nn.Module:
     """Build a network in eval mode.
 
-    Initial weights and random projections are drawn from `seed` without touching the global random state; a weights
-    file (safetensors, or a `torch.save` state dict in our naming or that of the public repository) replaces them, or
-    `timm:TAG`, which timm downloads. `size` is the (height, width) of the input, for networks whose parameters belong
-    to one size; others take any. An archive `file.pt2` can run any code when it is opened and is refused without
-    `trust`; a factory is run as it is named.
+    Args:
+        name: name in the registry, or an external source (`erf.models.sources`). A factory named there is executed.
+        weights: file that replaces the initial weights (safetensors, or a `torch.save` state dict with our key names or
+            those of the public repository), or `timm:TAG`, which timm downloads.
+        seed: seed of the initial weights and random projections; the global random state is not changed.
+        size: (height, width) of the input in pixels, for networks whose parameters belong to one size; the others take
+            any size and ignore it.
+        trust: whether to open an archive `file.pt2`, which can run arbitrary code when it is opened.
+        options: passed to the network.
+
+    Raises:
+        ModelError: unknown name or options, or an archive without `trust`.
+        WeightsError: the weights cannot be read or do not fit the network.
     """
     card = model_card(name)
     if card.sized:

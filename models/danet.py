@@ -1,14 +1,14 @@
 """DANet on ResNet-50, as compared in the SRB paper.
 
 Papers: Fu et al. Dual attention network for scene segmentation. CVPR 2019 (arXiv 1809.02983); Li et al., ICME 2020,
-Table 1. Backbone from timm; no library at hand has this head, so it is ours.
+Table 1. Backbone from timm; no available library has this head, so it is ours.
 
-Reconstruction from the printed 49.49 M parameters: a ResNet-50 that keeps its classifier for 1000 classes, unused, and
-the head with 512 channels and three classifiers: 49,485,488. The logits are those of both kinds of attention together;
-the classifiers for each alone are for training.
+Reconstruction from the printed 49.49 M parameters: a ResNet-50 that keeps its unused classifier for 1000 classes, and
+the head with 512 channels and three classifiers: 49,485,488. The logits come from both kinds of attention together; the
+classifiers for each kind alone are used in training only.
 
 The scales of both kinds of attention start at 0, as in the paper: an untrained DANet has the receptive field of its
-convolutions. `scale` sets another start.
+convolutions. `scale` sets another initial value.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from .registry import ModelCard, register
 
 
 class PositionAttention(nn.Module):
-    """Every position adds a weighted mean of all positions; keeps the shape (N, C, h, w)."""
+    """Position attention: adds a weighted mean of all positions to each; keeps the shape (N, C, h, w)."""
 
     def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
@@ -38,7 +38,10 @@ class PositionAttention(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Every channel adds a weighted mean of all channels, preferring unlike ones; keeps the shape (N, C, h, w)."""
+    """Channel attention: adds a weighted mean of all channels to each, dissimilar ones weighted most; keeps the shape.
+
+    The shape is (N, C, h, w).
+    """
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -52,7 +55,7 @@ class ChannelAttention(nn.Module):
 
 
 class DualAttentionHead(nn.Module):
-    """(N, channels, h, w) -> logits (N, classes, h, w)."""
+    """Segmentation head with position and channel attention; (N, channels, h, w) -> logits (N, classes, h, w)."""
 
     def __init__(self, channels: int, classes: int, scale: float) -> None:
         super().__init__()
@@ -68,7 +71,7 @@ class DualAttentionHead(nn.Module):
         )
 
     def branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of both kinds of attention together, by position alone, and by channel alone."""
+        """Return the logits of both kinds of attention together, of position alone, and of channel alone."""
         position, channel = self.position(x), self.channel(x)
         return self.both(position + channel), self.by_position(position), self.by_channel(channel)
 
@@ -77,7 +80,10 @@ class DualAttentionHead(nn.Module):
 
 
 class DANet(Segmenter):
-    """(N, in_channels, H, W) -> logits (N, classes, H, W); in training also those by position and by channel."""
+    """DANet; (N, in_channels, H, W) -> logits (N, classes, H, W).
+
+    In training mode a tuple of three: these logits, and those of position and of channel attention alone.
+    """
 
     def __init__(
         self, in_channels: int = 3, classes: int = 2, scale: float = 0.0, output_stride: int = OUTPUT_STRIDE

@@ -1,13 +1,14 @@
 """Def-GMIC: GMIC with deformable convolutions in its last two stages.
 
 Paper: Taha et al. Deep is a Luxury We Don't Have. MICCAI 2022 (arXiv 2208.06066), a baseline of section 3.
-No code is public. Reconstruction from the printed 2.89 M parameters: of the readings of "deformable convolutions
-instead of the attention layer, at the last two layers" only this one fits: in all four blocks of stages 4 and 5 the
-first of the two convolutions is deformable (version 1, one group of offsets, a 3x3 convolution with bias to find
-them): 2,893,434.
+No code is public. Reconstruction from the printed 2.89 M parameters: "deformable convolutions instead of the attention
+layer, at the last two layers" can be read in several ways, and only this one fits: in all four blocks of stages 4 and 5
+the first of the two convolutions is deformable (version 1, one group of offsets, predicted by a 3x3 convolution with
+bias): 2,893,434.
 
 Choice: offsets start at 0, as in the paper on deformable convolutions, so the untrained network has GMIC's receptive
-field. `offset_scale` draws them instead from a normal distribution, to see what moving taps do.
+field. With `offset_scale` the weights that predict the offsets are drawn from a normal distribution instead, to show
+the effect of shifted sampling points.
 """
 
 from functools import partial
@@ -18,7 +19,7 @@ from .registry import ModelCard, register
 
 
 class DefGMIC(ResNet22):
-    """Three residual stages, two deformable ones; (N, 1, H, W) -> logits (N, classes)."""
+    """Def-GMIC: three residual and two deformable stages; (N, in_channels, H, W) -> logits (N, classes)."""
 
     def __init__(self, in_channels: int = 1, classes: int = 2, offset_scale: float = 0.0) -> None:
         deformable = partial(ResidualBlock, first=DeformableConv2d)

@@ -1,4 +1,4 @@
-"""What is wrong with a network's name or with its weights: one line, whatever characters a file has put into it."""
+"""Errors about models and weights; each message is a single printable line, whatever characters a file contains."""
 
 from erf.errors import ErfError
 
@@ -8,12 +8,12 @@ class _LineError(ErfError, ValueError):
 
     def __init__(self, message: str) -> None:
         words = " ".join(message.split())
-        # A control character in a name of a file would act on the terminal.
+        # A control character in a name taken from a file would act on the terminal.
         super().__init__("".join(one if one.isprintable() else ascii(one)[1:-1] for one in words))
 
 
 class ModelError(_LineError):
-    """A network was asked for by an unknown name, with options that it does not have, or would run code."""
+    """A network was requested by an unknown name, with unsupported options, or would run untrusted code."""
 
 
 class WeightsError(_LineError):

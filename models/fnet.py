@@ -1,14 +1,15 @@
 """2D-FNet: a classifier that mixes positions and channels by Fourier transforms.
 
-Papers: Lee-Thorp et al. FNet. NAACL 2022 (arXiv 2105.03824), for text; in two dimensions compared in Jeevan et al.
-Magnification invariant medical image analysis (arXiv 2302.11488). Source of configuration:
+Papers: Lee-Thorp et al. FNet. NAACL 2022 (arXiv 2105.03824), for text; its two-dimensional form is compared in Jeevan
+et al. Magnification invariant medical image analysis (arXiv 2302.11488). Source of configuration:
 pranavphoenix/VisionXformer, read for facts; the code is ours.
 
-The paper states neither width nor depth. Choice: 64 channels, 8 blocks, hidden width 128, full resolution, as its
-authors' code mixes pixels and the paper names its large memory.
+The paper states neither width nor depth. Choice: 64 channels, 8 blocks, hidden width 128, full resolution, because its
+authors' code mixes pixels and the paper mentions its large memory consumption.
 
-Deviation: the transforms are orthonormal. Their scale goes into the batch norm that follows, so a trained network is
-the same function; untrained and without statistics, the public form grows by sqrt(C H W) in each block, and overflows.
+Deviation: the transforms are orthonormal. The batch norm that follows absorbs their scale, so a trained network
+computes the same function. Untrained and without batch statistics, activations of the public form grow by sqrt(C H W)
+in each block and overflow.
 """
 
 import torch
@@ -41,7 +42,7 @@ class FNetBlock(nn.Sequential):
 
 
 class FNet2d(TokenMixer):
-    """(N, in_channels, H, W) -> logits (N, classes)."""
+    """2D-FNet classifier; (N, in_channels, H, W) -> logits (N, classes)."""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ baseline of Taha et al. Deep is a Luxury We Don't Have. MICCAI 2022 (arXiv 2208.
 Sources of configuration: nyukat/GMIC (AGPL-3.0) and whiterabbit-ai/hct (Apache-2.0), read for facts; the code is ours.
 
 Deviations: `gmic-nyu` is the global network with its saliency head only; patch retrieval, local network and fusion of
-the full GMIC are left out, and their keys in a checkpoint are passed over.
+the full GMIC are left out, and their keys in a checkpoint are ignored.
 """
 
 import re
@@ -20,14 +20,17 @@ _OTHER_NETWORKS = ("dn_resnet.", "mil_attn_", "classifier_linear.", "fusion_dnn.
 
 
 class GMIC(ResNet22):
-    """Stride 2 in every stage; (N, 1, H, W) -> logits (N, classes)."""
+    """GMIC baseline of the HCT paper, stride 2 in every stage; (N, in_channels, H, W) -> logits (N, classes)."""
 
     def __init__(self, in_channels: int = 1, classes: int = 2) -> None:
         super().__init__(in_channels, classes, strides=(2, 2, 2, 2, 2), blocks=(ResidualBlock,) * 5)
 
 
 class GMICNYU(ResNet22Features):
-    """Stride 1 in the first stage and a 1x1 convolution as head; (N, 1, H, W) -> saliency maps (N, classes, h, w)."""
+    """GMIC's global network as published; (N, in_channels, H, W) -> saliency maps (N, classes, h, w) in 0 to 1.
+
+    Stride 1 in the first stage, and a 1x1 convolution as head.
+    """
 
     def __init__(self, in_channels: int = 1, classes: int = 2) -> None:
         super().__init__(in_channels, strides=(1, 2, 2, 2, 2), blocks=(ResidualBlock,) * 5)
@@ -38,7 +41,7 @@ class GMICNYU(ResNet22Features):
         return self.saliency(self.features(x)).sigmoid()
 
     def rename_key(self, key: str) -> str | None:
-        """Key of nyukat/GMIC -> ours; None for the networks that are left out."""
+        """Map a key of nyukat/GMIC to ours; None for keys of the networks that are left out."""
         if key.startswith(_OTHER_NETWORKS):
             return None
         key = key.replace("left_postprocess_net.gn_conv_last.", "saliency.")

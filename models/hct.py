@@ -3,10 +3,10 @@
 Paper: Taha et al. Deep is a Luxury We Don't Have. MICCAI 2022 (arXiv 2208.06066), Fig. 1, Fig. 4 and Algorithm 1.
 Source of configuration: whiterabbit-ai/hct (Apache-2.0), read for facts; the code is ours.
 
-Deviations: none known for `hct`. The paper prints 1.73 M parameters; its public code, and this one, have 1,737,010.
-`hct-softmax` and `hct-nystrom` follow the paper's other two rows, with the corrections that `layers/performer.py` and
-`layers/nystrom.py` name; the paper does not say which implementation of Nyström attention it used. `hct-exact`, with
-softmax attention without approximation, is not in the paper: it is the control for all three.
+Deviations: none known for `hct`. The paper prints 1.73 M parameters; its public code and ours have 1,737,010.
+`hct-softmax` and `hct-nystrom` follow the paper's other two rows, with the corrections described in
+`layers/performer.py` and `layers/nystrom.py`; the paper does not say which implementation of Nyström attention it used.
+`hct-exact`, with exact softmax attention, is not in the paper: it is the control for the other three.
 """
 
 from functools import partial
@@ -29,7 +29,7 @@ ATTENTIONS: dict[str, type[MapAttention]] = {
 
 
 class AttentionConvBlock(nn.Module):
-    """Attention over all positions, then a 3x3 convolution that strides and widens (Algorithm 1 of the paper).
+    """Attention over all positions, then a 3x3 convolution with stride and widening (Algorithm 1 of the paper).
 
     (N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride)
     """
@@ -53,7 +53,17 @@ class AttentionConvBlock(nn.Module):
 
 
 class HCT(ResNet22):
-    """`conv_stages` convolutional stages, the rest attention-convolutional; (N, 1, H, W) -> logits (N, classes)."""
+    """HCT classifier; (N, in_channels, H, W) -> logits (N, classes).
+
+    Args:
+        in_channels: channels of the input.
+        classes: number of logits.
+        conv_stages: number of convolutional stages (2 to 4); the remaining of the five are attention-convolutional.
+        attention: kind of attention, a key of `ATTENTIONS`.
+
+    Raises:
+        ModelError: `conv_stages` or `attention` is not supported.
+    """
 
     def __init__(
         self, in_channels: int = 1, classes: int = 2, conv_stages: int = 3, attention: str = "performer-relu"

@@ -1,7 +1,7 @@
-"""Pickles read as data: no function that a pickle names is ever looked up or called.
+"""Read pickles as data: no function that a pickle names is ever looked up or called.
 
-What takes the place of a call is up to the reader. Memory is bounded by the pickle's own size and by the number of its
-instructions, each of which may make an object.
+The user of `PickleReader` defines what replaces a call. Memory is bounded by the pickle's size and by the number of its
+instructions, each of which may create an object.
 """
 
 import pickletools
@@ -12,25 +12,25 @@ from typing import Any
 
 
 class PickleError(ValueError):
-    """A pickle that names what it may not name, or that is damaged."""
+    """A pickle names something that is not allowed, or is damaged."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """A function or class, by its module and name."""
+    """A function or class that a pickle names, as 'module.name'."""
 
     name: str
 
 
 @dataclass(frozen=True, eq=False)
 class Outside:
-    """What lies outside the pickle, under a key that the pickle's writer chose."""
+    """A persistent object outside the pickle, under a key that the pickle's writer chose."""
 
     key: Any
 
 
 _MOST_INSTRUCTIONS = 2_000_000
-"""Some forty make a tensor."""
+"""Limit of instructions per pickle; a tensor takes about forty."""
 
 _MAPPINGS = ("collections.OrderedDict", "collections.defaultdict")
 
@@ -52,16 +52,20 @@ _TO_MARK: dict[str, Callable[[list[Any]], Any]] = {
 
 @dataclass
 class PickleReader:
-    """Reads pickles; `outside` lists the keys of what lies outside them."""
+    """Reader of untrusted pickles; `outside` collects the keys of persistent objects."""
 
     is_known: Callable[[str], bool]
     """Whether a pickle may name a function or class, such as `collections.OrderedDict`."""
     make: Callable[[str, tuple[Any, ...]], Any]
-    """What stands for a call, from the name of what would be called and the arguments."""
+    """Replacement for a call: (name of the function or class, arguments) -> object."""
     outside: list[Any] = field(default_factory=list)
 
     def read(self, file: Any) -> Any:
-        """The content of the pickle at the position of a file, which is left behind its end."""
+        """Read the pickle at a file's current position, and leave the file at the pickle's end.
+
+        Raises:
+            PickleError: an instruction, a name or a key is not allowed, or the pickle is damaged.
+        """
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
@@ -108,7 +112,7 @@ class PickleReader:
             self.outside.append(stack.pop())
             stack.append(Outside(self.outside[-1]))
         elif name == "BUILD":
-            self._pop(1)  # attributes of an object, which nobody asks for
+            self._pop(1)  # attributes of an object, which are not needed
         else:
             raise PickleError(f"it holds the instruction {name}")
 

@@ -1,11 +1,11 @@
 """PSPNet on ResNet-101, as compared in the SRB paper.
 
 Papers: Zhao et al. Pyramid scene parsing network. CVPR 2017 (arXiv 1612.01105); Li et al., ICME 2020, Table 1. Backbone
-from timm; of the libraries at hand none has this head with these widths, so it is ours.
+from timm; no available library has this head with these widths, so it is ours.
 
-Reconstruction from the printed 68.06 M parameters: a ResNet-101 with three 3x3 convolutions as stem, without its
-classifier, the pyramid head with 512 channels, and an auxiliary head of 256 channels on layer3: 68,059,076. The paper
-says that all its networks use ResNet-50, which gives 46.6 to 51.0 M; `depth=50` builds that.
+Reconstruction from the printed 68.06 M parameters: a ResNet-101 with three 3x3 convolutions as stem and no classifier,
+the pyramid head with 512 channels, and an auxiliary head of 256 channels on layer3: 68,059,076. The paper says that all
+its networks use ResNet-50, which gives 46.6 to 51.0 M; `depth=50` builds that.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 class PyramidPooling(nn.Module):
-    """Means over grids of 1, 2, 3 and 6 cells, next to the map itself; (N, C, h, w) -> (N, 2C, h, w)."""
+    """The map and its means over grids of 1, 2, 3 and 6 cells per side; (N, C, h, w) -> (N, 2C, h, w)."""
 
     def __init__(self, channels: int, grids: tuple[int, ...] = (1, 2, 3, 6)) -> None:
         super().__init__()
@@ -47,7 +47,11 @@ class PyramidPooling(nn.Module):
 
 
 class PSPNet(Segmenter):
-    """(N, in_channels, H, W) -> logits (N, classes, H, W); in training also those of the auxiliary head."""
+    """PSPNet; (N, in_channels, H, W) -> logits (N, classes, H, W), in training mode also those of the auxiliary head.
+
+    Raises:
+        ModelError: `depth` is neither 50 nor 101.
+    """
 
     def __init__(
         self, in_channels: int = 3, classes: int = 2, depth: int = 101, output_stride: int = OUTPUT_STRIDE

@@ -13,7 +13,7 @@ MAMMOGRAM_SIZE = (3328, 2560)
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known about a network before it is built."""
+    """Description of a network, available before it is built."""
 
     name: str
     summary: str
@@ -22,28 +22,28 @@ class ModelCard:
     parameters: int
     """Number of parameters with default options."""
     layers: tuple[str, ...]
-    """Tap points, from input to output; each is the path of a module."""
+    """Layers to compute receptive fields for, from input to output; each is the path of a module."""
     in_channels: int = 1
     input_size: tuple[int, int] = MAMMOGRAM_SIZE
     """Default (height, width) of the input, in pixels."""
     normalisation: str = "standardise"
-    """What the network expects its input to have gone through."""
+    """Normalisation that the network expects of its input."""
     default_layer: str = "final"
     sized: bool = False
-    """Whether `build` takes the (height, width) of the input as `size`, because parameters may belong to it."""
+    """Whether `build` takes the (height, width) of the input as `size`, because parameters may depend on it."""
     brings_weights: bool = False
-    """Whether what `build` returns may have been trained."""
+    """Whether the network that `build` returns may already be trained."""
     guarded: bool = False
-    """Whether `build` runs code out of a file that looks like data, unless its argument `trust` is False."""
+    """Whether `build` runs code from a file that looks like data, unless its argument `trust` is False."""
     tagged: bool = False
-    """Whether `build` takes the `tag` of weights that timm offers."""
+    """Whether `build` takes the `tag` of timm's pretrained weights."""
 
 
 _CARDS: dict[str, ModelCard] = {}
 
 
 def register(card: ModelCard) -> ModelCard:
-    """Enter a card; a name can be taken once."""
+    """Add a card to the registry; `ModelError` if its name is taken."""
     if card.name in _CARDS:
         raise ModelError(f"model name '{card.name}' is registered already")
     _CARDS[card.name] = card
@@ -51,10 +51,10 @@ def register(card: ModelCard) -> ModelCard:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names that match a shell-style pattern, in alphabetical order."""
+    """List the names that match a shell-style pattern, in alphabetical order."""
     return sorted(fnmatch.filter(_CARDS, pattern))
 
 
 def registered(name: str) -> ModelCard | None:
-    """The card of this name, if there is one."""
+    """Return the card of this name, or None."""
     return _CARDS.get(name)

@@ -1,6 +1,6 @@
-"""Weights that come with the package: small networks trained on phantoms, each with a card that says how.
+"""Weights included in the package: small networks trained on phantoms, each with a card that describes the training.
 
-They show what training does to a receptive field. They have never seen a patient and find nothing in one.
+They demonstrate how training changes a receptive field. They were not trained on patients and detect nothing in them.
 """
 
 import json
@@ -11,12 +11,12 @@ FOLDER = Path(__file__).parent / "trained"
 
 
 def shipped_weights(name: str) -> Path | None:
-    """The file of a network's weights, None where there is none."""
+    """Return the file of a network's shipped weights, or None."""
     path = FOLDER / f"{name}.safetensors"
     return path if path.is_file() else None
 
 
 def shipped_card(name: str) -> dict[str, Any]:
-    """How shipped weights were trained, and what they reach; empty where there are none."""
+    """Return the training settings and scores of shipped weights; empty if there are none."""
     path = FOLDER / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

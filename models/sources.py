@@ -1,9 +1,9 @@
-"""Networks from elsewhere: of timm, torchvision, segmentation_models_pytorch, a user's own, or an exported one.
+"""External networks: from timm, torchvision, segmentation_models_pytorch, a user's code, or an exported archive.
 
 `timm:NAME`, `torchvision:NAME`, `smp:ARCHITECTURE:ENCODER`, `package.module:factory`, `path/to/file.py:factory`, and
-`file.pt2`, an archive of `torch.export`. A factory is any callable that returns a module, and is given the options of
-`--model-arg`. To run it is to run its code: nothing but the named module or file is imported, but that may do anything.
-An archive looks like data and is code as well: its sizes are expressions that PyTorch evaluates when it opens it.
+`file.pt2`, an archive of `torch.export`. A factory is any callable that returns a module; it receives the options of
+`--model-arg`. Calling it runs the user's code: only the named module or file is imported, but that code may do
+anything. An archive looks like data but is code as well: its sizes are expressions that PyTorch evaluates on opening.
 """
 
 import difflib
@@ -29,16 +29,16 @@ ARCHIVE = ".pt2"
 WORDS = "timm:NAME, torchvision:NAME, smp:ARCHITECTURE:ENCODER, package.module:factory, file.py:factory or file.pt2"
 
 FALLBACK_SIZE = (512, 512)
-"""(height, width) of the input where a network does not say its own."""
+"""(height, width) of the input, in pixels, for networks that do not define their own."""
 
 
 def is_source(name: str) -> bool:
-    """Whether a name leads outside the registry."""
+    """Whether a name refers to a network outside the registry."""
     return ":" in name or name.endswith(ARCHIVE)
 
 
 def is_code(name: str) -> bool:
-    """Whether a name stands for code that is neither ours nor of a library: a factory or an archive."""
+    """Whether a name refers to code that is neither ours nor of a known library: a factory or an archive."""
     return name.endswith(ARCHIVE) or (":" in name and name.split(":", maxsplit=1)[0] not in _LIBRARIES)
 
 
@@ -46,9 +46,12 @@ _LIBRARIES = ("timm", "torchvision", "smp")
 
 
 def source_card(name: str) -> ModelCard:
-    """A card for a network from elsewhere; what only the network itself tells is filled in by `described`.
+    """Return a card for an external network; nothing is built and no file is run.
 
-    Raises `ModelError` for a name that leads nowhere; nothing is built, and no file is run.
+    Fields that only the built network can tell are filled in later, by `described`.
+
+    Raises:
+        ModelError: the name does not refer to a network.
     """
     if name.endswith(ARCHIVE):
         return _card(name, "an exported network", partial(_read_archive, name), brings_weights=True, guarded=True)
@@ -86,7 +89,7 @@ def _timm_card(name: str, network: str) -> ModelCard:
 
 
 def _build_timm(network: str, own: tuple[int, int], size: tuple[int, int], tag: str = "", **options: Any) -> nn.Module:
-    """Some networks are built for one size; those that are not do not know the option."""
+    """Build a timm network, with `img_size` only if needed: networks of flexible size do not have that option."""
     if tuple(size) != own:
         try:
             return timm_model(network, tag, img_size=tuple(size), **options)
@@ -99,7 +102,7 @@ def _build_timm(network: str, own: tuple[int, int], size: tuple[int, int], tag: 
 def _build_torchvision(network: str, **options: Any) -> nn.Module:
     models = _library("torchvision.models", "timm")
     _check_known(network, models.list_models(), "torchvision")
-    # Weights would be downloaded, those of a backbone even where none are asked for.
+    # Weights would be downloaded, those of a backbone even by default.
     taken = inspect.signature(models.get_model_builder(network)).parameters
     _check_untrained(f"torchvision:{network}", options, ("weights", "weights_backbone"))
     nothing = {option: None for option in ("weights", "weights_backbone") if option in taken}
@@ -119,7 +122,7 @@ def _build_smp(text: str, **options: Any) -> nn.Module:
 
 def _call_factory(module: str, attribute: str, **options: Any) -> nn.Module:
     name = f"{module}:{attribute}"
-    with torch.random.fork_rng(devices=[]):  # what a first import draws must not change the weights
+    with torch.random.fork_rng(devices=[]):  # random numbers drawn by a first import must not change the weights
         found: Any = _import(module)
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -153,7 +156,7 @@ def _import(module: str) -> Any:
 
 @contextmanager
 def _importing(module: str, folder: Path) -> Iterator[None]:
-    """Within, files of a folder can be imported, as `python file.py` does; what fails is one line."""
+    """Make a folder importable, as `python file.py` does, and turn import failures into one-line errors."""
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -172,7 +175,11 @@ def _importing(module: str, folder: Path) -> Iterator[None]:
 
 
 def _read_archive(name: str, trust: bool) -> nn.Module:
-    """The network of an archive, with its hierarchy of modules put back; its input has the exported size."""
+    """Load the network of an archive, with its module hierarchy restored; its input has the exported size.
+
+    Raises:
+        ModelError: the file is missing, not trusted, or not a readable archive.
+    """
     path = Path(name)
     if not path.is_file():
         raise ModelError(f"{name}: no such file; expected an archive of torch.export.save")
@@ -192,14 +199,14 @@ def _read_archive(name: str, trust: bool) -> nn.Module:
     except Exception as error:  # a damaged archive may hold anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{name} cannot be read as an archive of torch.export ({reason})") from error
-    # What an exported network no longer tells by its modules.
+    # The modules of an exported network no longer show these.
     network.in_channels, network.input_size, network.input_axes = shapes[0][1], shapes[0][2:], len(shapes[0]) - 2
     network.input_names = tuple(program.graph_signature.user_inputs) if len(shapes) > 1 else ()
     return network
 
 
 def _check_untrained(name: str, options: Mapping[str, Any], loading: Sequence[str]) -> None:
-    """Weights of which no file would be known."""
+    """Refuse options that load weights: the file they come from would not be recorded."""
     for option in loading:
         if options.get(option) is not None:
             raise ModelError(f"{name} would load weights by its option {option}; expected them as --weights FILE")
@@ -239,7 +246,7 @@ def _check_known(name: str, known: Iterable[str], library: str) -> None:
 
 
 def input_channels(model: nn.Module) -> int:
-    """What the first convolution takes; 3 where there is none."""
+    """Return the input channels of the first convolution; 3 if there is none."""
     if isinstance(told := getattr(model, "in_channels", None), int):
         return told
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -247,7 +254,7 @@ def input_channels(model: nn.Module) -> int:
 
 
 def input_names(model: nn.Module) -> tuple[str, ...]:
-    """Names of the tensors that `forward` cannot do without; empty for a single one."""
+    """Return the names of the tensors that `forward` requires; empty if it requires only one."""
     if isinstance(told := getattr(model, "input_names", None), tuple):
         return told
     try:
@@ -260,7 +267,7 @@ def input_names(model: nn.Module) -> tuple[str, ...]:
 
 
 def input_axes(model: nn.Module) -> int:
-    """2 for images, 3 for volumes, 1 for signals, as the first convolution has them."""
+    """Return the number of spatial axes of the first convolution: 2 for images, 3 for volumes, 1 for signals."""
     if isinstance(told := getattr(model, "input_axes", None), int):
         return told
     kinds = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}

@@ -5,8 +5,8 @@ classification. ICME 2020 (doi 10.1109/ICME46284.2020.9102949), Fig. 3 and Table
 timm.
 
 Reconstruction: the printed 29.59 M parameters leave several readings open. This one has a ResNet-50 that keeps its
-classifier for 1000 classes, unused, a 1x1 and a 3x3 branch of 192 channels, and a 1x1 convolution of both to 256:
-29,589,290. Of the block, the difference of 2.11 M fits only an SRB_F on all 2048 channels at 64x64, before the 3x3
+unused classifier for 1000 classes, a 1x1 and a 3x3 branch of 192 channels, and a 1x1 convolution of both to 256:
+29,589,290. The printed 2.11 M parameters of the block fit only an SRB_F on all 2048 channels at 64x64, before the 3x3
 convolution: 2,109,569 more.
 """
 
@@ -23,7 +23,10 @@ from .registry import ModelCard, register
 
 
 class ParallelHead(nn.Module):
-    """A 1x1 branch beside `block` and a 3x3 branch; (N, channels, h, w) -> logits (N, classes, h, w)."""
+    """Head of two parallel branches, a 1x1 convolution, and `block` followed by a 3x3 convolution.
+
+    (N, channels, h, w) -> logits (N, classes, h, w)
+    """
 
     def __init__(self, channels: int, classes: int, block: nn.Module, branch: int = 192, inner: int = 256) -> None:
         super().__init__()
@@ -38,7 +41,15 @@ class ParallelHead(nn.Module):
 
 
 class SPM(Segmenter):
-    """(N, in_channels, H, W) -> logits (N, classes, H, W); `options` are those of the SRB_F."""
+    """SPM; (N, in_channels, H, W) -> logits (N, classes, H, W).
+
+    Args:
+        in_channels: channels of the input.
+        classes: channels of the output.
+        spectral: whether an SRB_F precedes the 3x3 convolution.
+        size: (H, W) of the input in pixels, to which the SRB_F belongs.
+        options: passed to `FourierBlock`.
+    """
 
     def __init__(
         self,

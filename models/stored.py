@@ -1,8 +1,8 @@
-"""Tensors in files that are not trusted: what a file claims is known, and checked, before a tensor of it is read.
+"""Read tensors from untrusted files: a file's index is read and checked before any of its tensors.
 
-Formats: safetensors, `torch.save`, and `torch.save` before PyTorch 1.6. The last two hold a pickle, which is read as
-data (`pickles`), so that no file runs code. Tensors are read one by one: nothing is taken up but what is asked for,
-whatever a file claims. No file is mapped into memory: one that is cut short while it is read would end the process.
+Formats: safetensors, `torch.save`, and `torch.save` before PyTorch 1.6. The last two contain a pickle, which is read as
+data (`pickles`), so that no file can run code. Tensors are read one by one and only when requested, whatever a file
+claims. Files are not memory-mapped: one that is truncated while being read would crash the process.
 """
 
 import json
@@ -32,23 +32,23 @@ _EXPECTED = "expected a safetensors file or a torch.save state dict"
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """A tensor in a file, which is read when it is asked for."""
+    """A tensor in a file, loaded by `read`."""
 
     dtype: torch.dtype | None
-    """None for one that has no plain values; `kind` then says why."""
+    """None for a tensor without plain values; `kind` then names the reason."""
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
     kind: str = ""
 
 
 class _File(FileIO):
-    """A file whose index, the part that names its tensors, is small, whatever the file claims."""
+    """A file with a size limit on its index (the part that names its tensors), whatever the file claims."""
 
     most = 2**24
-    """Bytes that are read at once. Every byte of an index may become an object of some sixty."""
+    """Most bytes to read at once. Every byte of an index may become an object of about sixty bytes."""
 
     def read(self, count: int | None = -1) -> bytes:
-        """As `FileIO.read`; raises `ValueError` for more than an index may have."""
+        """Read like `FileIO.read`; `ValueError` beyond the size limit of an index."""
         wanted = self.most + 1 if count is None or count < 0 else min(count, self.most + 1)
         found = super().read(wanted) or b""
         if len(found) > self.most:
@@ -56,7 +56,7 @@ class _File(FileIO):
         return found
 
     def part(self, start: int, length: int) -> bytearray:
-        """Bytes of the file, however many; raises `ValueError` where there are fewer."""
+        """Read exactly `length` bytes, without size limit; `ValueError` if the file has fewer."""
         if not 0 <= start <= start + length <= self.state[0]:
             raise ValueError("it ends too early")
         found = bytearray(length)
@@ -71,14 +71,20 @@ class _File(FileIO):
 
     @property
     def state(self) -> tuple[int, int]:
-        """Size and time of the last change, by which a file is known that was written to."""
+        """(size in bytes, modification time in ns), to detect that the file was written to."""
         found = os.fstat(self.fileno())
         return found.st_size, found.st_mtime_ns
 
 
 @contextmanager
 def open_tensors(path: Path) -> Iterator[Any]:
-    """What a file holds, with `StoredTensor` for tensors; raises `WeightsError` for whatever is wrong with it."""
+    """Open a weights file and yield its content, with a `StoredTensor` for each tensor.
+
+    Tensors can be read only within the context.
+
+    Raises:
+        WeightsError: the file is missing, damaged, not allowed, or was changed within the context.
+    """
     try:
         _check_regular(path)
         with _File(path) as file:
@@ -93,7 +99,7 @@ def open_tensors(path: Path) -> Iterator[Any]:
             f"weights {path} refused: {error}, expected tensors only; save the model's state_dict() again, as "
             "safetensors or with torch.save"
         ) from error
-    except Exception as error:  # a damaged file raises whatever it makes its readers raise
+    except Exception as error:  # a damaged file can make the readers raise anything
         raise WeightsError(f"weights {path} cannot be read: {_first_line(error)}") from error
 
 
@@ -125,30 +131,40 @@ def _first_line(error: Exception) -> str:
 
 @dataclass
 class _Storage:
-    """A part of a file in which the values of tensors lie, in bytes."""
+    """A section of a file that holds values of tensors; positions in bytes."""
 
     file: _File
     start: int
     length: int
     crc: int = 0
-    """Check sum of the part; 0 where none was written."""
+    """CRC-32 checksum of the section; 0 if none was written."""
 
     @cached_property
     def is_sound(self) -> bool:
-        """Whether the part is what was written."""
+        """Whether the section matches its checksum."""
         found = 0
         for start in range(0, self.length if self.crc else 0, self.file.most):
             found = zlib.crc32(self.bytes(start, min(self.file.most, self.length - start)), found)
         return found == self.crc
 
     def bytes(self, start: int, length: int) -> bytearray:
-        """Some of it."""
+        """Read bytes of the section; `ValueError` outside it."""
         if not 0 <= start <= start + length <= self.length:
             raise ValueError(f"a tensor lies outside its storage of {self.length} bytes")
         return self.file.part(self.start + start, length)
 
     def view(self, dtype: torch.dtype, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-        """A tensor in memory of its own; offset and strides are in elements."""
+        """Read a contiguous tensor with its own memory.
+
+        Args:
+            dtype: type of the values.
+            offset: first element, in elements from the start of the section.
+            shape: shape of the tensor.
+            stride: stored strides, in elements.
+
+        Raises:
+            ValueError: the section is damaged or too short, or the tensor is spread over too many bytes.
+        """
         if not prod(shape):
             return torch.empty(shape, dtype=dtype)
         if not self.is_sound:
@@ -161,7 +177,7 @@ class _Storage:
 
 
 _MOST_SPREAD = 64
-"""How many times its own length a tensor may be spread over, as one that was cut out of a larger one."""
+"""Largest ratio of bytes spanned to bytes used, for a tensor that was sliced from a larger one."""
 
 _SAFETENSORS = {
     "F64": torch.float64,
@@ -206,7 +222,7 @@ def _in_safetensors(file: _File, start: int, about: Any) -> StoredTensor:
 
 
 def _of_archive(file: _File, entries: list[zipfile.ZipInfo]) -> Any:
-    """Of a zip file, whose entries have to lie in the file as they are."""
+    """Read a `torch.save` zip archive, whose entries must be stored uncompressed."""
     names = {entry.filename for entry in entries}
     folder = entries[0].filename.split("/")[0] if entries else ""
     if f"{folder}/data.pkl" not in names or f"{folder}/constants.pkl" in names:
@@ -252,7 +268,7 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def _of_old_file(file: _File) -> Any:
-    """Of `torch.save` before PyTorch 1.6: five pickles, then one storage after the other, each behind its length."""
+    """Read a file of `torch.save` before PyTorch 1.6: five pickles, then the storages, each preceded by its length."""
     storages: dict[str, _Storage] = {}
     reader = PickleReader(_is_known, partial(_made, storages))
     index = BytesIO(file.part(0, min(file.most, file.state[0])))
@@ -311,7 +327,7 @@ _INERT = (
     *(f"builtins.{name}" for name in ("set", "dict", "list", "complex", "bytearray", "int", "float", "bool", "str")),
     *(f"__builtin__.{name}" for name in ("set", "dict", "list", "int")),
 )
-"""What checkpoints name beside the weights; nothing of it is made."""
+"""Names that checkpoints contain next to the weights; none of these objects is created."""
 
 _VALUES = frozenset(
     f"torch.{name}" for name, value in vars(torch).items() if type(value) in (torch.dtype, torch.qscheme)
@@ -325,7 +341,7 @@ def _is_known(name: str) -> bool:
 
 
 def _made(storages: Mapping[str, _Storage], name: str, args: tuple[Any, ...]) -> Any:
-    """What stands for a call in a pickle: a `StoredTensor` for what would be a tensor, None for anything else."""
+    """Replace a call in a pickle: by a `StoredTensor` if it would create a tensor, by None otherwise."""
     base = name.removeprefix("torch._utils.")
     if base in _PARAMETERS:
         return args[0]
@@ -342,7 +358,10 @@ def _made(storages: Mapping[str, _Storage], name: str, args: tuple[Any, ...]) ->
 def _tensor(
     storages: Mapping[str, _Storage], source: Any, offset: Any, shape: Any, stride: Any, *more: Any
 ) -> StoredTensor:
-    """What `_rebuild_tensor…` would make of a storage; `more` ends with a data type and with what a view is."""
+    """Return the tensor that `_rebuild_tensor…` would make of a storage.
+
+    `more` ends with a data type and, for views, a dictionary that describes the view.
+    """
     dtypes = [getattr(torch, one.name.removeprefix("torch.")) for one in more if isinstance(one, Named)]
     views = more[-1] if len(more) > 2 and isinstance(more[-1], dict) else {}
     sizes = (offset, *shape, *stride)

@@ -1,7 +1,7 @@
-"""Counts that the papers print, beside ours.
+"""Parameter and operation counts printed in the papers, compared with ours.
 
 Papers: Li et al. ICME 2020 (SRB), Tables 1 and 3; Taha et al. MICCAI 2022 (HCT), Table 3. The printed numbers are
-theirs; ours are counted when a table is asked for. The magnification paper prints no counts.
+theirs; ours are counted when a table is requested. The magnification paper prints no counts.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,12 +17,12 @@ from .layers.global_blocks import DoubleAttentionBlock, NonLocalBlock
 from .layers.spectral import FourierBlock, OrthogonalBlock
 
 CHANNELS, SIZE = 128, (64, 64)
-"""The map before up4 of U-Net* at 512x512, the only one that gives the parameters of Table 3."""
+"""Channels and size of the map before up4 of U-Net* at 512x512, the only one that fits the parameters of Table 3."""
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One number of a paper and ours."""
+    """One number printed in a paper, and our count."""
 
     what: str
     quantity: str
@@ -37,12 +37,12 @@ class TableRow:
 
     @property
     def digits(self) -> int:
-        """Decimals that the paper prints."""
+        """Number of decimals that the paper prints."""
         return len(self.printed.partition(".")[2])
 
     @property
     def agrees(self) -> bool:
-        """Whether ours, rounded to as many decimals, is what is printed."""
+        """Whether our count, rounded to as many decimals, equals the printed number."""
         return f"{self.ours:.{self.digits}f}" == self.printed
 
 
@@ -96,7 +96,11 @@ _BLOCKS: dict[str, tuple[Callable[[], nn.Module], str, str, str, Callable[[Count
 
 
 def network_rows(table: str) -> Iterator[tuple[TableRow, Count]]:
-    """Parameters of the networks that a paper's table lists, in its order, and what else they cost."""
+    """Yield the parameters of the networks in a paper's table, in its order, and their full counts.
+
+    Raises:
+        ModelError: `table` is not one of `TABLES`.
+    """
     if table not in _NETWORKS:
         raise ModelError(f"no table '{table}'; expected one of {', '.join(TABLES)}")
     for name, printed in _NETWORKS[table].items():
@@ -106,7 +110,7 @@ def network_rows(table: str) -> Iterator[tuple[TableRow, Count]]:
 
 
 def block_rows() -> Iterator[tuple[TableRow, Count]]:
-    """Parameters and multiply-adds of the blocks in the SRB paper's Table 3."""
+    """Yield the parameters and multiply-adds of the blocks in the SRB paper's Table 3, and their full counts."""
     for name, (build, thousands, giga, rule, multiply_adds) in _BLOCKS.items():
         counted = count(build, (CHANNELS, *SIZE))
         parameters = counted.conv_and_norm_parameters / 1e3

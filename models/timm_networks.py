@@ -1,19 +1,19 @@
-"""The networks of the magnification paper that timm keeps.
+"""Networks of the magnification paper that are available in timm.
 
 Paper: Jeevan et al. Magnification invariant medical image analysis (arXiv 2302.11488), section 2.2, which took them
 from timm and trained them from scratch on two classes. Networks: He et al. 2016 (ResNet), Howard et al. 2019
 (MobileNetV3), Dosovitskiy et al. 2021 (ViT), Liu et al. 2021 (Swin), Trockman, Kolter 2022 (ConvMixer), Tolstikhin et
 al. 2021 (MLP-Mixer).
 
-The image sizes are missing from the paper's public text; 224x224 is the default, 448x672 (as in the same authors' code)
-works for all: ViT, Swin and Mixer are then built for that size.
+The image sizes are missing from the paper's public text; 224x224 is the default, and 448x672 (as in the same authors'
+code) works for all: ViT, Swin and Mixer are then built for that size.
 
 Deviation: timm starts the last norm of each residual branch of a ResNet at 0, so that its untrained receptive field is
-that of the shortcuts alone. Here it starts at 1; `zero_init_last=True` gives timm's start.
+that of the shortcuts alone. Here it starts at 1; `zero_init_last=True` restores timm's initial value.
 
-ViT, Swin and Mixer hand on tokens. Their tap points here are the maps that these tokens form, without class token, as
-they stand before the last layer norm: with its initial weights the channels of a unit sum to 0 behind it, whatever the
-image, so that a gradient on all channels of such a unit is nothing but rounding.
+ViT, Swin and Mixer pass tokens between blocks. Their layers here are the maps that these tokens form, without class
+token, before the last layer norm: after that norm, with its initial weights, the channels of a unit sum to 0 for any
+image, so that a gradient over all channels of such a unit is only rounding noise.
 """
 
 from functools import partial
@@ -30,7 +30,15 @@ SIZE = (224, 224)
 def build_convolutional(
     network: str, in_channels: int = 3, classes: int | None = None, tag: str = "", **options: Any
 ) -> nn.Module:
-    """A network of timm; (N, in_channels, H, W) -> logits (N, classes), two unless a tag brings its own."""
+    """Build a convolutional timm network; (N, in_channels, H, W) -> logits (N, classes).
+
+    Args:
+        network: timm's name of the network.
+        in_channels: channels of the input.
+        classes: number of logits; None for two, or with a tag for those of its weights.
+        tag: timm's tag of pretrained weights; empty for random weights.
+        options: passed to timm.
+    """
     return _create(network, in_channels, classes, tag, options)
 
 
@@ -41,9 +49,10 @@ def _create(network: str, in_channels: int, classes: int | None, tag: str, optio
 
 
 class TokenNetwork(nn.Module):
-    """A network of timm whose blocks hand on tokens; (N, in_channels, H, W) -> logits (N, classes).
+    """A timm network whose blocks pass on tokens; (N, in_channels, H, W) -> logits (N, classes).
 
-    `stages` yields the map behind each block (ViT, Mixer) or stage (Swin).
+    Each module of `stages` passes on the map after one block (ViT, Mixer) or stage (Swin). Arguments are those of
+    `build_convolutional`; `size` is the (H, W) of the input in pixels.
     """
 
     def __init__(
@@ -67,7 +76,7 @@ class TokenNetwork(nn.Module):
         return self.backbone.forward_head(tokens)
 
     def rename_key(self, key: str) -> str:
-        """Key of timm -> ours."""
+        """Map a key of timm to ours."""
         return key if key.startswith("backbone.") else f"backbone.{key}"
 
 

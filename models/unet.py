@@ -7,13 +7,14 @@ Reconstruction from its 1.943 M parameters: 16 channels at full size, doubled at
 convolutions without bias and with batch norm at each size; 2x2 transposed convolutions with bias; 1x1 convolution to
 two classes: 1,942,594. With an SRB_F before each of the four up-samplings: 2,076,038 (printed 2.076 M).
 
-Names: `up4` is the up-sampling closest to the encoder, as in the paper; `before-up4` is a place on the deepest map,
-`after-up4` one on the output of the two convolutions that follow up4.
+Names: `up4` is the up-sampling closest to the encoder, as in the paper; `before-up4` is the place on the deepest map,
+`after-up4` the place on the output of the two convolutions that follow up4.
 
-U-Net* is "U-Net without the last max pooling". The parameters that Table 3 gives for blocks before its up4 fit a map of
-128 channels only, so the level of 256 channels has gone with its pooling: three poolings, and up4, up3 and up2 remain.
+U-Net* is "U-Net without the last max pooling". The parameters that Table 3 gives for blocks before its up4 fit only a
+map of 128 channels, so the level of 256 channels is removed with its pooling: three poolings, and up4, up3 and up2
+remain.
 
-Choice: He initialisation of the convolutions, which the paper does not give.
+Choice: He initialisation of the convolutions; the paper does not specify it.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,11 +36,11 @@ DEEPEST = 4
 """Number of the up-sampling closest to the encoder."""
 
 Block = Callable[[int, tuple[int, int]], nn.Module]
-"""(channels, size of the map) -> block."""
+"""Builder of a block: (channels, (H, W) of the map) -> block."""
 
 
 def _sizeless(kind: type[nn.Module]) -> Callable[..., nn.Module]:
-    """A block that takes maps of any size, made like those that do not."""
+    """Wrap a block that takes maps of any size, so that it is built like those that belong to one size."""
 
     def make(channels: int, size: tuple[int, int], **options: Any) -> nn.Module:
         return kind(channels, **options)
@@ -56,7 +57,7 @@ BLOCKS: dict[str, Callable[..., nn.Module]] = {
 
 
 class DoubleConv(nn.Sequential):
-    """3x3 convolution, batch norm, ReLU, twice; (N, in_channels, H, W) -> (N, out_channels, H, W)."""
+    """Twice 3x3 convolution, batch norm, ReLU; (N, in_channels, H, W) -> (N, out_channels, H, W)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -67,7 +68,10 @@ class DoubleConv(nn.Sequential):
 
 
 class Up(nn.Module):
-    """Doubles a map's size, halves its channels, joins what the encoder saw at that size, and convolves twice."""
+    """Up-sampling stage: doubles a map's size, halves its channels, joins the encoder's map, and convolves twice.
+
+    (N, channels, h, w) and the encoder's map (N, channels/2, 2h, 2w) -> (N, channels/2, 2h, 2w)
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -79,18 +83,21 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """(N, in_channels, H, W) -> logits (N, classes, H, W).
+    """U-Net; (N, in_channels, H, W) -> logits (N, classes, H, W).
 
     Args:
         in_channels: channels of the input.
         classes: channels of the output.
         poolings: 4, or 3 for U-Net*.
-        block: kind of the further blocks, one of `BLOCKS`.
-        places: where they are, such as 'before-up4', several with commas; or how many of the places before an
-            up-sampling, deepest first.
-        size: (H, W) of the input, to which spectral blocks belong.
+        block: kind of the added blocks, one of `BLOCKS`.
+        places: places of the added blocks, such as 'before-up4', several separated by commas; or the number of places
+            before an up-sampling, deepest first.
+        size: (H, W) of the input in pixels, to which spectral blocks belong.
         base: channels at full size.
-        options: of the blocks, such as `alpha` and `resize` of 'srb-f'.
+        options: passed to the blocks, such as `alpha` and `resize` of 'srb-f'.
+
+    Raises:
+        ModelError: unknown block or place. `forward` raises `ValueError` for a size not divisible by 2**poolings.
     """
 
     def __init__(
@@ -123,11 +130,11 @@ class UNet(nn.Module):
         )
 
     def _number(self, level: int) -> int:
-        """Number of the up-sampling that starts from a level; the deepest is always 4."""
+        """Return the number of the up-sampling that starts from a level; the deepest is always 4."""
         return DEEPEST - self.poolings + level
 
     def _levels(self, places: int | str | Sequence[str]) -> dict[str, int]:
-        """Level of the map at each place."""
+        """Return the level of the map at each place."""
         numbered = [(self._number(level), level) for level in range(self.poolings, 0, -1)]
         known = {f"before-up{number}": level for number, level in numbered}
         if isinstance(places, int):

@@ -2,11 +2,12 @@
 
 Papers: Jeevan et al. WaveMix (arXiv 2205.14375); compared in Jeevan et al. Magnification invariant medical image
 analysis (arXiv 2302.11488). Source of configuration: pranavphoenix/WaveMix (MIT), read for facts; the code is ours,
-with a wavelet transform of its own (`layers/wavelet.py`), because the public package does not import beside NumPy 2.
+with its own wavelet transform (`layers/wavelet.py`), because the public package cannot be imported with NumPy 2.
 
 The paper states neither width, depth, levels nor stem. Choice: 224 channels and 10 blocks (the authors' best on the
 same images), one level, and the stem with 4x4 patches; `dim`, `depth`, `levels` and `stem='strided'` (two 3x3
-convolutions at full size, or with `stride`) give the others. `order` above 1 takes Daubechies wavelets, not Haar's.
+convolutions at full size, or with `stride`) give the others. `order` above 1 selects Daubechies wavelets instead of
+Haar's.
 """
 
 import torch
@@ -31,7 +32,7 @@ def _mix(in_channels: int, hidden: int, out_channels: int, dropout: float) -> li
 
 
 class WaveMixBlock(nn.Module):
-    """Wavelet levels from coarse to fine, each mixed and doubled in size; keeps the shape (N, dim, H, W)."""
+    """WaveMix block: wavelet levels, from coarse to fine mixed and doubled in size; keeps the shape (N, dim, H, W)."""
 
     def __init__(self, dim: int, levels: int, widen: int, dropout: float, order: int) -> None:
         super().__init__()
@@ -61,7 +62,26 @@ class WaveMixBlock(nn.Module):
 
 
 class WaveMix(TokenMixer):
-    """(N, in_channels, H, W) -> logits (N, classes); the stem's output must halve `levels` times."""
+    """WaveMix classifier; (N, in_channels, H, W) -> logits (N, classes).
+
+    Height and width of the stem's output must be divisible by 2**levels.
+
+    Args:
+        in_channels: channels of the input.
+        classes: number of logits.
+        dim: channels of each block, a multiple of 4.
+        depth: number of blocks.
+        levels: wavelet levels per block.
+        stem: 'patches' or 'strided'.
+        stride: stride of both convolutions of the strided stem.
+        patch: side of the patches, in pixels.
+        widen: hidden channels of the mixing, as a multiple of `dim`.
+        dropout: probability of dropout within the mixing.
+        order: vanishing moments of the wavelet; 1 is Haar.
+
+    Raises:
+        ModelError: `dim` or `stem` is not supported.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Weights from files that are not trusted: only tensors are read, and every key, shape and type must fit."""
+"""Load weights from untrusted files: only tensors are read, and every key, shape and type must fit."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,27 +12,30 @@ from .stored import StoredTensor, open_tensors
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 _AVERAGES = ("ema", "model_ema", "state_dict_ema", "ema_state_dict", "params_ema", "teacher")
-"""Names under which checkpoints keep a state dict, and one that is averaged over a training."""
+"""Names under which checkpoints keep a state dict (`_WRAPPERS`), and one averaged over training (`_AVERAGES`)."""
 
 _DEEPEST = 3
-"""Dictionaries in which a state dict may lie; one may hold itself."""
+"""Most nested dictionaries around a state dict; a dictionary may contain itself."""
 
 _PREFIXES = ("module.", "_orig_mod.")
-"""What wrappers for several devices and compiled networks put before every key."""
+"""Prefixes that wrappers for several devices and compiled networks add to every key."""
 
 _MOST_NAMED = 8
-"""Keys of a kind that a message names."""
+"""Most keys that a message names per problem."""
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a file into a network, strictly.
+    """Load a weights file into a network, strictly and in place.
 
     A network may have a method `rename_key(key)` that maps a public repository's key to its own, or to None for a key
-    of another network in the same checkpoint. Raises `WeightsError` that names missing, unexpected, wrongly shaped,
-    wrongly typed and non-finite keys; nothing is loaded then.
+    of another network in the same checkpoint.
+
+    Raises:
+        WeightsError: the file cannot be read, or keys are missing, unexpected, of wrong shape or type, or not finite;
+            the message names them, and nothing is loaded.
     """
     path = Path(path)
-    # A module may keep something else than tensors, which its own hooks take up or miss.
+    # A module's state may contain other objects than tensors, which its own hooks load.
     expected = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     with open_tensors(path) as content:
         stored = _renamed(path, expected, getattr(model, "rename_key", str), _state_dict(path, content, expected))
@@ -61,7 +64,7 @@ def _load(path: Path, model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _state_dict(path: Path, content: Any, own: Mapping[str, Tensor]) -> Mapping[Any, StoredTensor]:
-    """The one state dict that a file holds, which may lie within others."""
+    """Return the only state dict in a file's content, which may be nested in other dictionaries."""
     if _is_state_dict(content):
         return content
     inner = ((key, _within(content, key)) for key in (*_WRAPPERS, *_AVERAGES))
@@ -103,7 +106,7 @@ def _kind(content: Any) -> str:
 def _renamed(
     path: Path, own: Mapping[str, Tensor], rename: Callable[[str], str | None], state: Mapping[Any, StoredTensor]
 ) -> dict[str, StoredTensor]:
-    """The same under the network's own names, without those that are of another network."""
+    """Rename keys to the network's own, and drop those of other networks."""
     renamed: dict[str, StoredTensor] = {}
     origins: dict[str, Any] = {}
     for key, tensor in state.items():
@@ -122,7 +125,7 @@ def _bare(key: str, own: Mapping[str, Tensor]) -> str:
 
 
 def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, StoredTensor]) -> dict[str, dict[str, str]]:
-    """By problem, the keys that have it and what is said of each; nothing is read."""
+    """Return, per problem, the affected keys and a description of each; no tensor is read."""
     shared = {key: (expected[key], found[key]) for key in expected if key in found}
     return {
         "missing": {key: key for key in expected if key not in found},
@@ -142,7 +145,7 @@ def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, StoredTensor]) 
 
 
 def _unusable(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:
-    """The same of values that were read."""
+    """Return the same, for problems with values that were read."""
     pairs = {key: (expected[key], values) for key, values in state.items()}
     return {
         "too large": {
@@ -168,7 +171,7 @@ def _has_gaps(values: Tensor) -> bool:
 
 
 def _names(keys: Iterable[Any]) -> str:
-    """Names with commas, the first of many."""
+    """Join names with commas, at most the first `_MOST_NAMED`."""
     names = [str(key) if len(str(key)) <= 200 else f"{str(key)[:200]}…" for key in keys]
     shown = ", ".join(names[:_MOST_NAMED])
     return shown if len(names) <= _MOST_NAMED else f"{shown} and {len(names) - _MOST_NAMED} more"
@@ -183,7 +186,7 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def _takes(expected: torch.dtype, found: torch.dtype) -> bool:
-    """Whether values of a type mean the same in another: integers and 8-bit floats need a scale to be weights."""
+    """Whether values keep their meaning in another type: integers and 8-bit floats need a scale to be weights."""
     if found == expected:
         return True
     if expected.is_complex:

@@ -1,1 +1,1 @@
-"""Parts shared by several networks."""
+"""Layers and blocks shared by several networks."""

@@ -1,7 +1,7 @@
-"""Self-attention between all positions of a feature map; how positions are weighed is left to the kinds of attention.
+"""Self-attention between all positions of a feature map; subclasses define how positions are weighted.
 
 Layout as in whiterabbit-ai/hct: positions row by row, eight heads, linear maps to queries, keys, values and output,
-dropout on the output only, no encoding of position.
+dropout on the output only, no positional encoding.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 
 class MapAttention(nn.Module):
-    """Base of the kinds of attention; keeps the shape (N, C, H, W). A kind defines `attend`."""
+    """Base class of all kinds of attention; keeps the shape (N, C, H, W). Subclasses define `attend`."""
 
     def __init__(self, channels: int, heads: int = 8, dropout: float = 0.1, qkv_bias: bool = True) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class MapAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, grid: torch.Size) -> Tensor:
-        """Mix values: all of shape (N, heads, H*W, C/heads); `grid` is (H, W)."""
+        """Return the attention-weighted values; all tensors are (N, heads, H*W, C/heads), `grid` is (H, W)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class MapAttention(nn.Module):
 
 
 def _without_autocast(device: str) -> AbstractContextManager[object]:
-    """Half precision overflows in the normalisation by the sum over all keys."""
+    """Disable autocast: half precision overflows in the normalisation by the sum over all keys."""
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 

@@ -2,8 +2,8 @@
 
 Paper: Dai et al. Deformable convolutional networks. ICCV 2017 (arXiv 1703.06211).
 
-Deviations: none in the result, which is that of torchvision's operator (a test holds it to 1e-9 in float64, with all
-gradients). Sampling goes through `grid_sample`, so that it runs on any device, in double backward passes, and several
+Deviations: none in the result, which agrees with torchvision's operator (tested to 1e-9 in float64, with all
+gradients). Sampling uses `grid_sample`, so that it runs on any device, supports double backward passes, and is several
 times faster than the operator on a CPU. In half precision positions are still computed in float32.
 """
 
@@ -15,10 +15,19 @@ from torch.nn import functional
 def deform_conv2d(
     x: Tensor, offset: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, dilation: int = 1
 ) -> Tensor:
-    """Convolution of x (N, C, H, W) by weight (O, C, kh, kw), each tap moved by its offset.
+    """Convolve with each sampling point shifted by its offset.
 
-    `offset` is (N, 2*kh*kw, H', W') with H', W' the size of the result: for each tap, row by row, its shift in y, then
-    in x, in pixels. Values between pixels are bilinear, values outside the map are 0.
+    Args:
+        x: input (N, C, H, W).
+        offset: (N, 2*kh*kw, H', W') with H', W' the size of the result: for each kernel element, row by row, its shift
+            in y, then in x, in pixels.
+        weight: kernel (O, C, kh, kw).
+        stride: step in pixels, for both axes.
+        padding: zeros added at each side, in pixels.
+        dilation: distance of neighbouring kernel elements, in pixels.
+
+    Returns:
+        (N, O, H', W'). Values between pixels are interpolated bilinearly, values outside the map are 0.
     """
     out_channels, _, kernel_height, kernel_width = weight.shape
     taps = kernel_height * kernel_width
@@ -34,7 +43,7 @@ def deform_conv2d(
     y = y + (count(height) * stride)[:, None]
     x_ = shift[:, :, 1] + tap_x.repeat(kernel_height)[:, None, None]
     x_ = x_ + count(width) * stride
-    # grid_sample wants -1 … 1 from edge to edge, x before y.
+    # grid_sample expects coordinates from -1 to 1, edge to edge, x before y.
     grid = torch.stack([(2 * x_ + 1) / x.shape[3] - 1, (2 * y + 1) / x.shape[2] - 1], dim=-1)
     sampled = functional.grid_sample(
         x.to(wide), grid.flatten(1, 2), mode="bilinear", padding_mode="zeros", align_corners=False
@@ -44,9 +53,10 @@ def deform_conv2d(
 
 
 class DeformableConv2d(nn.Module):
-    """3x3 convolution whose taps are moved by offsets that another 3x3 convolution finds in the same input.
+    """3x3 convolution whose sampling points are shifted by offsets that another 3x3 convolution predicts.
 
-    Offsets start at 0, as in the paper: untrained, it is an ordinary convolution.
+    Both read the same input (N, in_channels, H, W). Offsets start at 0, as in the paper: untrained, it is an ordinary
+    convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -58,11 +68,11 @@ class DeformableConv2d(nn.Module):
 
     @property
     def sliding_window(self) -> tuple[int, int, int, int]:
-        """(kernel, stride, padding, dilation) around which the taps move."""
+        """(kernel, stride, padding, dilation) of the convolution without offsets."""
         return 3, self.stride, 1, 1
 
     def reset_parameters(self, offset_scale: float = 0.0) -> None:
-        """He initialisation of the taps; weights of the offsets normal with this standard deviation."""
+        """Draw the kernel by He initialisation, the offset weights from a normal distribution of this deviation."""
         nn.init.kaiming_normal_(self.weight)
         nn.init.normal_(self.offset.weight, std=offset_scale)
         if self.offset.bias is not None:

@@ -1,12 +1,12 @@
-"""Residual blocks that relate all positions of a map, with which spectral residual blocks are compared.
+"""Residual blocks that relate all positions of a map; the baselines of the spectral residual blocks.
 
 Papers: Wang et al. Non-local neural networks. CVPR 2018 (arXiv 1711.07971); Chen et al. A2-Nets: double attention
-networks. NeurIPS 2018 (arXiv 1810.11579). Widths (C/2 and C/4), no biases and one batch norm are those that give the
-parameters in Table 3 of Li et al., ICME 2020.
+networks. NeurIPS 2018 (arXiv 1810.11579). The widths (C/2 and C/4), the missing biases and the single batch norm
+reproduce the parameters in Table 3 of Li et al., ICME 2020.
 
-Choice: non-local blocks compare embedded positions by softmax; `softmax=False` gives the dot product over the number of
-positions. As in its paper, the scale of a non-local block's batch norm starts at 0, so an untrained block is the
-identity; `scale` sets another start. The A2 paper says nothing of the kind, so its scale starts at 1.
+Choice: non-local blocks compare embedded positions by softmax; `softmax=False` divides the dot products by the number
+of positions instead. As in its paper, the scale of a non-local block's batch norm starts at 0, so an untrained block is
+the identity; `scale` sets another initial value. The A2 paper does not mention this, so its scale starts at 1.
 """
 
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from .residual import conv1x1
 
 
 class NonLocalBlock(nn.Module):
-    """Every position adds a weighted mean of all of them; keeps the shape (N, C, H, W)."""
+    """Non-local block: adds a weighted mean of all positions to each; keeps the shape (N, C, H, W)."""
 
     def __init__(self, channels: int, softmax: bool = True, scale: float = 0.0) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class NonLocalBlock(nn.Module):
 
 
 class DoubleAttentionBlock(nn.Module):
-    """Gathers features of the whole map into C/4 descriptors and hands them out again; keeps the shape (N, C, H, W)."""
+    """A2 block: gathers the map's features in C/4 descriptors and distributes them; keeps the shape (N, C, H, W)."""
 
     def __init__(self, channels: int, scale: float = 1.0) -> None:
         super().__init__()

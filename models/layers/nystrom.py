@@ -1,12 +1,13 @@
-"""Linear self-attention over the positions of a feature map, through landmarks.
+"""Linear self-attention over the positions of a feature map, approximated with landmarks.
 
 Paper: Xiong et al. Nyströmformer. AAAI 2021 (arXiv 2102.03902).
 Source of configuration: nystrom-attention (MIT): no biases on queries, keys and values, six iterations, a depth-wise
 convolution of the values over 33 neighbours; read for facts, the code is ours.
 
 Deviations: the iteration for the pseudo-inverse starts from each matrix's own norms. The library takes the largest
-over the whole batch and all heads, so that an image's output depends on the others. Landmarks are as many as the longer
-side of the map, as in the HCT paper; each is then the mean of a row (or of as many positions), and nothing is padded.
+norms over the whole batch and all heads, which makes an image's output depend on the other images. There are as many
+landmarks as positions along the longer side of the map, as in the HCT paper; each is the mean of a row (or of as many
+positions), so no padding is needed.
 """
 
 import torch
@@ -18,7 +19,7 @@ _NEIGHBOURS = 33
 
 
 class NystromAttention(MapAttention):
-    """Attention through max(H, W) landmarks; keeps the shape (N, C, H, W)."""
+    """Nyström attention with max(H, W) landmarks; keeps the shape (N, C, H, W)."""
 
     def __init__(self, channels: int, heads: int = 8, dropout: float = 0.1, iterations: int = 6) -> None:
         super().__init__(channels, heads, dropout, qkv_bias=False)
@@ -39,7 +40,7 @@ class NystromAttention(MapAttention):
 
 
 def pseudo_inverse(x: Tensor, iterations: int) -> Tensor:
-    """Iterative pseudo-inverse of matrices (..., n, n), each by itself (equation 11 of the paper)."""
+    """Compute the pseudo-inverse of each matrix (..., n, n) iteratively (equation 11 of the paper)."""
     columns, rows = x.abs().sum(-2), x.abs().sum(-1)
     z = x.transpose(-2, -1) / (columns.amax(-1) * rows.amax(-1))[..., None, None]
     one = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)

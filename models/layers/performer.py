@@ -1,16 +1,16 @@
-"""Linear self-attention over the positions of a feature map, by random features.
+"""Linear self-attention over the positions of a feature map, approximated with random features.
 
 Paper: Choromanski et al. Rethinking attention with Performers. ICLR 2021 (arXiv 2009.14794).
-Source: for ReLU features the parts of performer-pytorch (MIT), put together as in whiterabbit-ai/hct.
+Source: for ReLU features the layers of performer-pytorch (MIT), combined as in whiterabbit-ai/hct.
 
 Deviations from performer-pytorch's `SelfAttention`: biases on queries, keys and values; rows of the random projection
 scaled to exactly sqrt(d) instead of random norms; no redrawing. The projection is a buffer, so it is part of the state
-dict; another projection is another network.
+dict; another projection makes another network.
 
-Deviations of the softmax features from performer-pytorch, whose gradient is not the gradient of its forward pass
-(the maximum is detached while a constant is added after it), and whose constant of 1e-4 lets every position see every
-other a little, whatever they hold: the gradient is true, and the constant is 0 unless asked for. With `eps=1e-4` the
-forward pass is the library's.
+Deviations of the softmax features from performer-pytorch: its gradient is not the gradient of its forward pass (the
+maximum is detached while a constant is added after it), and its constant of 1e-4 lets every position depend slightly on
+every other, whatever their values. Here the gradient is exact, and the constant is 0 by default. With `eps=1e-4` the
+forward pass equals the library's.
 """
 
 import math
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .attention import MapAttention
 
 with warnings.catch_warnings():
-    # performer-pytorch 1.1.4 asks for distutils and an old autocast while it is imported; both still work.
+    # performer-pytorch 1.1.4 imports distutils and uses a deprecated autocast at import; both still work.
     warnings.simplefilter("ignore", category=DeprecationWarning)
     warnings.simplefilter("ignore", category=FutureWarning)
     from performer_pytorch import FastAttention
@@ -68,17 +68,17 @@ class SoftmaxFeatures(nn.Module):
 
     @torch.no_grad()
     def redraw_projection_matrix(self, device: torch.device) -> None:
-        """Draw another projection, which makes another network."""
+        """Draw another random projection in place, which makes another network."""
         features, dimension = self.projection_matrix.shape
         self.projection_matrix.copy_(gaussian_orthogonal_random_matrix(features, dimension, scaling=1, device=device))
 
     def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (..., L, m) of queries and keys (..., L, d).
+        """Return the features (..., L, m) of queries and keys (..., L, d).
 
-        Without `eps`, the largest exponent that any key has in a feature is handed over to the queries, and the largest
-        that each query then has is taken out. Both cancel in the attention, and the sum by which it divides is never
-        below 1. With `eps` the exponents of the library are used; their maxima do not cancel, so they stay part of
-        the graph, or the gradient would be that of another function.
+        Without `eps`, the largest exponent over all keys is moved, per feature, from the keys to the queries, and then
+        each query's largest exponent is subtracted. Both shifts cancel in the attention, and its denominator is never
+        below 1. With `eps` the library's exponents are used; their maxima do not cancel, so they stay part of the
+        graph; otherwise the gradient would be that of another function.
         """
         projection, scale = self.projection_matrix.to(q.dtype), q.shape[-1] ** -0.25
         raw_q, raw_k = (scale * u @ projection.T for u in (q, k))

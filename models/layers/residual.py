@@ -1,4 +1,4 @@
-"""Pre-activation residual block and the 22-layer network for mammograms that is built from it.
+"""Pre-activation residual block, and the 22-layer network for mammograms built from it.
 
 Paper: He, Zhang, Ren, Sun. Identity mappings in deep residual networks. ECCV 2016 (arXiv 1603.05027), in the form of
 Wu et al. Deep neural networks improve radiologists' performance in breast cancer screening. IEEE TMI 2020
@@ -15,7 +15,7 @@ CHANNELS = (16, 32, 64, 128, 256)
 LAYERS = ("stem", *(f"stage{index + 1}" for index in range(len(CHANNELS))), "final")
 
 Block = Callable[[int, int, int, bool], nn.Module]
-"""(in_channels, out_channels, stride, project) -> block; `project` asks for a 1x1 convolution on the shortcut."""
+"""(in_channels, out_channels, stride, project) -> block; `project` puts a 1x1 convolution on the shortcut."""
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
@@ -27,9 +27,14 @@ def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """Norm, ReLU, 3x3 convolution, twice; (N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride).
+    """Twice norm, ReLU, 3x3 convolution; (N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride).
 
-    `first` makes the first of the two convolutions from (in_channels, out_channels, stride).
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        stride: stride of the first convolution and of the projection.
+        project: whether a 1x1 convolution projects the shortcut.
+        first: builds the first of the two convolutions from (in_channels, out_channels, stride).
     """
 
     def __init__(
@@ -55,10 +60,15 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet22Features(nn.Module):
-    """Stem, five stages of two blocks, final norm and ReLU; a subclass adds the head.
+    """Stem, five stages of two blocks, final norm and ReLU; subclasses add the head.
 
-    Maps (N, in_channels, H, W) to (N, 256, h, w) in `features`. The first block of every stage projects its shortcut,
-    also where neither stride nor width change.
+    `features` maps (N, in_channels, H, W) to (N, 256, h, w). The first block of every stage projects its shortcut, even
+    where neither stride nor width change.
+
+    Args:
+        in_channels: channels of the input.
+        strides: stride of each stage.
+        blocks: builder of the blocks of each stage.
     """
 
     conv_stages = len(CHANNELS)
@@ -83,7 +93,7 @@ class ResNet22Features(nn.Module):
         return self.final(x)
 
     def rename_key(self, key: str) -> str | None:
-        """Key of whiterabbit-ai/hct -> ours; attention stages count on from the convolutional ones."""
+        """Map a key of whiterabbit-ai/hct to ours; attention stages are numbered after the convolutional ones."""
 
         def stage(match: re.Match[str]) -> str:
             first = 0 if match["kind"] == "conv" else self.conv_stages
@@ -96,7 +106,7 @@ class ResNet22Features(nn.Module):
 
 
 class ResNet22(ResNet22Features):
-    """The features, average pooling, linear classifier; (N, in_channels, H, W) -> logits (N, classes)."""
+    """ResNet-22 classifier with average pooling; (N, in_channels, H, W) -> logits (N, classes)."""
 
     def __init__(self, in_channels: int, classes: int, strides: Sequence[int], blocks: Sequence[Block]) -> None:
         super().__init__(in_channels, strides, blocks)
@@ -108,7 +118,7 @@ class ResNet22(ResNet22Features):
 
 
 def initialise(model: nn.Module) -> None:
-    """He initialisation (fan in) of every convolution; linear and norm layers keep PyTorch's defaults."""
+    """Apply He initialisation (fan in) to every convolution; linear and norm layers keep PyTorch's defaults."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)

@@ -1,4 +1,4 @@
-"""A dilated ResNet, a head, and logits at the size of the input: what segmentation networks on ResNets share."""
+"""Base of the ResNet segmentation networks: a dilated backbone, a head, and logits at the size of the input."""
 
 from typing import Any
 
@@ -15,7 +15,10 @@ OUTPUT_STRIDE = 8
 
 
 class Segmenter(nn.Module):
-    """(N, in_channels, H, W) -> logits (N, classes, H, W), up-sampled from those of the head at 1/8 of the size."""
+    """Segmentation network; (N, in_channels, H, W) -> logits (N, classes, H, W).
+
+    The head's logits, at 1/8 of the size, are up-sampled to the input.
+    """
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -27,7 +30,7 @@ class Segmenter(nn.Module):
 
 
 def upsample(logits: Tensor, like: Tensor) -> Tensor:
-    """Logits bilinearly at the size of another map."""
+    """Interpolate logits (N, C, h, w) bilinearly to the size of another map (..., H, W)."""
     return functional.interpolate(logits, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 

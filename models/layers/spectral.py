@@ -1,17 +1,17 @@
-"""Spectral residual blocks: every position of a map reaches every other through a unitary transform.
+"""Spectral residual blocks, in which a unitary transform connects every position of a map with every other.
 
 Paper: Li et al. Spectrally-enforced global receptive field for contextual medical image segmentation and
 classification. ICME 2020 (doi 10.1109/ICME46284.2020.9102949), equations 1 to 7 and Fig. 2. No code is public.
 
-Choices where the paper is silent; the first three follow from the parameters in its Table 3:
-- grouped convolutions (4 groups in SRB_F, 2 in SRB_A; fewer where the channels do not divide), without bias;
-- in SRB_F, W and B of the spectral ReLU cover the half spectrum that a real map has, and real and imaginary parts are
-  channels of their own, next to each other;
+Choices where the paper gives no details; the first three follow from the parameters in its Table 3:
+- grouped convolutions (4 groups in SRB_F, 2 in SRB_A; fewer where the channels are not divisible), without bias;
+- in SRB_F, W and B of the spectral ReLU cover the half spectrum of a real map, and real and imaginary parts are
+  separate, adjacent channels;
 - one batch norm, after the second convolution; one alpha per block;
-- W starts at 1 and B at 0, a plain ReLU.
+- W starts at 1 and B at 0, which is a plain ReLU.
 
 alpha starts at 0, as in the paper: an untrained block is the identity, and its network has the receptive field that it
-would have without the block. `alpha` sets another start.
+would have without the block. `alpha` sets another initial value.
 """
 
 import math
@@ -24,8 +24,8 @@ from torch import Tensor, nn
 class SpectralReLU(nn.Module):
     """max(W z + B, 0) with W and B per frequency, the same for all channels; keeps the shape (N, C, h, w).
 
-    W and B belong to one size of the spectrum. Another size raises `ValueError`, unless `resize` asks for them to be
-    interpolated linearly over frequency.
+    W and B belong to one size of the spectrum. Another size raises `ValueError`, unless `resize` is set, which
+    interpolates them linearly over frequency.
     """
 
     def __init__(self, spectrum: tuple[int, int], resize: bool = False) -> None:
@@ -48,16 +48,21 @@ class SpectralReLU(nn.Module):
 
 
 def resample_spectrum(plane: Tensor, size: tuple[int, int]) -> Tensor:
-    """A plane over the half spectrum (rows 0, 1, ... -1; columns from 0 up) at other numbers of frequencies (h, w)."""
+    """Interpolate a plane over the half spectrum to other numbers of frequencies.
+
+    Args:
+        plane: values per frequency, (rows, columns); rows ordered 0, 1, ... -1, columns from 0 up.
+        size: numbers of frequencies (h, w) of the result.
+    """
     rows, columns = plane.shape
     down = _between(torch.arange(size[0]) * rows / size[0], rows, wrap=True)
-    # The last column is the highest frequency in both.
+    # The last column is the highest frequency of both planes.
     across = _between(torch.arange(size[1]) * (columns - 1) / max(size[1] - 1, 1), columns, wrap=False)
     return down.to(plane) @ plane @ across.to(plane).T
 
 
 def _between(places: Tensor, length: int, wrap: bool) -> Tensor:
-    """Matrix (places, length) that interpolates linearly."""
+    """Return the matrix (places, length) of linear interpolation at fractional positions."""
     below = places.floor().long()
     above = (below + 1) % length if wrap else (below + 1).clamp(max=length - 1)
     share = (places - below)[:, None]
@@ -66,7 +71,7 @@ def _between(places: Tensor, length: int, wrap: bool) -> Tensor:
 
 
 class SpectralResidualBlock(nn.Module):
-    """Base of both forms; keeps the shape (N, C, H, W). A form defines the transform and its inverse."""
+    """Base class of SRB_F and SRB_A; keeps the shape (N, C, H, W). Subclasses define the transform and its inverse."""
 
     width: ClassVar[int]
     """Real channels in the spectrum per channel of the map."""
@@ -85,11 +90,11 @@ class SpectralResidualBlock(nn.Module):
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
 
     def transform(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> real channels of the spectrum."""
+        """Transform a map (N, C, H, W) to the real channels of its spectrum."""
         raise NotImplementedError
 
     def inverse(self, z: Tensor, size: torch.Size) -> Tensor:
-        """Real channels of the spectrum -> (N, C, H, W) with (H, W) = `size`."""
+        """Transform the real channels of a spectrum back to a map (N, C, H, W) with (H, W) = `size`."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,7 +103,7 @@ class SpectralResidualBlock(nn.Module):
 
 
 class FourierBlock(SpectralResidualBlock):
-    """SRB_F: the transform is the Fourier transform; `size` is the (H, W) of the map."""
+    """SRB_F, the spectral residual block with a Fourier transform; `size` is the (H, W) of the map."""
 
     width = 2
     groups = 4
@@ -116,7 +121,9 @@ class FourierBlock(SpectralResidualBlock):
 
 
 class OrthogonalBlock(SpectralResidualBlock):
-    """SRB_A: the transform X -> P X Q is learned; P and Q are orthogonal, and belong to one size (H, W) of the map.
+    """SRB_A, the spectral residual block with a learned transform X -> P X Q.
+
+    P and Q are orthogonal and belong to one size (H, W) of the map.
 
     Call `reorthogonalise` after each update.
     """
@@ -148,7 +155,7 @@ class OrthogonalBlock(SpectralResidualBlock):
 def reorthogonalise(model: nn.Module) -> None:
     """Replace the matrices of every SRB_A in a model by the orthogonal factor of their QR decomposition, in place.
 
-    Of the signs that QR leaves open those are taken which leave an orthogonal matrix as it is. To be called after each
+    The signs, which QR leaves undetermined, are chosen so that an orthogonal matrix does not change. Call it after each
     update of the parameters (equations 5 and 6 of the paper).
     """
     for module in model.modules():

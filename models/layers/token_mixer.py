@@ -1,4 +1,4 @@
-"""What classifiers that mix positions without attention share: a stem, residual blocks, a mean, a linear layer."""
+"""Base of classifiers that mix positions without attention: a stem, residual blocks, a mean, a linear layer."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,10 @@ from torch import Tensor, nn
 
 
 class TokenMixer(nn.Module):
-    """(N, in_channels, H, W) -> logits (N, classes); `final` is the map (N, dim, h, w) behind the last block."""
+    """Classifier; (N, in_channels, H, W) -> logits (N, classes).
+
+    Module `final` passes on the map (N, dim, h, w) after the last block.
+    """
 
     def __init__(self, stem: nn.Module, blocks: Iterable[nn.Module], dim: int, classes: int) -> None:
         super().__init__()
@@ -23,7 +26,7 @@ class TokenMixer(nn.Module):
 
 
 def strided_stem(in_channels: int, dim: int, stride: int) -> nn.Sequential:
-    """Two 3x3 convolutions, each with the stride."""
+    """Build a stem of two 3x3 convolutions, each with the given stride."""
     return nn.Sequential(
         nn.Conv2d(in_channels, dim // 2, 3, stride, padding=1),
         nn.Conv2d(dim // 2, dim, 3, stride, padding=1),

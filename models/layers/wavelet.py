@@ -1,7 +1,7 @@
 """Two-dimensional discrete wavelet transform with orthonormal Daubechies wavelets.
 
 Paper: Daubechies. Orthonormal bases of compactly supported wavelets. Comm. Pure Appl. Math. 1988; Mallat's pyramid.
-Maps are continued periodically, so that every level halves them exactly; Haar needs no continuation.
+Maps are extended periodically, so that every level halves them exactly; Haar needs no extension.
 """
 
 from math import comb
@@ -14,10 +14,13 @@ from torch.nn import functional
 
 
 def daubechies(order: int) -> NDArray[np.float64]:
-    """Low-pass filter of `order` vanishing moments, (2 * order,), of minimal phase; order 1 is Haar.
+    """Compute the minimal-phase low-pass filter (2 * order,) with `order` vanishing moments; order 1 is Haar.
 
-    Spectral factorisation: of the polynomial that the vanishing moments leave, the roots inside the unit circle. They
-    are found to 1e-10 up to order 10; beyond that rounding grows, and `ValueError` is raised.
+    Spectral factorisation: the filter keeps those roots inside the unit circle of the polynomial that the vanishing
+    moments leave. Their error is at most 1e-10 up to order 10; beyond that rounding errors grow.
+
+    Raises:
+        ValueError: `order` is not 1 to 10.
     """
     if not 1 <= order <= 10:
         raise ValueError(f"Daubechies wavelet of order {order}; expected 1 to 10")
@@ -33,9 +36,9 @@ def daubechies(order: int) -> NDArray[np.float64]:
 
 
 class WaveletTransform(nn.Module):
-    """One level: (N, C, H, W) -> approximation (N, C, H/2, W/2) and details (N, C, 3, H/2, W/2).
+    """One level of the transform: (N, C, H, W) -> approximation (N, C, H/2, W/2), details (N, C, 3, H/2, W/2).
 
-    Details are differences along y, along x, and along both, as PyWavelets names them horizontal, vertical, diagonal.
+    Details are differences along y, along x, and along both; PyWavelets calls them horizontal, vertical, diagonal.
     H and W must be even.
     """
 
