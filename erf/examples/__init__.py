@@ -1,4 +1,4 @@
-"""Images with what is known of them: labels, findings, masks, and which part of the data they belong to."""
+"""Annotated images: labels, findings, masks, and the data split they belong to."""
 
 from erf.examples.example import Example, ExampleSet, Finding
 from erf.examples.sources import load_examples

@@ -1,4 +1,4 @@
-"""One image and what a network should find in it; many of them as a set."""
+"""Annotated images, alone and as a set."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,20 +9,20 @@ from erf.errors import InputError
 from erf.images import Image
 
 LABEL_MARK = "|"
-"""Between the labels of an image that has several."""
+"""Separator between the labels of an image."""
 
 NO_LABEL = "no finding"
-"""Of multi-label data, an image without any label."""
+"""Label column of an image without any label, in multi-label data."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that an expert has outlined."""
+    """Finding outlined by an expert."""
 
     box: tuple[int, int, int, int]
     """Half-open (top, left, bottom, right), in pixels of the file."""
     kind: str = ""
-    """Such as 'mass'."""
+    """Kind of finding, such as 'mass'."""
 
     @property
     def size(self) -> float:
@@ -32,20 +32,20 @@ class Finding:
 
 @dataclass(frozen=True)
 class Example:
-    """An image with labels."""
+    """An image with its annotations."""
 
     image: Image
     labels: tuple[str, ...] = ()
-    """One, or any number where the data are multi-label."""
+    """One label, or any number in multi-label data."""
     findings: tuple[Finding, ...] = ()
     mask: Path | None = None
     """An image of the same size that holds the class of every pixel."""
     split: str = ""
-    """'train', 'val', 'test', or '' where the data do not say."""
+    """'train', 'val', 'test', or '' if the data do not specify it."""
 
     @property
     def patient(self) -> str:
-        """Who is in the image; without a patient every image is taken for one of its own."""
+        """Identifier of the patient; an image without one counts as its own patient."""
         return self.image.patient_id or self.image.id
 
 
@@ -55,7 +55,7 @@ class ExampleSet:
 
     examples: tuple[Example, ...]
     classes: tuple[str, ...]
-    """In the order of a network's outputs; of two, the second is the positive one."""
+    """Class names in the order of a network's outputs; of two classes, the second is the positive one."""
 
     def __iter__(self) -> Iterator[Example]:
         return iter(self.examples)
@@ -64,7 +64,7 @@ class ExampleSet:
         return len(self.examples)
 
     def of_split(self, split: str) -> "ExampleSet":
-        """Those of 'train', 'val' or 'test'; `InputError` where there are none."""
+        """Return the examples of split 'train', 'val' or 'test'; `InputError` if there are none."""
         chosen = tuple(example for example in self.examples if example.split == split)
         if not chosen:
             there = ", ".join(sorted({example.split or "none" for example in self.examples}))
@@ -72,7 +72,7 @@ class ExampleSet:
         return replace(self, examples=chosen)
 
     def where(self, column: str, value: str) -> "ExampleSet":
-        """Those whose manifest column has this value; `InputError` where there are none."""
+        """Return the examples whose manifest column has this value; `InputError` if there are none."""
         chosen = tuple(example for example in self.examples if example.image.value(column) == value)
         if not chosen:
             there = sorted({example.image.value(column) for example in self.examples})
@@ -80,14 +80,15 @@ class ExampleSet:
         return replace(self, examples=chosen)
 
     def index(self, label: str) -> int:
-        """The number of a class."""
+        """Return the number of a class."""
         return self.classes.index(label)
 
 
 def find_classes(examples: Sequence[Example], wanted: Sequence[str] = ()) -> tuple[str, ...]:
-    """Classes in order: those that are wanted, or all labels that occur, sorted.
+    """Return the classes in order: `wanted` if given, otherwise all occurring labels, sorted.
 
-    Raises `InputError` for a label that is not among those wanted.
+    Raises:
+        InputError: a label occurs that is not in `wanted`.
     """
     found = sorted({label for example in examples for label in example.labels})
     unknown = [label for label in found if wanted and label not in wanted]

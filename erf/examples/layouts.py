@@ -1,10 +1,10 @@
-"""Folders of public data sets, as they are published, read as manifests.
+"""Read the folders of public data sets, as published, like manifests.
 
 BreakHis: Spanhol et al. A dataset for breast cancer histopathological image classification. IEEE TBME 2016.
 ISIC: Codella et al. 2018 (arXiv 1710.05006 and 1902.03368), lesion segmentation of 2017 and 2018.
 ChestX-ray14: Wang et al. ChestX-ray8. CVPR 2017 (arXiv 1705.02315), with the 14 labels of its later release.
 
-Nothing is downloaded and nothing is decoded: names, folders and tables tell everything.
+Nothing is downloaded or decoded: all information comes from file names, folders and tables.
 """
 
 import re
@@ -39,7 +39,7 @@ _CHEST_HEALTHY = "No Finding"
 
 
 def recognise(folder: Path) -> list[Image] | None:
-    """The images of a public data set with their columns, or None for any other folder."""
+    """List the images of a public data set with their columns; None for any other folder."""
     for read in _LAYOUTS.values():
         images = read(folder)
         if images:
@@ -48,12 +48,12 @@ def recognise(folder: Path) -> list[Image] | None:
 
 
 def layout_of(folder: Path) -> str:
-    """The name of the data set that a folder holds, '' for any other folder."""
+    """Return the name of the data set in a folder; '' for any other folder."""
     return next((name for name, read in _LAYOUTS.items() if read(folder)), "")
 
 
 def _breakhis(folder: Path) -> list[Image]:
-    """Benign and malignant tissue at four magnifications; the slide's number is the patient."""
+    """List BreakHis: benign and malignant tissue at four magnifications; the slide number identifies the patient."""
     found = []
     for file in sorted(folder.rglob("SOB_*.png")):
         match = _BREAKHIS.match(file.name)
@@ -68,7 +68,7 @@ def _breakhis(folder: Path) -> list[Image]:
 
 
 def _isic(folder: Path) -> list[Image]:
-    """Dermoscopic images with the outline of the lesion; who is in which image is not published."""
+    """List ISIC: dermoscopic images with the outline of the lesion; patients are not published."""
     found = []
     for masks in sorted(path for path in folder.rglob("ISIC*GroundTruth") if path.is_dir()):
         match = _ISIC_MASKS.match(masks.name)
@@ -87,7 +87,7 @@ def _isic(folder: Path) -> list[Image]:
 
 
 def _chest(folder: Path) -> list[Image]:
-    """Chest radiographs with any of 14 labels; the published test list is the test split."""
+    """List ChestX-ray14: chest radiographs with any of 14 labels; the published test list is the test split."""
     table = next((folder / name for name in _CHEST_TABLES if (folder / name).is_file()), None)
     if table is None:
         return []
@@ -112,7 +112,7 @@ def _chest(folder: Path) -> list[Image]:
 
 
 def _chest_boxes(path: Path) -> Mapping[str, dict[str, str]]:
-    """Boxes and findings of each image; the header of the table as published is no header of its columns."""
+    """Read the boxes and findings of each image; the published header does not match the columns, so it is skipped."""
     if not path.is_file():
         return {}
     boxes: dict[str, dict[str, str]] = {}
@@ -143,7 +143,7 @@ def _records(path: Path) -> list[list[str]]:
 
 
 def _lines(path: Path) -> frozenset[str]:
-    """Names, one in each line of a list."""
+    """Read the names in a list with one name per line; empty if the file is missing."""
     return frozenset(cells[0] for _, cells in read_records(path)) if path.is_file() else frozenset()
 
 

@@ -1,4 +1,4 @@
-"""Where examples come from: the phantom generator, a manifest CSV, or the folder of a public data set."""
+"""Load examples from the phantom generator, a manifest CSV, or the folder of a public data set."""
 
 import os
 from collections.abc import Sequence
@@ -27,10 +27,20 @@ def load_examples(
     classes: Sequence[str] = (),
     allow_outside: bool = False,
 ) -> ExampleSet:
-    """Examples of the phantom generator, a manifest CSV or the folder of a public data set, all without a split.
+    """Load examples from the phantom generator, a manifest CSV or the folder of a public data set.
 
-    n phantoms of (height, width) `size` are made, half of them with a finding; of anything else, n images are drawn
-    from `seed`, or all for 0. Raises `InputError` for a source that cannot be used.
+    Examples are not split; they have a split only if the data specify one.
+
+    Args:
+        source: `phantom`, a manifest CSV, or a folder.
+        n: number of phantoms (0 for 100), half of them with a finding; or number of images, 0 for all.
+        seed: seed of the phantoms, or of the random choice of images.
+        size: (height, width) of phantoms, in pixels.
+        classes: names in the order of a network's outputs; empty for all occurring labels, sorted.
+        allow_outside: whether paths of a manifest may lead out of its folder.
+
+    Raises:
+        InputError: the source cannot be used.
     """
     if source == PHANTOM:
         examples = _phantoms(n or 100, seed, size)
@@ -69,7 +79,7 @@ def _images(source: Path, allow_outside: bool) -> list[Image]:
 
 
 def _from_image(image: Image, source: Path, allow_outside: bool) -> Example:
-    """What the manifest's columns say: label, boxes, finding, mask, split."""
+    """Build an example from the manifest's columns label, boxes, finding, mask and split."""
     text = image.value("label")
     labels = tuple(part.strip() for part in text.split(LABEL_MARK) if part.strip()) if text != NO_LABEL else ()
     split = image.value("split").lower()
@@ -86,7 +96,10 @@ def _leaves(name: str) -> bool:
 
 
 def _findings(image: Image) -> tuple[Finding, ...]:
-    """Column `boxes` holds 'top left bottom right' in pixels, several with ';', column `finding` their kinds."""
+    """Parse the findings of an image.
+
+    Column `boxes` has 'top left bottom right' in pixels, several separated by ';', column `finding` their kinds.
+    """
     texts = [text for text in image.value("boxes").split(";") if text.strip()]
     kinds = [kind.strip() for kind in image.value("finding").split(";")]
     kinds = kinds if len(kinds) == len(texts) else [kinds[0]] * len(texts)

@@ -1,4 +1,4 @@
-"""Parts of the data that share no patient."""
+"""Split data into parts that share no patient."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,11 +14,18 @@ SPLITS = ("train", "val", "test")
 def split_by_patient(
     examples: Sequence[Example], shares: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0
 ) -> tuple[Example, ...]:
-    """Examples with their split; patients, not images, are drawn, and a split that the data name is kept.
+    """Assign a split to every example, patient by patient; splits specified by the data are kept.
 
-    The draw depends on the patients' names and `seed`, not on the order of the examples. Where every patient has a
-    single label, each label is split on its own. Every split with a share gets a patient where there are enough of
-    them. Raises `InputError` for a patient whom the data put into two splits.
+    The assignment depends on the patients' names and `seed`, not on the order of the examples. If every patient has a
+    single label, each label is split separately. Every split with a share above 0 gets a patient if there are enough.
+
+    Args:
+        examples: the examples to split.
+        shares: shares of train, val and test; they need not sum to 1.
+        seed: seed of the random assignment.
+
+    Raises:
+        InputError: the data put one patient into two splits, or a split is unknown.
     """
     where = _splits_of_patients(examples)
     rng = np.random.default_rng((seed, 0x51))
@@ -30,7 +37,7 @@ def split_by_patient(
 
 
 def _strata(examples: Sequence[Example]) -> list[list[str]]:
-    """Patients that are split together, each group in alphabetical order."""
+    """Group the patients that are split together, each group in alphabetical order."""
     labels: dict[str, set[tuple[str, ...]]] = {}
     for example in examples:
         labels.setdefault(example.patient, set()).add(example.labels)
@@ -57,7 +64,7 @@ def _splits_of_patients(examples: Sequence[Example]) -> dict[str, str]:
 
 
 def _bounds(count: int, shares: tuple[float, float, float]) -> tuple[int, int]:
-    """Where the second and the third part begin."""
+    """Return the starts of the second and the third part."""
     total = sum(shares)
     parts = [count * share / total for share in shares]
     second, third = round(parts[0]), round(parts[0] + parts[1])

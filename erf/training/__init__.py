@@ -1,4 +1,4 @@
-"""Networks trained as the papers did, on images with labels, boxes or masks."""
+"""Training of networks as in the papers, on images with labels, boxes or masks."""
 
 from erf.training.folder import Folder, State
 from erf.training.loop import Plan, Training

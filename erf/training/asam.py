@@ -1,7 +1,7 @@
 """Adaptive sharpness-aware minimisation.
 
-Paper: Kwon, Kim, Park, Choi. ASAM. ICML 2021 (arXiv 2102.11600), algorithm 1 with the authors' choices: the operator
-|w| + eta on weights, the identity on all other parameters, eta = 0.01.
+Paper: Kwon, Kim, Park, Choi. ASAM. ICML 2021 (arXiv 2102.11600), algorithm 1 with the authors' settings: the operator
+|w| + eta for weights, the identity for all other parameters, eta = 0.01.
 """
 
 from collections.abc import Iterator
@@ -16,10 +16,15 @@ ETA = 0.01
 
 @contextmanager
 def at_sharpest(model: nn.Module, rho: float, eta: float = ETA) -> Iterator[None]:
-    """The network with its weights moved to where the loss rises most, by the gradients that they hold.
+    """Perturb the parameters in the direction in which the loss rises most, within the context.
 
-    Inside, gradients are cleared, and batch norms do not take part in running statistics; afterwards the weights are
-    the old ones and the gradients those of the moved weights, for any optimiser to use.
+    On entry gradients are cleared; within, batch norms do not update their running statistics. On exit the parameters
+    are restored and keep the gradients computed at the perturbed point, for use by any optimiser.
+
+    Args:
+        model: the network, with gradients of the loss at its current parameters.
+        rho: radius of the perturbation, relative to the size of the weights.
+        eta: constant of the scaling operator |w| + eta.
     """
     parameters = [(name, one) for name, one in model.named_parameters() if one.grad is not None]
     before = [parameter.detach().clone() for _, parameter in parameters]

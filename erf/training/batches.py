@@ -1,7 +1,7 @@
-"""What a network is trained on: examples as patches or whole frames, turned and made noisy.
+"""Training batches: examples as patches or whole frames, with random flips and noise.
 
-All that is drawn for an example depends on the seed, the stage, the epoch and the example's number, on nothing else:
-a training that goes on after a stop, or on other threads, sees the same pixels.
+All random choices for an example depend only on the seed, the stage, the epoch and the example's number: training that
+is resumed, or that uses another number of threads, gets the same pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from erf.training.recipe import Recipe, Stage
 from erf.training.tasks import Task
 
 _TRIES = 10_000
-"""Points that are drawn to find one in the tissue."""
+"""Most points drawn to find one within the tissue."""
 
 Pair = tuple[NDArray[np.float32], NDArray[Any]]
 """Pixels (C, h, w) and target."""
@@ -31,7 +31,7 @@ Pair = tuple[NDArray[np.float32], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Pixels (N, C, h, w), targets, and the names of the images that they are from."""
+    """Pixels (N, C, h, w), targets, and the paths of the images they come from."""
 
     pixels: Tensor
     targets: Tensor
@@ -40,7 +40,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Feed:
-    """The batches of a stage, the same for the same seed."""
+    """Source of the batches of one stage, reproducible from the seed."""
 
     examples: ExampleSet
     framing: Framing
@@ -48,10 +48,10 @@ class Feed:
     recipe: Recipe
     stage: Stage
     number: int
-    """Of the stage, from 0."""
+    """Number of the stage, from 0."""
     seed: int
     part: tuple[int, int] = (0, 1)
-    """(rank, processes): which images of each batch are this process's."""
+    """(rank, number of processes), which selects this process's images of each batch."""
 
     def __post_init__(self) -> None:
         if self.stage.patch > min(self.framing.size):
@@ -65,7 +65,7 @@ class Feed:
 
     @property
     def steps(self) -> int:
-        """Updates in an epoch."""
+        """Number of updates per epoch."""
         return -(-len(self._usable()) // self._images_per_batch)
 
     @property
@@ -74,23 +74,23 @@ class Feed:
         return max(images, self.part[1])
 
     def _usable(self) -> tuple[int, ...]:
-        """Numbers of the examples that the stage can use: patches of a positive image are centred on its boxes."""
+        """Numbers of usable examples: patches of a positive image are centred on its boxes, so it needs some."""
         if not self.stage.patch:
             return tuple(range(len(self.examples)))
         return tuple(number for number, one in enumerate(self.examples) if one.findings or self._is_negative(one))
 
     def _is_negative(self, example: Example) -> bool:
-        """Of several classes, the first is the one without findings; of labels, none."""
+        """Whether an example has no findings: its class is the first one, or it has no label."""
         return not example.labels or example.labels[0] == self.examples.classes[0]
 
     def batches(self, epoch: int, first: int, workers: int) -> Iterator[Batch]:
-        """The batches of an epoch from the step `first`, made ahead on `workers` threads."""
+        """Yield the batches of an epoch from step `first`, prepared ahead by `workers` threads."""
         usable = self._usable()
         order = np.random.default_rng((self.seed, self.number, epoch)).permutation(len(usable))
         size = self._images_per_batch
         groups = [order[start : start + size] for start in range(0, len(order), size)]
         rank, processes = self.part
-        if len(groups[-1]) % processes:  # every process has the same number
+        if len(groups[-1]) % processes:  # all processes need the same number of images
             groups[-1] = np.append(groups[-1], order[: processes - len(groups[-1]) % processes])
         own = [[usable[place] for place in group[rank::processes]] for group in groups[first:]]
         made = ahead(lambda number: self._pairs(epoch, number), [number for group in own for number in group], workers)
@@ -103,7 +103,7 @@ class Feed:
             made.close()
 
     def _pairs(self, epoch: int, number: int) -> list[Pair]:
-        """The patches or the frame of an example."""
+        """Return the patches, or the whole frame, of an example."""
         example = self.examples.examples[number]
         rng = np.random.default_rng((self.seed, self.number, epoch, number))
         sample = self.framing.apply(example.image, example.image.decode())
@@ -114,7 +114,7 @@ class Feed:
         return [self._augmented(rng, *self._cut(sample, target, corner)) for corner in corners]
 
     def _corner(self, rng: np.random.Generator, example: Example, sample: Sample) -> tuple[int, int]:
-        """Of a patch around a finding, or anywhere in the tissue where there is none."""
+        """Draw the corner (top, left) of a patch around a finding, or within the tissue if there are no findings."""
         if example.findings:
             box = example.findings[int(rng.integers(len(example.findings)))].box
             point = box_center(box, sample.placement)
@@ -141,7 +141,7 @@ class Feed:
 
 
 def box_center(box: tuple[int, int, int, int], placement: Placement) -> tuple[float, float]:
-    """The middle of a box of the file, in pixels of the frame."""
+    """Return the centre (y, x) of a box in file pixels, in pixels of the frame."""
     return placement.to_frame((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
 
 

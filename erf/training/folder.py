@@ -1,7 +1,7 @@
-"""The folder of a training: what it was asked to do, how it went, its weights, and the state from which it goes on.
+"""Output folder of a training: settings, logs, weights, and the state from which it can be resumed.
 
-Every file is complete or absent. `state.pt` is one moment of the training and is written before the log that belongs to
-it, so that a training that goes on first cuts the log back to that moment.
+Every file is complete or absent. `state.pt` is one snapshot of the training and is written before its log, so that a
+resumed training first truncates the log to that snapshot.
 """
 
 import csv
@@ -24,32 +24,32 @@ from erf.disk import complete_file, open_locked, unwritable
 from erf.errors import CheckpointError, FormatError, LockedError, OutputError, UnfinishedRunError
 
 STEPS = ("step", "stage", "epoch", "lr", "loss")
-"""Columns of log.csv, a row for each update."""
+"""Columns of log.csv, which has one row per update."""
 
 HEADER = "erf-toolkit"
-"""Key of the header of weights under which there is a JSON text."""
+"""Key of the JSON text in the header of weights files."""
 
 _STATE, _ABOUT, _LOG, _EPOCHS, _WEIGHTS = "state.pt", "run.json", "log.csv", "epochs.json", "checkpoints"
 _FINAL = "final.safetensors"
 _OWN = (_WEIGHTS, "curves.png", "erf.h5", "erf.png", _LOG, _EPOCHS, _ABOUT, _FINAL, _STATE)
-"""All names in the folder; the state goes last."""
+"""All names in the folder, in the order of deletion; the state goes last."""
 _PART = re.compile(r"^\..*\.part(\..+)?$")
-"""Names of files that were not complete yet."""
+"""Pattern of the names of incomplete files."""
 
 
 @dataclass
 class State:
-    """One moment of a training."""
+    """Snapshot of a training."""
 
     identity: Mapping[str, Any]
-    """What must be the same to go on."""
+    """Settings that must be unchanged when the training is resumed."""
     stage: int = 0
     epoch: int = 0
-    """Finished epochs of the stage."""
+    """Finished epochs of the current stage."""
     step: int = 0
-    """Updates within the epoch."""
+    """Updates within the current epoch."""
     updates: int = 0
-    """In all."""
+    """Updates since the start of the training."""
     model: Mapping[str, Tensor] = field(default_factory=dict)
     optimiser: Mapping[str, Any] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -58,13 +58,17 @@ class State:
 
 @dataclass
 class Folder:
-    """A training's folder; use it in a `with` block, which holds the lock."""
+    """Output folder of a training; use it in a `with` block, which holds the lock.
+
+    Entering it raises `LockedError`, `OutputError`, or `UnfinishedRunError` if it holds a training and neither `resume`
+    nor `overwrite` is set.
+    """
 
     path: Path
     resume: bool = False
     overwrite: bool = False
     is_first: bool = True
-    """Of several processes, only the first writes."""
+    """Whether this is the first process; only the first writes."""
 
     def __enter__(self) -> "Folder":
         if not self.is_first:
@@ -84,13 +88,13 @@ class Folder:
         return self
 
     def _take_over(self) -> None:
-        """Keep the training that is there, or clear it."""
+        """Check the folder's content, and clear an existing training unless it is resumed."""
         names = {path.name for path in self.path.iterdir()}
         foreign = {name for name in names - {*_OWN, "lock"} if not _PART.search(name)}
         if foreign and not names & {_STATE, _FINAL, _ABOUT}:
             raise OutputError(f"{self.path} holds other files, such as {min(foreign)}; choose a folder of its own")
         for path in (path for path in self.path.rglob(".*") if _PART.search(path.name)):
-            path.unlink(missing_ok=True)  # of a process that was killed
+            path.unlink(missing_ok=True)  # left by a process that was killed
         if names & {_STATE, _FINAL} and not self.resume:
             if not self.overwrite:
                 raise UnfinishedRunError(f"{self.path} holds a training")
@@ -102,17 +106,17 @@ class Folder:
         with suppress(OSError):
             (self.path / "lock").unlink()
         self._lock.close()
-        with suppress(OSError):  # where nothing was written
+        with suppress(OSError):  # fails unless nothing was written
             (self.path / _WEIGHTS).rmdir()
             self.path.rmdir()
 
     @property
     def is_finished(self) -> bool:
-        """Whether a training has come to its end here."""
+        """Whether the folder holds a finished training."""
         return (self.path / _FINAL).exists() and not (self.path / _STATE).exists()
 
     def finished(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """What a finished training was asked to do, and its epochs; `CheckpointError` where that is damaged."""
+        """Read the settings and epochs of a finished training; `CheckpointError` if the files are damaged."""
         try:
             texts = [(self.path / name).read_text(encoding="utf-8") for name in (_ABOUT, _EPOCHS)]
             about, epochs = map(json.loads, texts)
@@ -128,12 +132,12 @@ class Folder:
                 (self.path / name).unlink(missing_ok=True)
 
     def describe(self, about: Mapping[str, Any]) -> None:
-        """Write what the training was asked to do."""
+        """Write the settings of the training to run.json."""
         self._write(_ABOUT, json.dumps(about, indent=2) + "\n")
 
     def save(self, state: State) -> None:
-        """Make this the moment from which the training can go on."""
-        # In memory first: PyTorch takes a disk that fills up for an error of its own.
+        """Save the snapshot from which the training can be resumed, then its log."""
+        # Serialise in memory first: PyTorch reports a full disk as an internal error.
         packed = io.BytesIO()
         torch.save(vars(state), packed)
         with complete_file(self.path / _STATE) as part:
@@ -150,7 +154,7 @@ class Folder:
         self._write(_EPOCHS, json.dumps(state.epochs, indent=2) + "\n")
 
     def load(self) -> State | None:
-        """The moment that was saved last, None where there is none; `CheckpointError` where it is damaged."""
+        """Load the last snapshot, or None if there is none; `CheckpointError` if it is damaged."""
         path = self.path / _STATE
         if not path.exists():
             return None
@@ -164,18 +168,18 @@ class Folder:
             raise CheckpointError(f"{path} is damaged ({first})") from error
 
     def finish(self) -> None:
-        """The training is done: its state is no longer needed."""
+        """Mark the training as finished by deleting its state."""
         (self.path / _STATE).unlink(missing_ok=True)
 
     def save_weights(self, name: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
-        """Write weights as safetensors, with what is known of them in the header; the same bytes for the same."""
+        """Write weights as safetensors with `about` in the header; equal content gives equal bytes."""
         path = self.path / name
         with complete_file(path) as part:
             part.write_bytes(pack_weights(tensors, about))
         return path
 
     def checkpoints(self) -> Sequence[Path]:
-        """Weights of the epochs, in their order."""
+        """List the weights files of the epochs, in order."""
         return sorted((self.path / _WEIGHTS).glob("*.safetensors"))
 
     def _write(self, name: str, text: str) -> None:
@@ -189,11 +193,11 @@ _KINDS: dict[str, type] = {
     **dict.fromkeys(("size", "classes"), list),
     "resample": bool,
 }
-"""What an evaluation needs of run.json."""
+"""Fields of run.json that an evaluation needs, and their types."""
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """What the training in a folder was asked to do; `FormatError` where there is none that is finished."""
+    """Read the settings of the training in a folder; `FormatError` unless it holds a finished training."""
     try:
         about: dict[str, Any] = dict(json.loads((path / _ABOUT).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -207,15 +211,15 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def pack_weights(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
-    """A safetensors file."""
-    # A single entry: safetensors writes several in an order that changes.
+    """Serialise tensors as a safetensors file with `about` in its header."""
+    # A single entry: safetensors writes several entries in varying order.
     header = {HEADER: json.dumps(dict(about))}
     return save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, header)
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What the header of weights says of their training; empty for weights from elsewhere."""
-    if not path.is_file():  # to open a pipe would wait for ever
+    """Read what the header of a weights file says about its training; empty for other weights files."""
+    if not path.is_file():  # opening a pipe would block
         return {}
     try:
         with safe_open(path, "pt") as opened:

@@ -1,7 +1,7 @@
-"""Training, stage by stage, so that it can stop at any update and go on as if it had not.
+"""Training loop over stages, which can stop at any update and be resumed with identical results.
 
-Processes and devices are accelerate's. All that is random is seeded by the number of the update and of
-the example, so that nothing but weights and the optimiser's state has to be kept.
+accelerate handles processes and devices. Random numbers are seeded by the number of the update and of the example, so
+that only the weights and the optimiser's state have to be saved.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ from erf.training.recipe import Recipe, Stage, learning_rate
 from erf.training.tasks import Task, task_of
 
 SAVE_EVERY = 120.0
-"""Seconds between two savings within an epoch."""
+"""Seconds between snapshots within an epoch."""
 
 _TOLD = ("model", "model_options", "weights_sha256", "trained_on", "normalisation", "resample", "erf")
-"""What its caller says of a training that must be the same to go on."""
+"""Entries of `Training.about` that must be unchanged when the training is resumed."""
 
 Progress = Callable[[str, int, int], None]
 AfterUpdate = Callable[[nn.Module], None]
@@ -45,7 +45,7 @@ AfterEpoch = Callable[[nn.Module, Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training is given."""
+    """Settings and data of a training."""
 
     recipe: Recipe
     train: ExampleSet
@@ -54,34 +54,38 @@ class Plan:
     seed: int = 0
     device: str = "auto"
     precision: str = "float32"
-    """Or `bfloat16`: mixed precision."""
+    """`float32`, or `bfloat16` for mixed precision."""
     micro_batch: int = 0
-    """Patches or images that go through the network at once; 0: the whole batch of a process."""
+    """Patches or images per forward pass; 0 for the whole batch of a process."""
     workers: int = 2
-    """Threads that make batches ahead."""
+    """Threads that prepare batches ahead."""
     save_every: float = SAVE_EVERY
 
 
 @dataclass
 class Training:
-    """A network on its way through a recipe. `run` may be called once."""
+    """Training of a network by a recipe. `run` may be called once."""
 
     model: nn.Module
     plan: Plan
     folder: Folder
     about: Mapping[str, Any] = field(default_factory=dict)
-    """Texts for run.json and the headers of weights."""
+    """Entries for run.json and the headers of weights files."""
     after_update: AfterUpdate | None = None
     """Called with the network after each update."""
     after_epoch: AfterEpoch | None = None
-    """Called with the network and the row of epochs.json, before training (epoch 0) and after each epoch."""
+    """Called with the network and its row of epochs.json, before training (epoch 0) and after each epoch."""
     progress: Progress | None = None
     stop: Callable[[], bool] = lambda: False
 
     def run(self) -> State:
-        """Train to the end; returns how it went.
+        """Train to the end and return the final state.
 
-        Raises `TrainingError` where the loss is not finite, `InterruptedRunError` where `stop` asked for it.
+        Raises:
+            TrainingError: the loss is not finite.
+            InterruptedRunError: `stop` returned True.
+            CheckpointError: the folder holds a training with other settings.
+            InputError: the examples do not fit the task.
         """
         plan = self.plan
         self._accelerator = _accelerator(plan)
@@ -111,7 +115,7 @@ class Training:
         return self._state
 
     def _identity(self) -> dict[str, Any]:
-        """What must be the same to go on."""
+        """Settings that must be unchanged when the training is resumed."""
         plan = self.plan
         parts = {"images": plan.train, "validation images": plan.validation}
         found: dict[str, Any] = {
@@ -197,7 +201,7 @@ class Training:
             raise InterruptedRunError(f"stopped after {state.updates} updates")
 
     def _update(self, batch: Batch, optimiser: torch.optim.Optimizer, lr: float, where: str) -> float:
-        """One update of the weights; the mean loss of the batch before it."""
+        """Update the weights once; return the batch's mean loss before the update."""
         for group in optimiser.param_groups:
             group["lr"] = lr
         optimiser.zero_grad()
@@ -213,7 +217,7 @@ class Training:
         return loss
 
     def _backward(self, batch: Batch) -> float:
-        """Add the gradients of the batch's mean loss, some images at a time; the loss, over all processes."""
+        """Accumulate the gradients of the batch's mean loss in micro-batches; return the loss over all processes."""
         accelerator = self._accelerator
         torch.manual_seed(_seed(self.plan.seed, self._state.updates, accelerator.process_index))
         count = len(batch.pixels)
@@ -230,7 +234,7 @@ class Training:
 
     @contextmanager
     def _synchronised(self, last: bool) -> Iterator[None]:
-        """Gradients are exchanged between processes with the last part of a batch only."""
+        """Exchange gradients between processes only with the last micro-batch."""
         if last:
             yield
         else:
@@ -238,7 +242,7 @@ class Training:
                 yield
 
     def _autocast(self) -> torch.autocast:
-        # Not accelerate's, which replaces the network's forward by one that copies of the network share.
+        # Not accelerate's autocast, whose replacement of the network's forward is shared by copies of the network.
         is_mixed = self.plan.precision == "bfloat16"
         return torch.autocast(self._accelerator.device.type, torch.bfloat16, enabled=is_mixed)
 
@@ -251,13 +255,13 @@ class Training:
         )
 
     def _is_stuck(self, stage: Stage) -> bool:
-        """Whether the validation loss has not fallen for as many epochs as the recipe has patience."""
+        """Whether the validation loss has not fallen for `patience` epochs."""
         patience = self.plan.recipe.patience
         losses = [row["validation_loss"] for row in self._state.epochs if row["stage"] == stage.name]
         return bool(patience and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience]))
 
     def _end_epoch(self, row: dict[str, Any]) -> None:
-        """Validate, write weights and hand the network to who wants to look at it."""
+        """Validate, write weights, and call `after_epoch`."""
         if self.plan.validation is not None:
             row |= self._validate(self.plan.validation)
         self._state.epochs.append(row)
@@ -295,13 +299,13 @@ class Training:
         }
 
     def _header(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What is kept with weights: the same for a training that was stopped and went on."""
+        """Return the header of a weights file; it is the same for a training that was interrupted and resumed."""
         about = {key: self.about[key] for key in ("model", "model_options", "trained_on") if key in self.about}
         moment = {key: row[key] for key in ("epoch", "stage", "epoch_of_stage", "updates")}
         return about | moment | {"classes": list(self.plan.train.classes)}
 
     def _is_stopped(self) -> bool:
-        """Whether any process was asked to stop."""
+        """Whether any process has received a request to stop."""
         accelerator = self._accelerator
         if accelerator.num_processes == 1:
             return self.stop()
@@ -327,7 +331,7 @@ def _accelerator(plan: Plan) -> Accelerator:
 
 
 def _seed(*numbers: int) -> int:
-    """A seed for PyTorch made of several numbers."""
+    """Derive a seed for PyTorch from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 

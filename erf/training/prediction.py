@@ -1,4 +1,4 @@
-"""What a network says of examples."""
+"""Predictions of a network on examples."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a network said of an example, and its loss."""
+    """Prediction and loss for one example."""
 
     prediction: Prediction
     loss: float
@@ -40,9 +40,22 @@ def predict(
     weights: str = "",
     trained_on: str = "",
 ) -> Predictions:
-    """What a network in eval mode says of all examples; the texts are kept beside it.
+    """Predict all examples with a network in eval mode.
 
-    Its weights are laid out for the device, which a training that goes on must not be.
+    The memory format of the weights is changed for speed, so do not use it within a training.
+
+    Args:
+        model: the network, on `device`.
+        examples: images with their labels.
+        task: defines targets, loss and scores.
+        framing: preprocessing of the images.
+        kind: name of the task, stored in the result.
+        device: device of the computation.
+        workers: threads that decode ahead.
+        progress: called as (stage, done, total).
+        model_name: stored in the result, like the next two.
+        weights: identifies the weights.
+        trained_on: part of the data that the network was trained on.
     """
     layout = memory_layout(device)
     if layout is not None:
@@ -62,7 +75,7 @@ def outcomes_of(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[Outcome]:
-    """Outcomes in the order of the examples; the network is in eval mode meanwhile."""
+    """Yield the outcomes in the order of the examples; meanwhile the network is in eval mode."""
 
     def prepare(example: Example) -> tuple[torch.Tensor, torch.Tensor]:
         sample = framing.apply(example.image, example.image.decode())

@@ -1,4 +1,4 @@
-"""How a network is trained: stages, losses and rates, as the papers give them."""
+"""Training recipes: stages, tasks and learning rates, with presets from the papers."""
 
 import math
 from collections.abc import Mapping
@@ -14,46 +14,46 @@ TASKS = ("classes", "labels", "masks")
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of a training, with a schedule of its own."""
+    """One stage of a training, with its own schedule."""
 
     name: str
     epochs: int
     batch_size: int
-    """Patches or images between two updates."""
+    """Patches or images per update."""
     lr: float
-    """Learning rate at its start."""
+    """Learning rate at the start of the stage."""
     patch: int = 0
-    """Side of the patches that the stage is trained on, in pixels of the frame; 0 for whole frames."""
+    """Side of the training patches, in pixels of the frame; 0 for whole frames."""
     patches: int = 1
-    """Patches of each image in an epoch."""
+    """Patches per image and epoch."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training from the first stage to the last. `PRESETS` has those of the papers."""
+    """Complete description of a training. `PRESETS` has the papers' recipes."""
 
     name: str
     stages: tuple[Stage, ...]
     task: str = "classes"
-    """What is learned: `classes` (one of several), `labels` (any of several), `masks` (a class for every pixel)."""
+    """Task: `classes` (one of several), `labels` (any of several), or `masks` (one class per pixel)."""
     optimiser: str = "adam"
     rho: float = 0.05
-    """Of ASAM: how far the weights are moved, relative to their size."""
+    """Radius of ASAM's perturbation, relative to the size of the weights."""
     weight_decay: float = 0.0
     schedule: str = "cosine"
-    """Of the learning rate within a stage: to 0 along a cosine, divided by 10 now and then, or constant."""
+    """Schedule of the learning rate within a stage: `cosine` to 0, `steps` that divide by 10, or `constant`."""
     decay_epochs: int = 20
-    """Of the schedule `steps`: epochs between two divisions by 10."""
+    """Epochs between two divisions by 10 of the schedule `steps`."""
     flip: bool = True
-    """Turn images left to right and upside down, at random."""
+    """Whether images are flipped horizontally and vertically, at random."""
     noise: float = 0.0
-    """Standard deviation of Gaussian noise that is added, in units of the normalised image."""
+    """Standard deviation of added Gaussian noise, in units of the normalised image."""
     balance: bool = False
-    """Weigh positive and negative labels of multi-label data against each other."""
+    """Whether positive and negative labels of multi-label data get equal total weight."""
     patience: int = 0
-    """Epochs without a better validation loss after which a stage ends; 0: never."""
+    """Epochs without a better validation loss after which a stage ends; 0 for never."""
     source: str = ""
-    """Where it comes from, and what that source leaves open."""
+    """Source of the recipe, and the settings that it leaves open."""
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -69,9 +69,13 @@ class Recipe:
                 raise InputError(f"stage '{stage.name}': epochs, batch size, patches and learning rate must be above 0")
 
     def changed(self, changes: Mapping[str, Any]) -> "Recipe":
-        """The recipe with other values, named as `noise`, or `STAGE.epochs` for one stage; `epochs` is for all stages.
+        """Return the recipe with other values.
 
-        Raises `InputError` for a name that there is not, or a value of another kind.
+        Args:
+            changes: values by name: `noise`; `epochs` for all stages; `STAGE.epochs` for one stage.
+
+        Raises:
+            InputError: an unknown name, or a value of another type.
         """
         recipe = self
         for name, value in changes.items():
@@ -95,7 +99,7 @@ class Recipe:
         return replace(self, stages=stages)
 
     def without(self, stages: tuple[str, ...]) -> "Recipe":
-        """The recipe with only these of its stages, in its own order."""
+        """Return the recipe with only the named stages, in their original order."""
         names = tuple(stage.name for stage in self.stages)
         unknown = [name for name in stages if name not in names]
         if unknown:
@@ -103,12 +107,12 @@ class Recipe:
         return replace(self, stages=tuple(stage for stage in self.stages if stage.name in stages))
 
     def as_dict(self) -> dict[str, Any]:
-        """All values, for a file."""
+        """Return all values as a dictionary, for storage."""
         return asdict(self)
 
 
 def _as(name: str, value: Any, model: Any) -> Any:
-    """A value of the kind that the field has."""
+    """Check that a value has the type of the field's current value, and convert int to float if needed."""
     if isinstance(model, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not type(model):
@@ -117,7 +121,7 @@ def _as(name: str, value: Any, model: Any) -> Any:
 
 
 def learning_rate(recipe: Recipe, stage: Stage, step: int, steps: int) -> float:
-    """At one of the `steps` of a stage, counted from 0."""
+    """Return the learning rate at step `step` of the `steps` of a stage, counted from 0."""
     if recipe.schedule == "cosine":
         return stage.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
     if recipe.schedule == "steps":

@@ -1,8 +1,8 @@
-"""What a network learns: the target of an example, the loss of a batch, the scores that come out.
+"""Training tasks: the target of an example, the loss of a batch, and the scores of the outputs.
 
 One of several classes: cross entropy (Taha et al. 2022). Any of several labels: binary cross entropy in which positive
 and negative labels of a batch are weighted against each other, as Wang et al. (CVPR 2017) do for ChestX-ray14 and Li
-et al. (ICME 2020) after them. A class for every pixel: pixel-wise cross entropy (Li et al. 2020).
+et al. (ICME 2020) after them. One class per pixel: pixel-wise cross entropy (Li et al. 2020).
 """
 
 from collections.abc import Sequence
@@ -23,27 +23,27 @@ from erf.training.recipe import Recipe
 
 
 class Task(Protocol):
-    """One kind of learning."""
+    """Interface of a training task."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """In the order of the network's outputs."""
+        """Class names, in the order of the network's outputs."""
 
     def check(self, examples: ExampleSet) -> None:
-        """Raise `InputError` where the examples do not fit."""
+        """Raise `InputError` if the examples do not fit the task."""
 
     def target(self, example: Example, placement: Placement, size: tuple[int, int]) -> NDArray[Any]:
-        """What the network should say of an example in a frame of (height, width) `size`."""
+        """Return the desired output for an example in a frame of (height, width) `size`."""
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean over the examples of a batch."""
+        """Return the mean loss over the examples of a batch."""
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """Probabilities (N, classes), or of `masks` the class of every pixel (N, H, W)."""
+        """Return probabilities (N, classes); for `masks` the class of every pixel (N, H, W)."""
 
 
 def task_of(recipe: Recipe, classes: Sequence[str]) -> Task:
-    """The task of a recipe, for these classes."""
+    """Return the task of a recipe, for the given classes."""
     kinds: dict[str, type[Classes] | type[Labels] | type[Masks]] = {
         "classes": Classes,
         "labels": Labels,
@@ -54,7 +54,7 @@ def task_of(recipe: Recipe, classes: Sequence[str]) -> Task:
 
 @dataclass(frozen=True)
 class Classes:
-    """Exactly one class per image."""
+    """Task with exactly one class per image."""
 
     classes: tuple[str, ...]
     balance: bool = False
@@ -83,7 +83,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Labels:
-    """Any number of labels per image."""
+    """Task with any number of labels per image."""
 
     classes: tuple[str, ...]
     balance: bool = False
@@ -100,7 +100,7 @@ class Labels:
         return functional.binary_cross_entropy_with_logits(outputs.float(), targets, self._weights(targets))
 
     def _weights(self, targets: Tensor) -> Tensor | None:
-        """All positive labels of a batch weigh together as much as all negative ones, 1 each on average."""
+        """Weights (N, classes) that give all positive and all negative labels of a batch equal total weight, mean 1."""
         if not self.balance:
             return None
         positive = targets.sum()
@@ -116,7 +116,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Masks:
-    """A class for every pixel."""
+    """Task with one class per pixel."""
 
     classes: tuple[str, ...]
     balance: bool = False
@@ -129,7 +129,7 @@ class Masks:
     def target(self, example: Example, placement: Placement, size: tuple[int, int]) -> NDArray[Any]:
         assert example.mask is not None
         mask = read_image(example.mask).pixels[0]
-        # Of two classes, a mask is often drawn in black and white.
+        # Masks of two classes are often black and white (0 and 255).
         values = (mask > 0).astype(np.int64) if len(self.classes) == 2 else mask.astype(np.int64)
         if values.min() < 0 or values.max() >= len(self.classes):
             raise ImageError(
@@ -147,7 +147,13 @@ class Masks:
 
 
 def frame_mask(mask: NDArray[Any], placement: Placement, size: tuple[int, int]) -> NDArray[Any]:
-    """A mask (h, w) of a file in the frame of its image; 0 where the frame holds nothing of the file."""
+    """Transform a mask (h, w) in file pixels to the frame of its image; 0 outside the file.
+
+    Args:
+        mask: class of each pixel of the file.
+        placement: position and scale of the image in its frame.
+        size: (height, width) of the frame.
+    """
     framed = mask
     for axis, (start, length) in enumerate(zip((placement.top, placement.left), size, strict=True)):
         places = np.floor((np.arange(length) - start + 0.5) / placement.scale).astype(np.intp)
