@@ -1,4 +1,4 @@
-"""How well networks find what they were trained to find, from files of predictions; knows nothing of networks."""
+"""Evaluation of networks from files of predictions; no network is needed."""
 
 from erf.evaluation.predictions import Prediction, Predictions, load_predictions, save_predictions
 

@@ -1,11 +1,12 @@
 """Area under the ROC curve, with intervals and paired comparisons.
 
-The bootstrap draws images, or patients, within the positive and within the negative ones, and takes percentiles, as
-Taha et al. 2022 (HCT) do with 10,000 draws. DeLong, DeLong, Clarke-Pearson (Biometrics 1988) give the variance in
+The stratified percentile bootstrap resamples images, or patients, within the positive and within the negative ones, as
+Taha et al. 2022 (HCT) do with 10,000 resamples. DeLong, DeLong, Clarke-Pearson (Biometrics 1988) give the variance in
 closed form for images, Obuchowski (Biometrics 1997) for patients with several images each.
 
-Where no image changes an AUC, as where all positive ones score above all negative ones, both say that it is known
-exactly. There, intervals are those of Newcombe (Statistics in Medicine 2006, method 5), which hold for an AUC of 1.
+If the AUC is the same in all resamples, for example because all positive images score above all negative ones, both
+methods give intervals of zero width. Then the interval of Newcombe (Statistics in Medicine 2006, method 5) is used,
+which is valid for an AUC of 1.
 """
 
 import math
@@ -26,7 +27,7 @@ LEVEL = 0.95
 
 _BATCH = 500
 _ROUNDING = 1e-24
-"""Variances below are 0."""
+"""Variances below this are rounding errors and count as 0."""
 _EDGE = 1e-9
 
 Scores = NDArray[np.float64]
@@ -35,12 +36,12 @@ Truth = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its intervals at the level 0.95."""
+    """An AUC with its 95 % intervals."""
 
     value: float
     low: float
     high: float
-    """Percentile bootstrap."""
+    """Upper end of the percentile bootstrap interval."""
     delong_low: float
     delong_high: float
     positives: int
@@ -49,19 +50,33 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Gain:
-    """How much larger the second of two values is, on the same images; no interval where no draw would differ."""
+    """Difference of two AUCs on the same images, second minus first.
+
+    If no resample would differ, the interval is NaN, or 0 to 0 for equal AUCs.
+    """
 
     value: float
     low: float
     high: float
     p: float
-    """Two-sided, of DeLong's test, or Obuchowski's for patients."""
+    """Two-sided p-value of DeLong's test, or of Obuchowski's for patients."""
     p_bootstrap: float
-    """Two-sided; at least 2 over the number of draws. Neither is less than what dealing out the truth could give."""
+    """Two-sided p-value of the bootstrap, at least 2 / resamples.
+
+    Neither p-value is below the smallest that a permutation test of the labels could give.
+    """
 
 
 def auc(truth: Truth, scores: Scores) -> float:
-    """Probability that a positive image scores above a negative one, ties counting half."""
+    """Compute the probability that a positive image scores above a negative one; ties count half.
+
+    Args:
+        truth: whether each image is positive, (N,).
+        scores: score of each image, (N,).
+
+    Raises:
+        InputError: shapes or types do not fit, or all images are of one kind.
+    """
     _check(truth, scores)
     return float(roc_auc_score(truth, scores))
 
@@ -69,7 +84,15 @@ def auc(truth: Truth, scores: Scores) -> float:
 def estimate(
     truth: Truth, scores: Scores, patients: Sequence[str] | None = None, draws: int = DRAWS, seed: int = 0
 ) -> Estimate:
-    """The AUC with intervals; with `patients`, whole patients are drawn."""
+    """Estimate the AUC with intervals.
+
+    Args:
+        truth: whether each image is positive, (N,).
+        scores: score of each image, (N,).
+        patients: patient of each image; if given, whole patients are resampled.
+        draws: number of bootstrap resamples.
+        seed: seed of the resamples.
+    """
     value = auc(truth, scores)
     variance = delong_covariance(truth, [scores], patients)[0, 0]
     if variance < _ROUNDING:
@@ -89,7 +112,16 @@ def gain(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Gain:
-    """The second AUC less the first, on images that both networks have seen, which are drawn together."""
+    """Estimate the second AUC minus the first, on the same images and with the same resamples for both.
+
+    Args:
+        truth: whether each image is positive, (N,).
+        first: scores of the first network, (N,).
+        second: scores of the second network, (N,).
+        patients: patient of each image; if given, whole patients are resampled.
+        draws: number of bootstrap resamples.
+        seed: seed of the resamples.
+    """
     value = auc(truth, second) - auc(truth, first)
     value = 0.0 if abs(value) < math.sqrt(_ROUNDING) else value
     change = _influence(truth, second) - _influence(truth, first)
@@ -107,13 +139,13 @@ def gain(
 
 
 def _reference(truth: Truth, patients: Sequence[str] | None) -> Any:
-    """Of an AUC over its standard error: normal as in DeLong's test, t where it is told by patients, who may be few."""
+    """Reference distribution of AUC / standard error: normal as in DeLong's test; t for patients, who may be few."""
     groups = _strata(truth, patients)
     return norm if patients is None else t(max(sum(map(len, groups)) - len(groups), 1))
 
 
 def _score_interval(value: float, positives: int, negatives: int) -> tuple[float, float]:
-    """Where a true AUC makes the observed one just possible, with the variance that it would have."""
+    """Score interval: the true AUCs that are just compatible with the observed one, each with its own variance."""
     z = float(norm.ppf((1 + LEVEL) / 2))
     more = (positives + negatives) / 2 - 1
 
@@ -129,13 +161,19 @@ def _score_interval(value: float, positives: int, negatives: int) -> tuple[float
 def delong_covariance(
     truth: Truth, scores: Sequence[Scores], patients: Sequence[str] | None = None
 ) -> NDArray[np.float64]:
-    """Covariance (k, k) of the AUCs of k networks on the same images; with `patients`, whose images are alike."""
+    """Compute the covariance (k, k) of the AUCs of k networks on the same images.
+
+    Args:
+        truth: whether each image is positive, (N,).
+        scores: scores of each network, k arrays (N,).
+        patients: patient of each image; if given, images of one patient count as correlated.
+    """
     _check(truth, scores[0])
     return _covariance(truth, np.stack([_influence(truth, one) for one in scores]), patients)
 
 
 def _covariance(truth: Truth, influence: NDArray[np.float64], patients: Sequence[str] | None) -> NDArray[np.float64]:
-    """Covariance (k, k) of sums over images of their influences (k, N)."""
+    """Compute the covariance (k, k) of the sums of the images' influences (k, N)."""
     found = np.zeros((len(influence), len(influence)))
     for members in _strata(truth, patients):
         if len(members) > 1:
@@ -145,7 +183,7 @@ def _covariance(truth: Truth, influence: NDArray[np.float64], patients: Sequence
 
 
 def _influence(truth: Truth, scores: Scores) -> Scores:
-    """How far each image takes the AUC from its value (N,): its placement, as a share of the images of its kind."""
+    """Compute the influence of each image on the AUC (N,): its centred placement over the images of its kind."""
     found = np.empty(len(truth))
     for kind, placements in zip((truth, ~truth), _placements(truth, scores), strict=True):
         found[kind] = (placements - placements.mean()) / len(placements)
@@ -153,7 +191,7 @@ def _influence(truth: Truth, scores: Scores) -> Scores:
 
 
 def _placements(truth: Truth, scores: Scores) -> tuple[Scores, Scores]:
-    """Share of the negatives below each positive, and of the positives above each negative; ties count half."""
+    """Compute the share of negatives below each positive, and of positives above each negative; ties count half."""
     positive, negative = scores[truth], scores[~truth]
     together = rankdata(np.concatenate([positive, negative]))
     above = (together[: len(positive)] - rankdata(positive)) / len(negative)
@@ -164,9 +202,9 @@ def _placements(truth: Truth, scores: Scores) -> tuple[Scores, Scores]:
 def _draw(
     truth: Truth, scores: Sequence[Scores], patients: Sequence[str] | None, draws: int, seed: int
 ) -> list[NDArray[np.float64]]:
-    """AUCs of the same draws for each network.
+    """Compute the bootstrap AUCs (draws,) of each network, with the same resamples for all.
 
-    A draw counts how often each image is in it; the AUC of weighted images follows from a single sorting.
+    A resample is stored as the count of each image; the weighted AUCs of all resamples need only one sort.
     """
     rng = np.random.default_rng(seed)
     found: list[list[NDArray[np.float64]]] = [[] for _ in scores]
@@ -183,9 +221,10 @@ def _draw(
 
 
 def _strata(truth: Truth, patients: Sequence[str] | None) -> list[list[NDArray[np.intp]]]:
-    """What is drawn, in groups that keep their size: images by truth, or patients by whether any is positive.
+    """Group the resampling units, as indices of their images, into strata of fixed size.
 
-    Patients are in one group where a single one is of a kind.
+    Strata are images by truth, or patients by whether any of their images is positive. Patients form a single stratum
+    if one of the two kinds has only one patient.
     """
     if patients is None:
         return [[np.array([place]) for place in np.flatnonzero(truth == kind)] for kind in (True, False)]
@@ -198,7 +237,7 @@ def _strata(truth: Truth, patients: Sequence[str] | None) -> list[list[NDArray[n
 
 
 def kinds_of(truth: Truth, patients: Sequence[str] | None) -> tuple[int, int]:
-    """Positive and negative images, or patients with such images."""
+    """Count positive and negative images, or patients with such images."""
     if patients is None:
         return int(truth.sum()), int((~truth).sum())
     names = np.asarray(patients)
@@ -206,7 +245,7 @@ def kinds_of(truth: Truth, patients: Sequence[str] | None) -> tuple[int, int]:
 
 
 def _weighted_auc(truth: Truth, scores: Scores, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AUC (draws,) of images that count (draws, N) times each; NaN for a draw without positives or negatives."""
+    """Compute the AUCs (draws,) of images weighted by `counts` (draws, N); NaN without positives or negatives."""
     values, level = np.unique(scores, return_inverse=True)
     positive, negative = (_by_level(counts * kind, level, len(values)) for kind in (truth, ~truth))
     below = np.cumsum(negative, axis=1) - negative / 2

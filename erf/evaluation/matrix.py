@@ -1,7 +1,7 @@
-"""Accuracy by what a network was trained on and what it was tested on, such as magnifications.
+"""Accuracy by the value of a column, such as magnification, in training and in testing.
 
-Jeevan et al. 2023 (arXiv 2302.11488), Tables 1 and 2: a row for each magnification in training, a column for each in
-testing. The mean off the diagonal tells how far a network keeps what it has learned at another magnification.
+Jeevan et al. 2023 (arXiv 2302.11488), Tables 1 and 2: one row per training magnification, one column per test
+magnification. The mean off the diagonal shows how well a network generalises to other magnifications.
 """
 
 import re
@@ -18,26 +18,26 @@ from erf.evaluation.tables import Table
 
 @dataclass(frozen=True)
 class Matrix:
-    """The accuracies of one network."""
+    """Accuracies of one network by training and test value."""
 
     model: str
     column: str
-    """Of the manifest, such as 'magnification'."""
+    """Column of the manifest, such as 'magnification'."""
     trained: tuple[str, ...]
     tested: tuple[str, ...]
     accuracy: NDArray[np.float64]
-    """(trained, tested), 0 to 1; NaN where there is no image."""
+    """Accuracies (trained, tested), 0 to 1; NaN without images."""
     images: NDArray[np.int64]
-    """(trained, tested)."""
+    """Numbers of test images (trained, tested)."""
 
     @property
     def on(self) -> float:
-        """Mean accuracy where training and test agree."""
+        """Mean accuracy for equal training and test values."""
         return float(np.nanmean(self.accuracy[self._agree]))
 
     @property
     def off(self) -> float:
-        """Mean accuracy where they differ."""
+        """Mean accuracy for different training and test values."""
         return float(np.nanmean(self.accuracy[~self._agree]))
 
     @property
@@ -46,9 +46,10 @@ class Matrix:
 
 
 def matrices(several: Sequence[Predictions], column: str) -> list[Matrix]:
-    """A matrix for each network, of predictions that each come from a training on one value of a manifest column.
+    """Build one accuracy matrix per network, from predictions after training on one value of a manifest column each.
 
-    Raises `InputError` where that is not so, or two trainings were the same.
+    Raises:
+        InputError: a network was not trained on one value of the column, or two were trained on the same value.
     """
     found: dict[str, dict[str, Predictions]] = {}
     for one in several:
@@ -78,13 +79,13 @@ def _matrix(model: str, column: str, by_value: dict[str, Predictions]) -> Matrix
 
 
 def _natural(value: str) -> tuple[float, str]:
-    """40X before 100X."""
+    """Sort key for natural order: 40X before 100X."""
     number = re.match(r"\d+(?:\.\d+)?", value)
     return (float(number.group()) if number else float("inf"), value)
 
 
 def tabulate_matrix(matrix: Matrix) -> Table:
-    """Rows of training, columns of testing, in per cent."""
+    """Tabulate accuracies in per cent: training values in rows, test values in columns."""
     percent = 100 * matrix.accuracy
     rows = [
         (value, *("–" if np.isnan(one) else f"{one:.1f}" for one in line), f"{np.nanmean(line):.1f}")

@@ -1,8 +1,8 @@
-"""What a network said of a set of images, beside what is true: a CSV with a row for each image.
+"""Predictions of a network and the true labels: a CSV with one row per image.
 
 Columns: `image`, `patient_id`, `laterality`, `view`, `truth` (labels joined by '|'), `finding`, `finding_size`, all
-columns of the manifest, then `score:CLASS` for every class, or `pixels:TRUE:FOUND` for masks, and the same in every
-row: `model`, `weights`, `size`, `trained_on`.
+columns of the manifest, then `score:CLASS` for every class, or `pixels:TRUE:FOUND` for masks, and, with the same values
+in every row, `model`, `weights`, `size`, `trained_on`.
 """
 
 import csv
@@ -40,32 +40,32 @@ _PIXELS = "pixels:"
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image."""
+    """Prediction and truth of one image."""
 
     image: str
     truth: tuple[str, ...]
     scores: tuple[float, ...] = ()
     """Probability of each class."""
     pixels: NDArray[np.int64] | None = None
-    """Of masks: how many pixels of each class (rows) were taken for each class (columns)."""
+    """Confusion matrix of a mask: numbers of pixels by true class (rows) and predicted class (columns)."""
     patient: str = ""
     laterality: str = ""
     view: str = ""
     findings: tuple[str, ...] = ()
-    """Kinds of the findings that the image holds."""
+    """Kinds of the findings in the image."""
     finding_size: float = math.nan
-    """Square root of the area of its largest box, in pixels of the file."""
+    """Square root of the area of the largest finding's box, in pixels of the file."""
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, column: str) -> str:
-        """The value of a column, '' where there is none."""
+        """Return the value of a column, '' if there is none."""
         own = {"patient_id": self.patient, "laterality": self.laterality, "view": self.view}
         return own[column] if column in own else self.columns.get(column, "")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one network said."""
+    """Predictions of one network."""
 
     task: str
     """`classes`, `labels` or `masks`."""
@@ -75,21 +75,21 @@ class Predictions:
     weights: str = ""
     size: str = ""
     trained_on: str = ""
-    """Which part of its data the network was trained on, such as 'magnification=40X'; '' for all."""
+    """Part of the data that the network was trained on, such as 'magnification=40X'; '' for all."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def truth(self) -> NDArray[np.int64]:
-        """Number of the true class (N,), or of `labels` 0 and 1 (N, classes)."""
+        """Number of the true class (N,); for `labels` 0 or 1 for each class (N, classes)."""
         if self.task == "labels":
             return np.array([[name in row.truth for name in self.classes] for row in self.rows], np.int64)
         return np.array([self.classes.index(row.truth[0]) for row in self.rows], np.int64)
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """(N, classes)."""
+        """Probabilities (N, classes)."""
         return np.array([row.scores for row in self.rows], np.float64)
 
     @property
@@ -103,7 +103,11 @@ class Predictions:
 
 
 def save_predictions(predictions: Predictions, path: Path, *, overwrite: bool = False) -> None:
-    """Write the CSV, whole or not at all."""
+    """Write the CSV, completely or not at all.
+
+    Raises:
+        OutputError: the file cannot be written, or exists and `overwrite` is not set.
+    """
     check_free(path, overwrite)
     further = list(dict.fromkeys(name for row in predictions.rows for name in row.columns if name not in _OWN))
     found = _found_columns(predictions)
@@ -135,7 +139,11 @@ def _found_columns(predictions: Predictions) -> list[str]:
 
 
 def load_predictions(path: Path) -> Predictions:
-    """Read what `save_predictions` has written; `FormatError` for anything else."""
+    """Read a file written by `save_predictions`.
+
+    Raises:
+        FormatError: the file cannot be read or has another format.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

@@ -1,4 +1,4 @@
-"""The few numbers that tell how a network does on a set of images."""
+"""Summary scores of a network on a set of images."""
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -8,10 +8,11 @@ from erf.evaluation.segmentation import segmentation_scores
 
 
 def summarise(predictions: Predictions) -> dict[str, float]:
-    """Of classes: AUC and accuracy; of labels: AUC, averaged over those that occur; of masks: accuracies and IoU.
+    """Compute the summary scores of a task, by name.
 
-    The AUC of more than two classes is the mean over pairs (Hand, Till, Machine Learning 2001). NaN where the images
-    do not tell.
+    Scores for `classes` are AUC and accuracy, for `labels` the mean AUC over labels that occur, for `masks` accuracies
+    and IoU. The AUC of more than two classes is the mean over pairs (Hand, Till, Machine Learning 2001). A score that
+    the images do not define is NaN.
     """
     if predictions.task == "masks":
         return segmentation_scores(predictions)

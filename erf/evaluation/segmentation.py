@@ -1,7 +1,7 @@
-"""Accuracies and overlaps of masks, as Table 1 of Li et al. 2020 (SRB) has them.
+"""Segmentation scores: accuracies and overlaps of masks, as in Table 1 of Li et al. 2020 (SRB).
 
-Long, Shelhamer, Darrell (CVPR 2015, arXiv 1411.4038), section 5: with n_ij pixels of class i taken for class j, over
-all images together; t_i is the sum over j of n_ij.
+Defined by Long, Shelhamer, Darrell (CVPR 2015, arXiv 1411.4038), section 5, from n_ij, the number of pixels of class i
+predicted as class j over all images; t_i is the sum over j of n_ij.
 """
 
 import numpy as np
@@ -19,10 +19,13 @@ SCORES = {
 
 
 def segmentation_scores(predictions: Predictions) -> dict[str, float]:
-    """The four scores of all images together.
+    """Compute the four scores over all images together.
 
-    A class counts in the mean IoU where it is in the truth or in what was found, in the mean accuracy where it is in
+    A class enters the mean IoU if it occurs in the truth or in the predictions, and the mean accuracy if it occurs in
     the truth.
+
+    Raises:
+        InputError: the predictions have no masks.
     """
     counts = [row.pixels for row in predictions.rows if row.pixels is not None]
     if not counts:
@@ -31,18 +34,18 @@ def segmentation_scores(predictions: Predictions) -> dict[str, float]:
 
 
 def scores_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The four scores (..., 4) of tables n_ij (..., classes, classes)."""
+    """Compute the four scores (..., 4) from confusion matrices n_ij (..., classes, classes)."""
     right = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
     total = counts.sum(-1).astype(np.float64)
     union = total + counts.sum(-2) - right
     with np.errstate(invalid="ignore", divide="ignore"):
-        iou, accuracy = right / union, right / total  # NaN of classes that do not occur
+        iou, accuracy = right / union, right / total  # NaN for classes that do not occur
         pixels = total.sum(-1)
         weighted = np.nansum(total * iou, -1) / pixels
         return np.stack([right.sum(-1) / pixels, _mean(accuracy), _mean(iou), weighted], -1)
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the last axis, of what is not NaN."""
+    """Compute the mean over the last axis, ignoring NaN."""
     known = np.isfinite(values)
     return np.asarray(np.nansum(values, -1) / known.sum(-1))

@@ -1,4 +1,4 @@
-"""Tables of how well networks do: overall, by kind and by size of the findings, by label, of masks.
+"""Evaluation tables: overall, by kind and size of the findings, by label, and for masks.
 
 Kinds of findings as in Table A1 of Taha et al. 2022 (HCT): positive are the positive images with this kind, negative
 all negative images. Sizes as in Fig. A2: positive are those with findings below a size, or in one third of the sizes.
@@ -29,15 +29,15 @@ SIZES = (100, 150, 200, 250, 300, 350, 400)
 THIRDS = ("smallest third", "middle third", "largest third")
 
 FEW = 10
-"""Of fewer images or patients of a kind, intervals are too narrow."""
+"""With fewer images or patients of one kind, intervals are too narrow."""
 
 _LEAST = 2
-"""Positive and negative images that a row needs at least."""
+"""Fewest positive and fewest negative images of a row."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Words for people, and the same as records for programs."""
+    """Formatted rows for display, and the same values as records for programs."""
 
     title: str
     columns: tuple[str, ...]
@@ -47,15 +47,15 @@ class Table:
 
 @dataclass(frozen=True)
 class _Question:
-    """Which images are asked about, and which of them are positive."""
+    """Subset of the images to evaluate, and which of them are positive."""
 
     name: str
     kind: str
     rows: NDArray[np.bool_]
     truth: NDArray[np.bool_]
-    """Of all images."""
+    """Whether each image is positive, for all images."""
     output: int
-    """Number of the class whose score counts."""
+    """Number of the class whose score is evaluated."""
 
 
 def tabulate_classes(
@@ -65,10 +65,17 @@ def tabulate_classes(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Table:
-    """AUC with intervals for each question, and how much each network gains on the first.
+    """Tabulate AUCs with intervals for each subset of images, and differences of each network to the first.
 
-    `by_patient` draws patients whole where every image names one. Raises `InputError` for networks that were not asked
-    about the same images.
+    Args:
+        labels: name of each network.
+        several: predictions of each network.
+        by_patient: whether to resample whole patients, if every image names one.
+        draws: number of bootstrap resamples.
+        seed: seed of the resamples.
+
+    Raises:
+        InputError: the networks were not evaluated on the same images, or there are too few images.
     """
     _check_same(labels, several)
     first = several[0]
@@ -155,7 +162,7 @@ def _gain_words(found: Gain) -> str:
 
 
 def _edges(low: float, high: float, sign: str = "") -> str:
-    """An interval in per cent, where there is one."""
+    """Format an interval in per cent; empty if there is none."""
     return f" [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]" if math.isfinite(low) else ""
 
 
@@ -170,7 +177,7 @@ def _records(
 
 
 def tabulate_accuracy(labels: Sequence[str], several: Sequence[Predictions]) -> Table:
-    """Share of the images whose most probable class is the true one."""
+    """Tabulate the share of images whose most probable class is the true one."""
     rows = []
     for label, one in zip(labels, several, strict=True):
         rows.append((label, str(len(one)), f"{100 * accuracy_score(one.truth, one.scores.argmax(1)):.1f}"))
@@ -181,7 +188,18 @@ def tabulate_accuracy(labels: Sequence[str], several: Sequence[Predictions]) -> 
 def tabulate_masks(
     labels: Sequence[str], several: Sequence[Predictions], by_patient: bool = True, draws: int = DRAWS, seed: int = 0
 ) -> Table:
-    """The four scores of Table 1 of Li et al. 2020 (SRB), with 95 % percentile intervals over images, or patients."""
+    """Tabulate the four scores of Table 1 of Li et al. 2020 (SRB), with 95 % percentile bootstrap intervals.
+
+    Args:
+        labels: name of each network.
+        several: predictions of each network.
+        by_patient: whether to resample whole patients, if every image names one.
+        draws: number of bootstrap resamples.
+        seed: seed of the resamples.
+
+    Raises:
+        InputError: the networks were not evaluated on the same images.
+    """
     _check_same(labels, several)
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
@@ -205,7 +223,7 @@ def tabulate_masks(
 
 
 def _counts(predictions: Predictions, by_patient: bool) -> NDArray[np.int64]:
-    """(G, classes, classes), pixels of each image, or summed over the images of each patient."""
+    """Return the confusion matrices (G, classes, classes) of each image, or summed over the images of each patient."""
     kept = [(row.pixels, row.patient) for row in predictions.rows if row.pixels is not None]
     counts = np.stack([pixels for pixels, _ in kept])
     if not (by_patient and predictions.has_patients):
@@ -233,7 +251,7 @@ def _check_same(labels: Sequence[str], several: Sequence[Predictions]) -> None:
 
 
 def to_text(tables: Sequence[Table], kind: str) -> str:
-    """Tables as `md`, or their records as `csv` or `json`."""
+    """Format tables as `md`, or their records as `csv` or `json`."""
     if kind == "md":
         return "\n\n".join(map(_pipes, tables)) + "\n"
     records = [_plain(record) for table in tables for record in table.records]
