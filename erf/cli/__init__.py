@@ -52,8 +52,8 @@ for command in (
 
 
 def main() -> None:
-    """Run the command line; what nobody foresaw ends in one line, with ERF_DEBUG=1 in its traceback."""
-    # What decoders think of a file has its place in the result; in a terminal it would hide what matters.
+    """Run the command line; report unexpected errors in one line, or with a traceback if ERF_DEBUG=1 is set."""
+    # Decoders' warnings about a file are kept in the result; in a terminal they would hide important messages.
     warnings.filterwarnings("ignore", module=r"pydicom\.|PIL\.")
     try:
         app(prog_name="erf")

@@ -1,4 +1,4 @@
-"""`erf anonymise`: ERF files that name nobody."""
+"""`erf anonymise`: remove identifying information from ERF files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ Keep = Annotated[str, typer.Option(help="Columns of the manifest that stay, with
 Thumbnails = Annotated[bool, typer.Option("--thumbnails", help="Keep thumbnails of the images.")]
 
 _SHORT = 8
-"""Letters of a salt that could be tried."""
+"""Salts with fewer characters can be guessed by trying all of them."""
 
 
 def anonymise(
@@ -56,7 +56,7 @@ def anonymise(
 
 
 def check_salt(salt: str) -> None:
-    """Warn of a salt that could be guessed."""
+    """Warn about a salt that is short enough to be guessed."""
     if 0 < len(salt) < _SHORT:
         warn(f"a salt of {len(salt)} letters can be guessed, and with it names; choose {_SHORT} or more")
 

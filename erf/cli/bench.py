@@ -1,4 +1,4 @@
-"""`erf bench`: how fast a network is visited on this machine."""
+"""`erf bench`: time the engine on this machine."""
 
 import copy
 import time
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from erf.settings import Settings
 
 _PHANTOMS = 4
-"""Images of the run whose stages are timed."""
+"""Number of images of the run whose stages are timed."""
 
 
 def bench(
@@ -110,7 +110,7 @@ def _write_phantoms(folder: Path, size: tuple[int, int]) -> None:
 
 
 def _tapped(network: Network, text: str) -> str:
-    """The one layer that a text names; it has to be a module, on which the usual loop can hang a hook."""
+    """Return the single layer named by a text; it must be a module, so that the usual loop can register a hook."""
     layers = network.layers(text)
     if len(layers) != 1:
         fail(f"{len(layers)} layers; expected one --layer")

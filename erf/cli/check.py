@@ -1,4 +1,4 @@
-"""`erf check`: whether a network's receptive field can be believed."""
+"""`erf check`: verify the gradient of a network's unit."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from erf.gradients import Target
 
 _TOLERANCE = {"float64": 1e-4, "float32": 3e-2}
-"""Of finite differences, as a share of the largest: kinks of ReLUs and maxima within the step, and rounding."""
+"""Allowed error of finite differences relative to the largest: ReLU and maximum kinks within the step, and rounding."""
 
 
 def check(
@@ -75,11 +75,11 @@ def check(
 
 
 _IMAGES = 16
-"""Of a run whose way of computing is tried: as many as it takes in one batch."""
+"""Number of images of the trial run that chooses the way of computing: as many as fit in one batch."""
 
 
 def _way_words(model: "nn.Module", noise: "Tensor", target: "Target", arguments: "Arguments") -> str:
-    """Whether a run would compute in the fast way, which gives the gradient of the plain way then."""
+    """Describe the way in which a run would compute: the fast way only if its gradient equals that of the plain way."""
     from erf.engine import choose_run_way
     from erf.images import from_arrays
     from erf.settings import Settings
@@ -117,7 +117,7 @@ def _gradient_rows(
 
 
 def _in_double(model: "nn.Module", noise: "Tensor", arguments: "Arguments") -> "Tensor":
-    """Noise in double precision, to which the model is brought, where it can be run so."""
+    """Convert model and noise to double precision, unless the model cannot run in it; return the noise."""
     import torch
 
     try:

@@ -1,4 +1,4 @@
-"""`erf compare`: numbers of ERFs with intervals, beside each other."""
+"""`erf compare`: measures of ERFs with intervals, side by side."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from erf.intervals import Drawing
 
 _WIDE = 140
-"""Columns of a terminal that has room for what measures mean."""
+"""Terminal width, in columns, from which the meanings of measures are shown."""
 
 
 def compare(
@@ -115,7 +115,7 @@ def _print(table: "ComparisonTable", mm: bool) -> None:
     from erf.comparison.formats import caption, difference_rows, value_rows
 
     head, rows = value_rows(table, mm)
-    if shutil.get_terminal_size().columns < _WIDE:  # `--list` has the meanings
+    if shutil.get_terminal_size().columns < _WIDE:  # `--list` shows the meanings
         head, rows = [head[0], *head[2:]], [[row[0], *row[2:]] for row in rows]
     print_table("measures", head, rows, left=len(head) - len(table.erfs))
     if len(table.erfs) > 1:

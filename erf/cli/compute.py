@@ -314,7 +314,7 @@ def compute(
 
 
 def _part(shard: str, processes: Processes) -> tuple[int, int]:
-    """Which part of the run is this process's."""
+    """Return (i, n), counted from 1: the part of the images that this process computes."""
     if processes.count > 1 and shard:
         fail("--shard and several processes at once; expected one of them")
     return parse_shard(shard) if shard else (processes.rank + 1, processes.count)
@@ -323,7 +323,7 @@ def _part(shard: str, processes: Processes) -> tuple[int, int]:
 def _privacy(
     anonymise: bool, salt: str, keep: str, thumbnails: bool, settings: "Settings", part: tuple[int, int]
 ) -> "Anonymity | None":
-    """How names are hidden; without a salt, one is drawn later."""
+    """Return the anonymisation settings, or None; without a salt, one is drawn later."""
     if not anonymise:
         if keep or thumbnails:
             fail("--keep and --thumbnails say what --anonymise leaves; ask for it too")

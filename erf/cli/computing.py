@@ -1,4 +1,4 @@
-"""What `erf compute` does once its options are read: images chosen, results written, merged, drawn, reported."""
+"""Execution of `erf compute` after parsing: choose images, compute, write, merge, draw and report."""
 
 import json
 import os
@@ -38,15 +38,15 @@ from erf.staging import Staging
 from erf.storage import FileSink, load
 
 _PATHLIKE = re.compile(r"[^\w.+-]")
-"""What has a meaning in names of files."""
+"""Characters that are not safe in file names."""
 
 _MOST_DRAWN = 12
-"""Fields in one picture."""
+"""Most fields drawn in one picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which images are taken, and how they are brought to the frame."""
+    """Choice of images and their preprocessing."""
 
     source: str
     n: int
@@ -58,7 +58,7 @@ class Selection:
     allow_outside: bool
 
     def choose(self, network: Network, progress: ProgressReport) -> ImageSet:
-        """The images for a network; says so where there are fewer than were asked for."""
+        """Choose the images for a network; warn if there are fewer than requested."""
         chosen = load_images(
             self.source,
             n=self.n,
@@ -78,7 +78,7 @@ class Selection:
         return chosen
 
     def check_outputs(self, outputs: Sequence[Path], images: ImageSet) -> None:
-        """Raise `OutputError` where an output is one of the images, or the manifest."""
+        """Raise `OutputError` if an output is one of the images, or the manifest."""
         files = [one.file for image in images.images for one in image.parts or (image,)]
         check_no_input(outputs, [Path(self.source), *files])
         if Path(self.source).is_dir():
@@ -91,7 +91,7 @@ class Job:
 
     network: Network
     seed: int
-    """Of untrained weights and of random numbers in the network."""
+    """Seed of untrained weights and of random numbers in the network."""
     selection: Selection
     layers: Sequence[str]
     settings: Settings
@@ -100,13 +100,13 @@ class Job:
     overwrite: bool
     resume: bool
     part: tuple[int, int]
-    """(i, n), counted from 1: which part of the images is this process's."""
+    """(i, n), counted from 1: the part of the images that this process computes."""
     processes: Processes
     privacy: Anonymity | None = None
-    """How names are hidden; None where they are kept."""
+    """Anonymisation settings; None to keep names."""
 
     def salted(self, folder: Path | None = None) -> "Job":
-        """The same with a salt: the one given, or the one kept in the folder of the run's progress, or a new one."""
+        """Return the job with a salt: the given one, the one saved in the run's progress folder, or a new one."""
         if self.privacy is None or self.privacy.salt:
             return self
         kept = folder / ".salt" if folder else None
@@ -117,16 +117,16 @@ class Job:
         return replace(self, privacy=replace(self.privacy, salt=salt))
 
     def hidden(self, images: ImageSet) -> ImageSet:
-        """Images under the names that results may have."""
+        """Return the images, anonymised if requested."""
         return images if self.privacy is None else self.privacy.images(images)
 
     def part_of(self, file: Path, staging: Staging) -> Path:
-        """Where this process puts its part of a file."""
+        """Return the path where this process writes its part of a file."""
         alone = self.processes.count == 1
         return staging.part(file) if alone else staging.folder / f"{self.processes.name}.{file.name}"
 
     def identity(self, images: ImageSet) -> dict[str, Any]:
-        """All that numbers depend on, the same for all parts of the run."""
+        """Return all settings that determine the results; they are equal for all parts of a run."""
         network, settings = self.network, asdict(self.settings)
         kept = {name: value for name, value in settings.items() if name not in ("device", "workers", "strict")}
         selection = {
@@ -148,12 +148,12 @@ class Job:
         return {name.replace("_", " "): json.loads(json.dumps(value, default=str)) for name, value in found.items()}
 
     def identified(self, identity: Mapping[str, Any], **weights: str) -> Origin:
-        """The origin with the digest of the identity; `weights` are other ones than the network's."""
+        """Return the origin with a digest of the identity; `weights` replaces entries about the weights."""
         digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return self.origin(identity=digest, **weights)
 
     def origin(self, **known: str) -> Origin:
-        """What the engine cannot know about the run, with other values where they are given."""
+        """Return the provenance that the engine cannot know; `known` replaces some of its values."""
         found = replace(self._origin(), **known)  # type: ignore[arg-type]
         return found if self.privacy is None else self.privacy.origin(found)
 
@@ -170,7 +170,7 @@ class Job:
         )
 
     def files(self) -> list[Path]:
-        """A file for each unit of each layer; units are known beforehand only where there is one of each."""
+        """List the output files, one per layer and unit; the network is run only if units have to be resolved."""
         single = self.settings.moves or not any(mark in str(self.settings.unit) for mark in (";", "grid:"))
         spots = (
             [(layer, ()) for layer in self.layers]
@@ -186,7 +186,7 @@ class Job:
 
 
 def _list_digest(images: ImageSet) -> str:
-    """Of all that is known of the images before one is decoded."""
+    """Digest of everything known about the images before decoding."""
     digest = sha256()
     for image in images.images:
         for one in (image, *image.parts):
@@ -196,13 +196,13 @@ def _list_digest(images: ImageSet) -> str:
 
 
 def _code_digest(model: str) -> str:
-    """Of the file in which a network is described, where it is one of the user's."""
+    """Digest of the user's file that defines the network; '' if there is none."""
     file = Path(model.rpartition(":")[0] or model)
     return Network.digest(file) if file.is_file() else ""
 
 
 def compute_files(job: Job) -> bool:
-    """Compute, write and report; whether images were skipped."""
+    """Compute, write and report the results; return whether images were skipped."""
     files, processes = job.files(), job.processes
     outputs = [*files, *([job.picture] if job.picture else [])]
     check_outputs(outputs)
@@ -236,7 +236,7 @@ def compute_files(job: Job) -> bool:
 
 
 def compute_profiled(job: Job) -> bool:
-    """The same, and a table of the stages."""
+    """Do the same as `compute_files`, and print a table of the stages' times."""
     start = time.perf_counter()
     with profiled() as profile:
         some_skipped = compute_files(job)
@@ -247,7 +247,7 @@ def compute_profiled(job: Job) -> bool:
 def _is_finished(
     job: Job, files: Sequence[Path], staging: Staging, images: ImageSet, identity: Mapping[str, Any]
 ) -> bool:
-    """Whether an earlier run of the same command wrote the results; ties the progress to this run."""
+    """Whether an earlier run of the same command wrote the results; also binds the saved progress to this run."""
     begin(job, files, staging, identity)
     if staging.is_moving:
         return True
@@ -261,7 +261,7 @@ def _is_finished(
 
 
 def begin(job: Job, files: Sequence[Path], staging: Staging, identity: Mapping[str, Any]) -> None:
-    """Tie the progress to a run."""
+    """Bind the saved progress to a run, identified by its settings."""
     source = job.selection.source if job.selection.source == PHANTOM else os.path.abspath(job.selection.source)
     if job.privacy is not None:
         source = sha256(source.encode(errors="surrogateescape")).hexdigest()  # paths name people
@@ -273,7 +273,7 @@ def begin(job: Job, files: Sequence[Path], staging: Staging, identity: Mapping[s
 
 
 def _unlike_file(file: Path, job: Job, images: ImageSet, identity: Mapping[str, Any]) -> list[str]:
-    """What a result says of its run that is different now."""
+    """List the settings of an existing result that differ from the current run."""
     try:
         found = load(file)
     except FormatError:
@@ -297,7 +297,7 @@ def _run(
     progress: ProgressReport,
     stop: StopRequest,
 ) -> None:
-    """Compute the part of this process, unless a process that ended has done it."""
+    """Compute the part of this process, unless an earlier process has completed it."""
     parts = [job.part_of(file, staging) for file in files]
     folder = staging.folder / job.processes.name
     if all(part.exists() for part in parts) and not (folder / "state.json").exists():
@@ -325,7 +325,7 @@ def _run(
 
 
 def _publish(job: Job, files: Sequence[Path], staging: Staging, is_finished: bool) -> list[Path]:
-    """Merge and draw what was computed, and give all results their names; the files that are new."""
+    """Merge and draw the results, and move them to their final names; return the new files."""
     drawing = job.picture if job.picture and len(files) <= _MOST_DRAWN else None
     drawn = [drawing] if drawing else []
     if is_finished and not staging.is_moving:
@@ -344,7 +344,7 @@ def _publish(job: Job, files: Sequence[Path], staging: Staging, is_finished: boo
 
 
 def _merge(job: Job, files: Sequence[Path], staging: Staging) -> None:
-    """Make one file of the parts of all processes."""
+    """Merge the parts of all processes into one file per result."""
     for file in files:
         names = [replace(job.processes, rank=rank).name for rank in range(job.processes.count)]
         parts = [load(staging.folder / f"{name}.{file.name}") for name in names]
@@ -354,7 +354,7 @@ def _merge(job: Job, files: Sequence[Path], staging: Staging) -> None:
 
 @contextmanager
 def interruption(stop: StopRequest, staging: Staging) -> Iterator[None]:
-    """Ends an interrupted run with one line and the signal's exit code; says of a failed one what is kept."""
+    """End an interrupted run with one line and the signal's exit code; after an error, say what is kept."""
     try:
         yield
     except InterruptedRunError as error:
@@ -399,7 +399,7 @@ def _draw(erfs: Sequence[ERF], picture: Path) -> Path:
 
 
 def _report_images(erf: ERF) -> None:
-    """What is to be known of single images."""
+    """Print warnings about single images and list the skipped ones."""
     for record in erf.images:
         if record.status == "ok" and record.message:
             warn(f"{record.path}: {record.message}")

@@ -1,4 +1,4 @@
-"""What the verbs share: errors as one line, progress, options that need reading."""
+"""Console functions shared by the commands: one-line errors, progress, and parsing of options."""
 
 import ast
 import errno
@@ -28,10 +28,10 @@ INTERNAL = 70
 INTERRUPTED = 130
 
 _STAGES = {"sides": "images looked at for their side", "images": "images", "maps": "maps written"}
-"""Stages of a run in words; those of a training are words already."""
+"""Display names of a run's stages; those of a training are readable already."""
 
 _QUIET_SECONDS = 5.0
-"""Where there is no terminal, a line of progress is printed this often."""
+"""Seconds between lines of progress if the output is not a terminal."""
 
 
 _NO_MEMORY = re.compile("allocate memory|failed to map segment|out of memory", re.IGNORECASE)
@@ -42,11 +42,14 @@ _REMEDIES = (
     (LockedError, "wait, or choose another --output"),
     (CheckpointError, "give the command with which it began, or start again with --overwrite"),
 )
-"""What helps on the command line against an error of the library; the first that fits."""
+"""Advice on the command line for errors of the library; the first matching type applies."""
 
 
 class StopRequest:
-    """Whether a signal has asked a run to stop, in a `with` block; a second signal ends it at once."""
+    """Request by a signal to stop a run, within a `with` block; calling it tells whether a signal has arrived.
+
+    A second signal ends the run at once.
+    """
 
     def __init__(self) -> None:
         self.number = 0
@@ -56,7 +59,8 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # as nohup has it
+            # Signals that are ignored stay so, such as SIGHUP under nohup.
+            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
@@ -66,7 +70,7 @@ class StopRequest:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.number:
-            for heeded in self._before:  # one more would cut short what is cleaned up
+            for heeded in self._before:  # one more signal would interrupt the clean-up
                 signal.signal(heeded, signal.SIG_IGN)
             raise KeyboardInterrupt
         self.number = number
@@ -74,7 +78,7 @@ class StopRequest:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Ends the command with one line and exit code 2 for what the user can mend."""
+    """End the command with one line and exit code 2 on errors that the user can fix."""
     try:
         yield
     except ErfError as error:
@@ -85,7 +89,7 @@ def reported_errors() -> Iterator[None]:
 
 
 def report_unforeseen(error: Exception) -> int:
-    """Print one line for an error that no part of the toolkit expected; the exit code."""
+    """Print one line for an unexpected error; return the exit code."""
     found = one_line(str(error))[:200] or type(error).__name__
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
         complain(f"out of memory ({found}); use a smaller --size, or a machine or limit with more")
@@ -101,19 +105,19 @@ def report_unforeseen(error: Exception) -> int:
 
 
 def in_words(error: ErfError) -> str:
-    """An error, and what helps against it on the command line."""
+    """Return an error's message with advice for the command line."""
     remedy = next((words for kind, words in _REMEDIES if isinstance(error, kind)), "")
     return f"{error}; {remedy}" if remedy else str(error)
 
 
 def say(words: str) -> None:
-    """Print a line."""
+    """Print a line on standard output."""
     with _standard_output():
         _write(f"{printable(words)}\n")
 
 
 def display(*renderables: "RenderableType") -> None:
-    """Print what rich draws, such as tables; texts within them are printable already."""
+    """Print rich renderables, such as tables, whose texts must be printable already."""
     # rich takes a tenth of a second, which `erf --help` should not pay for.
     from rich.console import Console
 
@@ -133,11 +137,11 @@ def _write(text: str) -> None:
 
 @contextmanager
 def _standard_output() -> Iterator[None]:
-    """Ends the command where nothing can be printed; without a word where the reader has gone, as other tools do."""
+    """End the command if standard output fails; silently if the reader closed a pipe, as other tools do."""
     try:
         yield
     except OSError as error:
-        with suppress(OSError):  # what is still in the buffer would fail again at the end
+        with suppress(OSError):  # flushing the buffer at exit would fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno == errno.EPIPE:
             raise typer.Exit(128 + signal.SIGPIPE) from None
@@ -145,24 +149,24 @@ def _standard_output() -> Iterator[None]:
 
 
 def complain(message: str, color: str = "red") -> None:
-    """Print one line on standard error; there is nowhere to tell where that fails."""
+    """Print one line on standard error; a failure to print it is ignored."""
     with suppress(OSError):
         typer.secho(f"erf: {one_line(message)}", fg=color, err=True)
 
 
 def fail(message: str) -> NoReturn:
-    """Print one line and end the command with exit code 2."""
+    """Print an error in one line and end the command with exit code 2."""
     complain(message)
     raise typer.Exit(BAD_INPUT)
 
 
 def warn(message: str) -> None:
-    """Print one line and go on."""
+    """Print a warning in one line and continue."""
     complain(message, "yellow")
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """(height, width) from a text such as 3328x2560."""
+    """Parse (height, width) from a text such as 3328x2560; `InputError` if it has another form."""
     match = re.fullmatch(r"(\d{1,9})[x×](\d{1,9})", text.strip().lower())
     if not match:
         raise InputError(f"size '{text}' not understood; expected HEIGHTxWIDTH, such as 3328x2560")
@@ -170,12 +174,20 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_list(text: str) -> tuple[str, ...]:
-    """The parts of a text with commas."""
+    """Split a text at commas, without empty parts."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def parse_options(texts: list[str], option: str = "--model-arg") -> dict[str, Any]:
-    """Options of a network or method from texts NAME=VALUE; a value is a Python literal, or else a text."""
+    """Parse options of a network or method from texts NAME=VALUE.
+
+    Args:
+        texts: one NAME=VALUE each; a value that is not a Python literal is a string.
+        option: name of the command-line option, for messages.
+
+    Raises:
+        InputError: a text has another form, or NAME is `seed`.
+    """
     options = {}
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
@@ -193,7 +205,7 @@ def parse_options(texts: list[str], option: str = "--model-arg") -> dict[str, An
 
 @contextmanager
 def busy(words: str) -> Iterator[None]:
-    """Says on a terminal what takes a while; nothing elsewhere."""
+    """Show a status line on a terminal during a slow step; show nothing elsewhere."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -205,7 +217,7 @@ def busy(words: str) -> Iterator[None]:
 
 
 class ProgressReport:
-    """A bar with rate and time left on a terminal, a line now and then elsewhere; called by the engine."""
+    """Progress display, called by the engine: a bar with rate and time left, or occasional lines without a terminal."""
 
     def __init__(self, label: str, quiet: bool = False) -> None:
         # rich takes a tenth of a second, which `erf --help` should not pay for.
@@ -236,7 +248,7 @@ class ProgressReport:
         self._bar.stop()
 
     def note(self, words: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         if not self._quiet:
             line = f"{self._label}: {one_line(words)}"
             self._bar.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -253,7 +265,7 @@ class ProgressReport:
             self._bar.update(self._task, description=words, completed=done, total=total, rate=rate)
         elif not self._quiet and (now - self._last_line > _QUIET_SECONDS or done == total):
             self._last_line = now
-            with suppress(OSError):  # nobody listens
+            with suppress(OSError):  # standard error is closed
                 print(
                     f"{words} {done}/{total}, {rate}, {pace * (total - done):.0f} s left", file=sys.stderr, flush=True
                 )

@@ -1,4 +1,4 @@
-"""`erf evaluate`: how well trained networks do, with intervals, alone and against each other."""
+"""`erf evaluate`: scores of trained networks with intervals, alone and compared with each other."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ _WHAT, _DATA, _HOW, _OUTPUT = (
 )
 
 _DIGITS = 16
-"""Of the SHA-256 of weights, kept with predictions."""
+"""Digits of the weights' SHA-256 stored with predictions."""
 
 _KINDS = (".md", ".csv", ".json")
 
@@ -172,7 +172,7 @@ def _of_path(
     overwrite: bool,
     trust: bool,
 ) -> "Predictions":
-    """A file of predictions, or what the network in a folder says."""
+    """Load a file of predictions, or compute the predictions of the network in a training folder."""
     from erf.evaluation import load_predictions
     from erf.models.sources import is_code
     from erf.training.folder import read_about
@@ -243,7 +243,7 @@ def _predicted(
     trained_on: str,
     trust: bool,
 ) -> "Predictions":
-    """What a network says of images, or of one part of them."""
+    """Compute the predictions of a network on images, or on one split of them."""
     from erf.devices import pick_device, reuse_freed_memory
     from erf.images import Framing
     from erf.training import PRESETS, predict, task_of
@@ -275,7 +275,7 @@ def _keep(found: "Predictions", path: Path | None) -> None:
 
 
 def _names(paths: Sequence[Path], found: "Sequence[Predictions]") -> tuple[str, ...]:
-    """Names of networks where they differ, else of folders or files."""
+    """Return the networks' names if they are distinct, otherwise those of folders or files."""
     models = tuple(file_name(one.model) for one in found)
     if len(set(models)) == len(models):
         return models

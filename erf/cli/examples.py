@@ -1,4 +1,4 @@
-"""What `erf train` and `erf evaluate` share: which images with labels, in which parts."""
+"""Choice of labelled images and their splits, shared by `erf train` and `erf evaluate`."""
 
 import math
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from erf.examples import ExampleSet
 
 PHANTOMS = 200
-"""Phantoms where no number is given."""
+"""Default number of phantoms."""
 
 SMALLEST = 16
-"""Side of a phantom in which a lesion has room."""
+"""Smallest side of a phantom, in pixels, in which a lesion fits."""
 
 MASK_CLASSES = ("background", "object")
 
 
 @dataclass(frozen=True)
 class Data:
-    """Images with labels, as options name them; kept in run.json, so that a training can be evaluated on its own."""
+    """Choice of labelled images by options; stored in run.json, so that a training can be evaluated on its own data."""
 
     source: str
     n: int = 0
@@ -30,12 +30,16 @@ class Data:
     split: str = "80:10:10"
     classes: tuple[str, ...] = ()
     where: str = ""
-    """COLUMN=VALUE: what is trained on; the split is that of all images."""
+    """COLUMN=VALUE that selects the training images; the split is made over all images."""
     allow_outside: bool = False
     task: str = "classes"
 
     def examples(self, frame: tuple[int, int]) -> "ExampleSet":
-        """All images, with their parts; phantoms of the (height, width) of a frame."""
+        """Load all images with their splits; phantoms have the (height, width) of `frame`.
+
+        Raises:
+            InputError: the source cannot be used, or phantoms do not fit the task or the frame.
+        """
         from erf.examples import load_examples, split_by_patient
         from erf.images import PHANTOM
 
@@ -55,7 +59,7 @@ class Data:
         return replace(found, examples=split_by_patient(found.examples, parse_shares(self.split), self.seed))
 
     def chosen(self, examples: "ExampleSet") -> "ExampleSet":
-        """Those that are trained on."""
+        """Return the examples selected by `where`."""
         if not self.where:
             return examples
         column, equals, value = (part.strip() for part in self.where.partition("="))
@@ -65,7 +69,7 @@ class Data:
 
 
 def parse_shares(text: str) -> tuple[float, float, float]:
-    """Shares of training, validation and test from a text such as 80:10:10."""
+    """Parse the shares of training, validation and test from a text such as 80:10:10; `InputError` if it is wrong."""
     try:
         train, val, test = (float(part) for part in text.split(":"))
     except ValueError as error:
@@ -76,7 +80,7 @@ def parse_shares(text: str) -> tuple[float, float, float]:
 
 
 def frame_of(model: str, size: str) -> tuple[int, int]:
-    """The frame of a network, as far as its card or an option tells it."""
+    """Return the (height, width) of a network's input: from the option, from its card, or the fallback."""
     from erf.models import model_card
     from erf.models.sources import FALLBACK_SIZE
 
@@ -87,7 +91,7 @@ def frame_of(model: str, size: str) -> tuple[int, int]:
 
 
 def with_classes(model: str, model_arg: Sequence[str] | None, classes: Sequence[str]) -> list[str]:
-    """Options of a network, with as many outputs as there are classes where its card takes that."""
+    """Return a network's options, with the number of classes added if the network takes it and it is not given."""
     from erf.models.sources import is_code
 
     given = list(model_arg or [])

@@ -1,4 +1,4 @@
-"""What the verbs that read ERF files share: their names, and the table of their measures."""
+"""Functions shared by the commands that read ERF files: labels, and the table of measures."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from erf.storage import load
 
 
 def load_named(files: Sequence[Path], labels: str) -> tuple[list[ERF], list[str]]:
-    """ERFs, and what each is called: its label, or its model, with the file's name where several share the model."""
+    """Load ERFs and their labels: as given, or the model's name, with the file's name if several share the model."""
     erfs = [load(file) for file in files]
     titles = [erf.provenance.title for erf in erfs]
     counts = Counter(titles)
@@ -33,7 +33,7 @@ def tabulate_files(
     by_image: bool,
     allow_different: bool,
 ) -> ComparisonTable:
-    """The table of measures of some files, from the options of a command."""
+    """Build the table of measures of some files, from the options of a command."""
     erfs, names = load_named(files, labels)
     return tabulate(
         erfs,

@@ -1,4 +1,4 @@
-"""`erf layers`: the tap points of a network."""
+"""`erf layers`: list the layers of a network."""
 
 import math
 from typing import TYPE_CHECKING, Annotated
@@ -63,11 +63,11 @@ def _row(point: "TapPoint", default: str) -> list[str]:
 
 
 def _read_as(words: str) -> str:
-    """How an output is read, where that is not the usual way."""
+    """Describe the layout of an output, unless it is the usual one."""
     return "" if words == "channels first" else f": {words}"
 
 
 def _along(values: tuple[float, ...]) -> str:
-    """Values along the axes; one where they are equal."""
+    """Format values along the axes; a single one if they are equal."""
     words = ["∞" if math.isinf(value) else f"{value:g}" for value in values]
     return words[0] if len(set(words)) == 1 else " × ".join(words)

@@ -1,4 +1,4 @@
-"""`erf manifest`: the folder of a public data set as a manifest CSV."""
+"""`erf manifest`: write a manifest CSV for the folder of a public data set."""
 
 import csv
 import os
@@ -42,7 +42,7 @@ def manifest(
 
 
 def _write(images: "Sequence[Image]", folder: Path, output: Path, part: Path) -> None:
-    """Write the manifest that will be `output` into `part`, with paths from where it will be."""
+    """Write the manifest to the temporary file `part`, with paths relative to its final location `output`."""
     from erf.disk import complete_file
 
     further = dict.fromkeys(name for image in images for name in image.columns if name not in _FIRST)

@@ -1,4 +1,4 @@
-"""`erf merge`: one file of the shards of a run."""
+"""`erf merge`: merge the shards of a run into one file."""
 
 from pathlib import Path
 from typing import Annotated

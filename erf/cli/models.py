@@ -1,4 +1,4 @@
-"""`erf models`: the networks there are."""
+"""`erf models`: list the available networks."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +47,7 @@ def _row(card: "ModelCard") -> list[str]:
 
 
 def _shorten(layers: tuple[str, ...], default: str) -> str:
-    """Tap points from input to output; of a numbered row the first and the last."""
+    """List layers from input to output; of numbered layers only the first and the last."""
     shown: list[str] = []
     for index, layer in enumerate(layers):
         kind = layer.rstrip("0123456789")
@@ -92,5 +92,5 @@ def _print_counts(table: str) -> None:
 
 
 def _compared(row: "TableRow") -> list[str]:
-    """Ours with a digit more than the paper prints, the paper's, and the difference."""
+    """Format our count with one digit more than the paper prints, the paper's count, and the difference."""
     return [f"{row.ours:.{row.digits + 1}f}", row.printed, f"{row.difference:+.{row.digits + 1}f}"]

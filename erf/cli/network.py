@@ -1,4 +1,4 @@
-"""What the verbs that run a network share: how it is built, what it is given, which of its layers are meant."""
+"""Functions shared by the commands that run a network: building it, its input, and the choice of layers."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ Weights = Annotated[
 
 @dataclass(frozen=True)
 class Network:
-    """A network, and what it is given."""
+    """A network and the description of its input."""
 
     name: str
     model: "nn.Module"
@@ -82,23 +82,23 @@ class Network:
     weights_sha256: str
     size: tuple[int, int]
     channels: int
-    """Of an image, for each input."""
+    """Channels of the image for each input."""
     arguments: Arguments
     weights: str = ""
-    """Where they come from; '' where they are drawn from the seed."""
+    """Source of the weights; '' if they are drawn from the seed."""
 
     @staticmethod
     def digest(weights: Path) -> str:
-        """SHA-256 of a weights file."""
+        """Return the SHA-256 of a weights file."""
         return _digest(weights)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of all inputs."""
+        """Shape (C, H, W) of all inputs together."""
         return (len(self.arguments.parts) * self.channels, *self.size)
 
     def tap_points(self) -> "list[TapPoint]":
-        """All layers that yield a map."""
+        """List all layers that yield a feature map."""
         from erf.devices import memory_errors
         from erf.tapping import list_layers
 
@@ -106,7 +106,16 @@ class Network:
             return list_layers(self.model, self.input_shape, self.arguments)
 
     def tap(self, layer: str, unit: str, points: "Sequence[TapPoint] | None" = None) -> "tuple[str, Trace, Unit]":
-        """One layer and unit that texts name, and what is known of the layer; of several units the first."""
+        """Resolve the texts of one layer and one unit.
+
+        Args:
+            layer: name of the layer; '' for the default layer.
+            unit: text of the unit; if it names several, the first is used and a warning printed.
+            points: known layers of the network, to avoid listing them again.
+
+        Returns:
+            The layer's name, its trace, and the unit.
+        """
         from erf.devices import memory_errors
         from erf.tapping import default_layer
         from erf.tracing import trace
@@ -121,7 +130,15 @@ class Network:
         return name, traced, first
 
     def layers(self, text: str) -> tuple[str, ...]:
-        """Those that a text names, with wildcards; without one the network's default, which is said where it is new."""
+        """Resolve a text to layers.
+
+        Args:
+            text: names or shell-style patterns, separated by commas; `all`; or '' for the network's default layer. A
+                default that is not on the network's card is reported by a warning.
+
+        Raises:
+            LayerError: no layer matches.
+        """
         from erf.tapping import default_layer, match_layers
 
         card = self.card
@@ -155,7 +172,23 @@ def build_network(
     depth: int = 0,
     trust: bool = False,
 ) -> Network:
-    """Build a network and find out what it takes; ends the command where that fails."""
+    """Build a network from the options of a command, and determine the shape of its input.
+
+    Args:
+        name: name of the network, as for `create_model`.
+        weights: weights file, `none`, `shipped`, `timm:TAG`, or '' for shipped weights if there are any.
+        seed: seed of untrained weights.
+        size: HEIGHTxWIDTH of the input; '' for the network's own.
+        model_args: options of the network, NAME=VALUE each.
+        depth: slices of a volume, for networks with 3-D convolutions.
+        trust: whether an archive `file.pt2`, which is code, may be opened.
+
+    Raises:
+        InputError: an option has a wrong form, or `depth` is missing.
+        ModelError: the network cannot be built.
+        WeightsError: the weights cannot be read or do not fit.
+        typer.Exit: the weights file was changed while it was read.
+    """
     from erf.models import create_model, model_card
 
     options = parse_options(list(model_args or []))
@@ -180,7 +213,10 @@ def build_network(
 
 
 def _weights_file(name: str, weights: str, has_options: bool) -> Path | None:
-    """The file that a text names, None for an untrained network; shipped weights fit a network without options only."""
+    """Return the weights file named by a text, None for an untrained network.
+
+    Shipped weights fit only a network without options.
+    """
     from erf.models import ModelError, shipped_weights
 
     if weights == _UNTRAINED_WORD:
@@ -195,7 +231,7 @@ def _weights_file(name: str, weights: str, has_options: bool) -> Path | None:
 
 
 def _arguments(name: str, model: "nn.Module", depth: int) -> tuple[Arguments, int]:
-    """How a network from elsewhere takes its input, as its first convolution and its signature tell."""
+    """Infer how an external network takes its input, from its first convolution and the signature of `forward`."""
     from erf.models.sources import input_axes, input_channels, input_names
 
     axes, channels = input_axes(model), input_channels(model)
@@ -206,7 +242,7 @@ def _arguments(name: str, model: "nn.Module", depth: int) -> tuple[Arguments, in
 
 
 def _own_size(name: str, model: "nn.Module", card: "ModelCard") -> tuple[int, int]:
-    """The size that the card or the network itself tells, or one that is said to be assumed."""
+    """Return the input size from the card or the network, or a fallback, which is reported by a warning."""
     from erf.models.sources import FALLBACK_SIZE
 
     if all(card.input_size):
@@ -221,7 +257,7 @@ def _own_size(name: str, model: "nn.Module", card: "ModelCard") -> tuple[int, in
 
 
 def _warn_of_hidden_branches(name: str, model: "nn.Module") -> None:
-    """Untrained networks whose residual branches begin as nothing have the field of their shortcuts."""
+    """Warn if residual branches start at 0: the untrained network then has the receptive field of its shortcuts."""
     norms = [
         path
         for path, module in model.named_modules()
@@ -244,7 +280,7 @@ def _warn_of_hidden_branches(name: str, model: "nn.Module") -> None:
 
 
 def _origin_of_weights(name: str, model: "nn.Module", card: "ModelCard", weights: Path | None) -> tuple[str, str]:
-    """What is known of the weights, and their SHA-256: of the file, or of what a factory has made of them."""
+    """Return the source of the weights and their SHA-256, of the file or of the state that a factory returned."""
     from erf.models import shipped_weights
     from erf.result import SHIPPED
 
@@ -263,7 +299,7 @@ def _origin_of_weights(name: str, model: "nn.Module", card: "ModelCard", weights
 
 
 def _stamp(weights: Path | None) -> tuple[int, int]:
-    """Size and time of the last change, by which a file is known that was written to."""
+    """Return (size in bytes, modification time in ns), to detect that the file was written to."""
     if weights is None or not weights.is_file():
         return 0, 0
     found = weights.stat()
@@ -276,6 +312,6 @@ def _digest(weights: Path) -> str:
 
 
 def file_name(model: str) -> str:
-    """A model's name as that of a file, without an ending."""
+    """Convert a model's name to a file name without extension."""
     base = model.replace("\\", "/").split("/")[-1]
     return base.replace(".py:", ":").removesuffix(".pt2").replace(":", "-")

@@ -1,11 +1,11 @@
-"""Options that several verbs have, with one help text each."""
+"""Options shared by several commands, with their help texts."""
 
 from typing import Annotated
 
 import typer
 
 LARGEST_SEED = 2**63 - 2
-"""Of which PyTorch and HDF5 can keep the next one, too."""
+"""Largest seed for which PyTorch and HDF5 can also represent the next one."""
 
 Labels = Annotated[str, typer.Option(help="One per file, with commas; default: the models' names.")]
 Resamples = Annotated[int, typer.Option(help="Draws of permutations and of the bootstrap.")]

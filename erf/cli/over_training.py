@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def weight_files(text: str, further: Sequence[Path]) -> list[Path]:
-    """The files that `--weights` names, where they are several: a pattern, or names that a shell has made of one."""
+    """List the files of `--weights` if it names several: by a pattern, or as names that the shell expanded.
+
+    Raises:
+        InputError: no file matches the pattern.
+    """
     if further:
         return [Path(text), *further]
     if not text or Path(text).exists() or not any(mark in text for mark in "*?["):
@@ -29,7 +33,7 @@ def weight_files(text: str, further: Sequence[Path]) -> list[Path]:
 
 
 def compute_series(job: "Job", files: Sequence[Path]) -> None:
-    """The ERF of the same unit with the weights of each file, on the same images; what is done is kept for --resume."""
+    """Compute the ERF of one unit with the weights of each file, on the same images; progress is kept for --resume."""
     from erf.cli.computing import interruption
     from erf.outputs import check_no_input
     from erf.staging import Staging
@@ -55,7 +59,7 @@ def compute_series(job: "Job", files: Sequence[Path]) -> None:
 
 
 class _Run:
-    """A series that is computed moment by moment, each of them kept in a file until all are there."""
+    """Computation of a series, one set of weights at a time; each result is kept in a file until all are done."""
 
     def __init__(
         self, job: "Job", staging: "Staging", files: Sequence[Path], progress: ProgressReport, stop: StopRequest
@@ -65,7 +69,7 @@ class _Run:
         self._staging, self._progress, self._stop = staging, progress, stop
         images = job.selection.choose(job.network, progress)
         job.selection.check_outputs(staging.outputs, images)
-        # Which weights there are is left out: a training that goes on adds some.
+        # The weights are not part of the identity, because a training in progress adds files.
         self._identity = job.identity(images) | {"weights sha256": ""}
         begin(job, [job.output], staging, self._identity)
         self._job = job.salted(staging.folder)
@@ -73,7 +77,7 @@ class _Run:
         self._moments = [(*moment, job.network.digest(moment[2])) for moment in sorted(_epochs(files))]
 
     def is_finished(self) -> bool:
-        """Whether the results are there, or only have to get their names."""
+        """Whether the results exist, or only have to be moved to their final names."""
         from erf.outputs import check_new
 
         if self._staging.is_moving:
@@ -93,7 +97,7 @@ class _Run:
         ] == [(epoch, digest, identity) for epoch, _, _, digest in self._moments]
 
     def compute(self) -> None:
-        """Compute what is missing; write the series and its picture."""
+        """Compute the missing results; write the series and its picture."""
         from erf.plotting.series import draw_series
         from erf.series import save_series
 
@@ -111,7 +115,7 @@ class _Run:
             draw_series(series, self._staging.part(self._job.picture), definition=definition, overwrite=True)
 
     def _measured(self, file: Path, digest: str, part: Path) -> "Series":
-        """The series of one moment, which is also written."""
+        """Compute and write the series of a single set of weights."""
         from erf.checkpoint import EVERY, Checkpoint
         from erf.engine import compute_layers
         from erf.models import load_weights
@@ -133,7 +137,7 @@ class _Run:
 
 
 def _kept(path: Path) -> "Series | None":
-    """The series in a file of an earlier run, None where there is none that can be read."""
+    """Load the series of an earlier run; None if there is no readable file."""
     from erf.series import load_series
 
     try:
@@ -143,7 +147,7 @@ def _kept(path: Path) -> "Series | None":
 
 
 def _epochs(files: Sequence[Path]) -> list[tuple[int, str, Path]]:
-    """Epoch and stage of each file, as `erf train` writes them into its header; else files are counted."""
+    """Read epoch and stage from the header that `erf train` writes; number the files if any of them lacks it."""
     found = [(*_header(file), file) for file in files]
     if any(epoch < 0 for epoch, _, _ in found) or len({epoch for epoch, _, _ in found}) < len(found):
         return [(number, "", file) for number, file in enumerate(files)]

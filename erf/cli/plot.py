@@ -1,4 +1,4 @@
-"""`erf plot`: pictures of one or several ERF files."""
+"""`erf plot`: draw one or several ERF files."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Several processes on one run, as `torchrun` starts them: each takes a shard, the first merges them."""
+"""Runs with several processes, as started by `torchrun`: each computes a shard, the first merges them."""
 
 import os
 import re
@@ -11,14 +11,14 @@ from types import TracebackType
 from erf.errors import InputError, LostProcessError
 
 _LONGEST_WAIT = timedelta(days=7)
-"""For the slowest process; `torchrun` ends all of them when one fails."""
+"""Time limit to wait for the slowest process; `torchrun` ends all processes when one fails."""
 _START_WAIT = timedelta(minutes=10)
-"""Until all processes have begun."""
+"""Time limit for all processes to start."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this is; use it in a `with` block, in which they know of each other."""
+    """Rank of this process and number of processes; a `with` block connects them."""
 
     rank: int = 0
     count: int = 1
@@ -26,7 +26,11 @@ class Processes:
 
     @classmethod
     def of_environment(cls) -> "Processes":
-        """As `torchrun` tells; a single one without it. `InputError` for an environment that does not fit together."""
+        """Read the variables set by `torchrun`; without them it is a single process.
+
+        Raises:
+            InputError: the variables are inconsistent.
+        """
         found = cls(_number("RANK", 0), _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0))
         if found.count < 1 or not 0 <= found.rank < found.count:
             raise InputError(
@@ -49,7 +53,7 @@ class Processes:
 
     @property
     def name(self) -> str:
-        """Of this process among the others, for its files."""
+        """Name of this process, for its files."""
         return f"{self.rank + 1}-of-{self.count}"
 
     def __enter__(self) -> "Processes":
@@ -70,7 +74,7 @@ class Processes:
             dist.destroy_process_group()
 
     def told_by_first(self, value: bool) -> bool:
-        """The value that the first process has, in all of them."""
+        """Return the first process's value, in all processes."""
         if self.count == 1:
             return value
         import torch.distributed as dist
@@ -81,7 +85,7 @@ class Processes:
         return values[0]
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Wait until all processes have reached this point."""
         if self.count > 1:
             import torch.distributed as dist
 
@@ -89,7 +93,7 @@ class Processes:
                 dist.monitored_barrier(timeout=_LONGEST_WAIT)
 
     def device(self, name: str) -> str:
-        """Each process of a machine has a GPU of its own."""
+        """Return this process's device: each process of a machine gets its own GPU."""
         import torch
 
         spread = self.count > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available()))
@@ -114,7 +118,7 @@ def _number(name: str, default: int) -> int:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """(i, n) from a text such as 2/8, counted from 1."""
+    """Parse (i, n), counted from 1, from a text such as 2/8; `InputError` if it has another form."""
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text.strip())
     if not match:
         raise InputError(f"shard '{text}' not understood; expected I/N with I from 1 to N, such as 2/8")

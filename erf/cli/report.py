@@ -1,4 +1,4 @@
-"""`erf report`: one page about one or several ERF files."""
+"""`erf report`: write an HTML page about one or several ERF files."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`erf show`: what is in an ERF file."""
+"""`erf show`: print the content of an ERF file."""
 
 from collections.abc import Sequence
 from pathlib import Path

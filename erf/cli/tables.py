@@ -15,10 +15,10 @@ from erf.series import Series
 from erf.text import printable
 
 GROWTH = ("rms_radius", "r50", "r90")
-"""Measures that tell how a field grows over depth."""
+"""Measures that show how a receptive field grows with depth."""
 
 _SCORES = {"validation_auc": "AUC", "validation_mean_iou": "mean IoU"}
-"""Of a training, on its validation images."""
+"""Display names of a training's validation scores."""
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]], left: int = 1) -> None:
@@ -27,12 +27,12 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], left: int
     for place, column in enumerate(columns):
         table.add_column(Text(printable(column)), justify="left" if place < left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))  # a plain text would be read as markup
-    display(Text(printable(title), style="bold"), table)  # not the table's title, which would be as narrow as the table
+        table.add_row(*(Text(printable(cell)) for cell in row))  # a plain string would be parsed as markup
+    display(Text(printable(title), style="bold"), table)  # rich would wrap a table's own title to its width
 
 
 def print_profile(profile: Profile, seconds: float) -> None:
-    """Seconds by stage, of a command that took so many in all."""
+    """Print the time of each stage, of a command that took `seconds` in total."""
     rows = [
         [
             name, words, "beside" if name in BESIDE else "in turn", str(profile.calls[name]),
@@ -47,7 +47,7 @@ def print_profile(profile: Profile, seconds: float) -> None:
 
 
 def print_subsets(erf: ERF, definition: str) -> None:
-    """Per subset: how many images, where the centroid is, how far from the unit's centre."""
+    """Print, per subset, the number of images, the centroid, and its shift from the unit's centre."""
     origin = erf.provenance
     y0, x0 = origin.unit_center
     rows = []
@@ -66,7 +66,7 @@ def print_subsets(erf: ERF, definition: str) -> None:
 
 
 def print_series(title: str, series: Series) -> None:
-    """Per epoch: how wide the field is, and where it lies for left and right breasts."""
+    """Print, per epoch, the width of the receptive field and its left-right shift between left and right breasts."""
     has_sides = {"left", "right"} <= set(series.subsets)
     known = {name for moment in series.moments for name in moment.scores}
     scores = {name: words for name, words in _SCORES.items() if name in known}
@@ -88,7 +88,7 @@ def print_series(title: str, series: Series) -> None:
 
 
 def print_growth(erfs: Sequence[ERF], definition: str) -> None:
-    """Per layer: its stride and theoretical field, and what part of it carries the mass."""
+    """Print, per layer, the stride, the theoretical receptive field, and the measures of the effective one."""
     rows = []
     names = tap_names([erf.provenance for erf in erfs])
     for erf, name in zip(erfs, names, strict=True):

@@ -1,4 +1,4 @@
-"""`erf theory`: what a unit can see by architecture, checked by gradients of noise."""
+"""`erf theory`: theoretical receptive field of a unit, checked with gradients for noise."""
 
 import math
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""`erf train`: train a network as the papers did, and watch its receptive field meanwhile."""
+"""`erf train`: train a network as in the papers, and track its receptive field."""
 
 import copy
 import platform
@@ -291,7 +291,7 @@ def _run(
 
 
 def _epoch_words(row: Mapping[str, Any]) -> str:
-    """One line for the row of an epoch."""
+    """Format the row of an epoch as one line."""
     words = [f"epoch {row['epoch']} ({row['stage']})"]
     words += [f"loss {row['loss']:.3f}"] if "loss" in row else []
     words += [
@@ -317,12 +317,12 @@ def _report(output: Path, epochs: "Sequence[Mapping[str, Any]]", watch: "_Watch 
 
 
 class _Watch:
-    """Computes the ERF of the same images while a network is trained."""
+    """Series of ERFs computed on the same images during a training."""
 
     def __init__(
         self, network: Network, path: Path, every: int, source: str, n: int, seeds: tuple[int, int], framing: "Framing"
     ) -> None:
-        """With the seeds of weights and of the images that are trained on."""
+        """Choose the images; `seeds` are those of the weights and of the training images."""
         from erf.images import load_images
 
         self.path, self.every = path, every
@@ -330,7 +330,7 @@ class _Watch:
         self._images = load_images(
             source,
             n=n,
-            seed=self._image_seed,  # not the phantoms that are trained on
+            seed=self._image_seed,  # other phantoms than those used for training
             size=framing.size,
             channels=framing.channels,
             normalisation=framing.normalisation,
@@ -341,7 +341,7 @@ class _Watch:
         self.about = {"every": every, "images": source, "n": n, "layer": self._layer}
 
     def add(self, model: "nn.Module", row: Mapping[str, Any], progress: ProgressReport) -> None:
-        """Add the network as it is now to the series in the file."""
+        """Compute the ERF of the network's current state and add it to the series in the file."""
         from erf.engine import compute
         from erf.result import Origin
         from erf.series import Moment, Series, save_series
@@ -355,7 +355,7 @@ class _Watch:
             source=self._source,
             command=shlex.join(["erf", *sys.argv[1:]]),
         )
-        # A copy: the engine changes how weights lie in memory, and with it the last bits of a training.
+        # A copy: the engine changes the memory format of the weights, and with it the last bits of the training.
         found = compute(copy.deepcopy(model), self._images, layer=self._layer, origin=origin, progress=progress)
         scores = {name: value for name, value in row.items() if name.startswith("validation_")}
         moment = Moment.of(found, row["epoch"], row["stage"], scores)
@@ -364,7 +364,7 @@ class _Watch:
         save_series(series, self.path, overwrite=True)
 
     def series(self) -> "Series":
-        """What is in the file."""
+        """Load the series from the file."""
         from erf.series import load_series
 
         return load_series(self.path)

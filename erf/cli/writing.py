@@ -1,4 +1,4 @@
-"""How verbs write: outputs are checked before the work, and appear together after it."""
+"""Writing of the commands' outputs: checked before the work, published together after it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,17 @@ from erf.staging import Staging
 def writing(
     outputs: Sequence[Path], overwrite: bool, suffixes: Sequence[str] = (), inputs: Sequence[Path] = ()
 ) -> Iterator[Staging]:
-    """Where to write some files, none of which may be an input; they get their names in the end, which is told."""
+    """Yield a staging area for output files, which on success are moved to their final names and reported.
+
+    Args:
+        outputs: final paths of the files.
+        overwrite: whether existing files may be replaced.
+        suffixes: allowed extensions; empty for any.
+        inputs: files that must not be outputs.
+
+    Raises:
+        OutputError: an output cannot be written, exists already, or is an input.
+    """
     check_outputs(outputs, suffixes)
     check_no_input(outputs, inputs)
     staging = Staging(outputs, overwrite)
