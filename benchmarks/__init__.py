@@ -1,1 +1,1 @@
-"""Measurements that are run by hand: `python -m benchmarks.compare`."""
+"""Benchmarks that are run manually: `python -m benchmarks.compare`."""

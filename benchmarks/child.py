@@ -1,8 +1,8 @@
-"""Run one command and print what it costs: wall and CPU seconds, and peak memory in GB, as JSON.
+"""Run one command and print its cost as JSON: wall and CPU time in seconds, and peak memory in GB.
 
     python benchmarks/child.py COMMAND ...
 
-A small process of its own, because Linux lets a process begin with the peak memory of the one that starts it.
+It is a separate small process, because on Linux a process inherits the peak memory of the process that starts it.
 """
 
 import json

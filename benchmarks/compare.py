@@ -1,11 +1,11 @@
-"""Time and memory of the engine against the usual loop, captum and openerf, side by side in one run.
+"""Compare time and memory of the engine with those of a standard autograd loop, captum and openerf.
 
-The sides take turns, so that none gains from a quiet moment of the machine, and times are medians per image.
+The sides take turns, so that none benefits from a quiet phase of the machine, and times are medians per image.
 
-* Networks: loops over arrays, without decoding, each in a process of its own with the same weights and images.
-* Files: a whole ERF from PNG files of 224x224 pixels, decoding included, against openerf.
-* Commands: `erf compute` as users run it, from files of mammograms' size and from phantoms, against the usual loop that
-  decodes nothing. The cost of an image is the difference of a short and a long run.
+* Networks: loops over arrays, without decoding, each in its own process with the same weights and images.
+* Files: a whole ERF from PNG files of 224x224 pixels, including decoding, compared with openerf.
+* Commands: `erf compute` as users run it, from files of the size of mammograms and from phantoms, compared with the
+  standard loop, which decodes nothing. The cost of an image is the difference of a short and a long run.
 * Jobs: `erf compute` over 100 phantoms, from start to end.
 
 With `--against`, commands and jobs are also run with the code of another source tree. Needs Linux, the extra dev, and
@@ -40,7 +40,7 @@ from erf.images import load_images
 from erf.models import create_model, model_card
 
 FILES = ("resnet50", "swin_tiny_patch4_window7_224", "convnext_tiny")
-"""Networks of timm that openerf and the engine visit from files of 224x224 pixels."""
+"""timm networks compared on files of 224x224 pixels, for openerf and the engine."""
 _LAYERS = {"resnet50": "layer4", "convnext_tiny": "stages.3"}
 _FILES = 96
 COMMANDS = ("gmic", "hct", "def-gmic")
@@ -77,7 +77,7 @@ def compare_jobs(options: argparse.Namespace) -> None:
 
 
 def _trees(against: Path | None) -> dict[str, Path]:
-    """Source trees by what is added to the name of a side."""
+    """Return the source trees, by the suffix of a side's name."""
     return {"": OWN_TREE} | ({", against": against} if against else {})
 
 
@@ -86,7 +86,13 @@ def _text(size: tuple[int, int]) -> str:
 
 
 def visit_files(side: str, name: str, folder: str) -> Visit:
-    """A call that makes a whole ERF of a folder of files."""
+    """Return a function that computes a whole ERF from a folder of files and returns the number of images.
+
+    Args:
+        side: `ours` or `openerf`.
+        name: timm's name of the network.
+        folder: folder of the images.
+    """
     import timm
 
     torch.manual_seed(0)
@@ -119,7 +125,7 @@ def write_files(folder: str) -> None:
 
 
 def source_tree(text: str) -> Path:
-    """A folder that holds the package."""
+    """Parse the path of a source tree; it must contain the package."""
     path = Path(text).resolve()
     if not (path / "erf" / "__main__.py").exists():
         raise argparse.ArgumentTypeError(f"{text} holds no erf/__main__.py; expected a source tree of the package")
@@ -127,6 +133,7 @@ def source_tree(text: str) -> Path:
 
 
 def parse_options(words: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; None for that of this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     models = list(SUBJECTS)
     parser.add_argument("--rounds", type=int, default=5)
@@ -150,6 +157,7 @@ def parse_options(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(words: Sequence[str] | None = None) -> None:
+    """Run the selected comparisons and print their results."""
     options = parse_options(words)
     print(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, median of {options.rounds} rounds", flush=True

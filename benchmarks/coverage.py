@@ -1,12 +1,12 @@
-"""How often intervals hold the truth and tests raise a false alarm, on simulated ERFs; the tables of docs/measures.md.
+"""Measure the coverage of intervals and the false-positive rate of tests, on simulated ERFs.
 
     python -m benchmarks.coverage coverage paired unpaired --runs 300
     python -m benchmarks.coverage sides --runs 200
     python -m benchmarks.coverage stopping --runs 150
 
-Simulated are the files of a network whose field is a Gaussian that varies in place, width and mass from image to image.
-Images of a patient are alike: their latent values correlate with 0.8. Masses are independent of shapes, so that the
-truth is the mean over shapes. Everything is the same again for the same `--seed`.
+The results are the tables of docs/measures.md. Simulated is a network whose receptive field is a Gaussian with random
+position, width and mass in each image. Latent values of images of the same patient have a correlation of 0.8. Masses
+are independent of shapes, so that the true value is the mean over shapes. Results depend only on `--seed`.
 """
 
 import argparse
@@ -28,27 +28,34 @@ SIZE, BLOCK, CENTER = (48, 40), 2, (24.0, 20.0)
 ALIKE = 0.8
 NAMES = ("r50", "rms_radius", "fwhm_x", "effective_area", "shift_x", "lean", "variability")
 DESIGNS = ((4, 1), (6, 1), (10, 1), (20, 1), (60, 1), (10, 4))
-"""Patients, and images of each."""
+"""Study designs: (number of patients, images per patient)."""
 LOOKED_AT = (12, 18, 27, 40, 60, 90, 135, 202, 303, 454, 681, 1021)
 
 
 @dataclass(frozen=True)
 class Population:
-    """Images, of which each is a Gaussian map of some mass, and how much they vary."""
+    """Distribution of images, each with a Gaussian map of random position, width and mass."""
 
     name: str
     masses: Callable[[Array], Array] = np.ones_like
-    """Of the latent values of images, which are normal."""
+    """Masses as a function of the images' latent values, which are normal."""
     places: Callable[[Array], Array] = lambda latent: latent
     wobble: float = 3.0
     sizes: float = 0.3
     lean: float = 1.0
-    """How far the field goes to the right over right breasts, and to the left over left ones, in pixels."""
+    """Shift of the receptive field to the right for right breasts, and to the left for left ones, in pixels."""
 
     def draw(
         self, rng: np.random.Generator, count: int, images: int = 1, *, both_sides: bool = True
     ) -> tuple[Observations, Observations]:
-        """Two ERFs of the same images of `count` patients, of networks between which there is no difference."""
+        """Draw two ERFs of the same images, from networks that do not differ systematically.
+
+        Args:
+            rng: random generator.
+            count: number of patients.
+            images: images per patient.
+            both_sides: whether each patient has images of both breasts.
+        """
         patients = np.repeat(np.arange(count), images)
         of_image = patients if images == 1 or not both_sides else np.arange(len(patients))
         sides = np.array(["left", "right"])[of_image % 2]
@@ -59,7 +66,7 @@ class Population:
         return one, two
 
     def truth(self, names: Sequence[str]) -> Array:
-        """Measures of 20,000 images of equal mass; of 2,000 where all pairs have to be compared."""
+        """Compute the true measures from 20,000 images of equal mass; from 2,000 if all pairs must be compared."""
         alike = replace(self, masses=np.ones_like)
         many = alike.draw(np.random.default_rng(99), 20_000)[0]
         few = many.pick(np.arange(2000))
@@ -67,7 +74,7 @@ class Population:
 
     @staticmethod
     def _latent(rng: np.random.Generator, patients: NDArray[np.intp], kinds: int) -> Array:
-        """(kinds, N), normal values that are alike for the images of a patient."""
+        """Draw normal values (kinds, N) that are correlated between images of the same patient."""
         if len(set(patients)) == len(patients):
             return rng.standard_normal((kinds, len(patients)))
         of_patient = rng.standard_normal((kinds, patients.max() + 1))[:, patients]
@@ -111,7 +118,7 @@ POPULATIONS = (
 
 
 def coverage(population: Population, count: int, images: int, runs: int, seed: int, names: Sequence[str]) -> Array:
-    """Share of the runs whose 95 % interval holds the truth, for each measure."""
+    """Estimate, for each measure, the share of runs whose 95 % interval contains the true value."""
     rng, truth = np.random.default_rng(seed), population.truth(names)
     measures, inside = [MEASURES[name] for name in names], np.zeros(len(names))
     for _ in range(runs):
@@ -123,7 +130,7 @@ def coverage(population: Population, count: int, images: int, runs: int, seed: i
 def false_alarms(
     population: Population, count: int, images: int, runs: int, seed: int, names: Sequence[str], *, paired: bool
 ) -> Array:
-    """Share of the runs in which p of a difference that is not there is below 0.05, for each measure."""
+    """Estimate, for each measure, the share of runs with p < 0.05 although there is no difference."""
     rng = np.random.default_rng(seed)
     measures, found = [MEASURES[name] for name in names], np.zeros(len(names))
     for _ in range(runs):
@@ -139,7 +146,7 @@ def false_alarms(
 def sides(
     population: Population, count: int, images: int, runs: int, seed: int, *, both_sides: bool, name: str = "lean"
 ) -> tuple[float, float]:
-    """Share of the runs in which p of left against right is below 0.05, and in which the interval excludes 0."""
+    """Estimate the share of runs with p < 0.05 for left against right, and of those whose interval excludes 0."""
     rng, found = np.random.default_rng(seed), np.zeros(2)
     for run in range(runs):
         seen = population.draw(rng, count, images, both_sides=both_sides)[0]
@@ -150,7 +157,7 @@ def sides(
 
 
 def stopping(population: Population, relative: float, runs: int, seed: int) -> tuple[float, float]:
-    """Share of the runs whose interval holds the truth when it is first narrow enough, and images taken on average."""
+    """Estimate the coverage of the first interval that is narrow enough, and the mean number of images used."""
     rng, truth, precision = np.random.default_rng(seed), population.truth(["r50"])[0], Precision(relative)
     inside = taken = 0
     for _ in range(runs):
@@ -173,7 +180,7 @@ def _number(count: int, images: int) -> str:
 
 
 def _shares(table: str, runs: int, seed: int) -> list[list[str]]:
-    """Rows of `coverage`, or of false alarms of differences that are `paired` or `unpaired`."""
+    """Return the rows of table `coverage`, or of the false-positive rates of `paired` or `unpaired` differences."""
 
     def share(population: Population, count: int, images: int) -> Array:
         if table == "coverage":

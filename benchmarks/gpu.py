@@ -1,10 +1,11 @@
-"""The engine on a GPU: time against the usual loop and against the bandwidth of the device, memory, whole commands.
+"""Benchmark of the engine on a GPU: time relative to a standard loop and to the bandwidth, memory, whole commands.
 
     python -m benchmarks.gpu --output gpu
 
-*pass* is forward and backward alone, of images on the device; *erf* is that with copy and sums. The floor is the time
-in which the device could write and read every map of the pass once forward and its gradient once backward, at the speed
-at which it copies a gigabyte: kernels that fuse operators can go below it. All are in float32 without TF32.
+*pass* is the forward and backward pass alone, for images on the device; *erf* also includes copies and sums. The floor
+is the time that the device needs to write and read every map once in the forward pass and its gradient once in the
+backward pass, at its measured copy bandwidth; kernels that fuse operators can be faster. All runs use float32 without
+TF32.
 """
 
 import argparse
@@ -40,16 +41,16 @@ SOURCES = ("npy", "png", PHANTOMS)
 
 @dataclass(frozen=True)
 class Row:
-    """What one way of one network takes."""
+    """Time and memory of one method on one network."""
 
     network: str
     way: str
     seconds: float
-    """Per image."""
+    """Seconds per image."""
     floor: float
-    """Seconds per image that bandwidth alone would take."""
+    """Seconds per image at the limit of the bandwidth."""
     peak: float
-    """GB on the device; 0 where it does not count."""
+    """Peak memory on the device in GB; 0 if it cannot be measured."""
 
     @property
     def words(self) -> str:
@@ -60,7 +61,7 @@ class Row:
 
 
 def timed(call: Callable[[], None], device: torch.device, rounds: int) -> float:
-    """Median seconds of a call, after two that are not counted."""
+    """Measure the median time of a call in seconds, after two warm-up calls."""
     return median([_seconds(call, device) for _ in range(rounds + 2)][2:])
 
 
@@ -78,14 +79,21 @@ def _seconds(call: Callable[[], None], device: torch.device) -> float:
 
 
 def bandwidth(device: torch.device, rounds: int) -> float:
-    """Bytes per second that are read and written by a copy on the device."""
+    """Measure the bandwidth of a copy on the device, in bytes read and written per second."""
     source = torch.zeros(2**28 if device.type == "cuda" else 2**22, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / timed(lambda: target.copy_(source), device, rounds)
 
 
 def measure_ways(subject: Subject, device: torch.device, rounds: int, speed: float) -> list[Row]:
-    """The usual loop, the pass alone, and the engine."""
+    """Measure the standard loop, the pass alone, and the engine.
+
+    Args:
+        subject: the network, with input size and batch.
+        device: device of the measurement.
+        rounds: measured calls of each method.
+        speed: bandwidth of the device in bytes per second.
+    """
     card = model_card(subject.model)
     network, layer = create_model(subject.model, size=subject.size).to(device), card.default_layer
     shape = (card.in_channels, *subject.size)
@@ -108,7 +116,7 @@ def measure_ways(subject: Subject, device: torch.device, rounds: int, speed: flo
 
 
 def one_pass(network: nn.Module, images: Sequence[Pixels], window: Window, device: torch.device) -> Callable[[], None]:
-    """A call that has the gradients of images that are on the device."""
+    """Return a function that computes the gradients of images already on the device."""
     way = Way(channels_last=memory_layout(device) is not None, windows=True, own_backward=True)
     inputs = window.cut(torch.from_numpy(np.stack(images)).to(device)).contiguous()
 
@@ -120,7 +128,7 @@ def one_pass(network: nn.Module, images: Sequence[Pixels], window: Window, devic
 
 
 def _cost(call: Callable[[], None], device: torch.device, rounds: int) -> tuple[float, float]:
-    """Median seconds, and the peak of GB that were taken meanwhile."""
+    """Measure the median time in seconds and the peak of additional memory in GB."""
     if device.type != "cuda":
         return timed(call, device, rounds), 0.0
     before = torch.cuda.memory_allocated(device)
@@ -130,7 +138,7 @@ def _cost(call: Callable[[], None], device: torch.device, rounds: int) -> tuple[
 
 
 def measure_commands(subject: Subject, device: str, counts: tuple[int, int]) -> dict[str, float]:
-    """Images per second of `erf compute` by source, from what a longer run takes more than a short one."""
+    """Measure images per second of `erf compute` by source, from the difference of a long and a short run."""
     command = Command(subject.model, subject.size, device=device)
     with tempfile.TemporaryDirectory() as folder:
         write_sources(Path(folder), SOURCES, subject.size, counts)
@@ -141,6 +149,7 @@ def measure_commands(subject: Subject, device: str, counts: tuple[int, int]) -> 
 
 
 def main() -> None:
+    """Run the selected benchmarks, print them, and write gpu.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--device", default="cuda")
@@ -171,7 +180,7 @@ def main() -> None:
 
 
 def write(folder: Path, found: dict[str, Any]) -> None:
-    """Keep what is known so far: the time that is left may not be enough for the rest."""
+    """Save the results so far, because the remaining time may not suffice for the rest."""
     (folder / "gpu.json").write_text(json.dumps(found, indent=2) + "\n")
 
 

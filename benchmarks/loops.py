@@ -1,4 +1,4 @@
-"""The ways of having an ERF that are compared, on arrays: the usual loop, captum, and the engine."""
+"""Compared methods to compute an ERF from arrays: a standard autograd loop, captum, and the engine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from erf.units import center_unit
 
 
 def captum_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
-    """`NeuronGradient`, with the sum over the channels of the unit as the neuron."""
+    """Return a loop that uses captum's `NeuronGradient`, with the sum over the unit's channels as the neuron."""
     neuron, mean = NeuronGradient(model.to(device), model.get_submodule(layer)), RunningMean()
 
     def value(output: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ LOOPS = {"plain": plain_loop, "captum": captum_loop, "ours": engine_loop}
 
 @dataclass(frozen=True)
 class Subject:
-    """A network at a size; `batch` images are visited in one call."""
+    """A network with an input size; `batch` images are processed per call."""
 
     model: str
     size: tuple[int, int]
@@ -57,7 +57,7 @@ SUBJECTS = {
 
 
 def visit_arrays(side: str, subject: Subject) -> turns.Visit:
-    """A call that visits a batch of images, which are the same for all sides; ours as the command line does it."""
+    """Return a function that processes a batch, the same for all methods; ours with the command line's memory settings."""
     if side == "ours":
         ask_for_large_pages()
     card = model_card(subject.model)

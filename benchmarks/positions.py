@@ -1,8 +1,8 @@
-"""Many units of one image: what sharing the forward pass is worth, beside a run for each.
+"""Measure the gain from sharing the forward pass between many units of one image, relative to one pass per unit.
 
     python -m benchmarks.positions
 
-Both ways use the engine's windows and contexts and take turns; decoding and sums are left out.
+Both methods use the engine's windows and contexts and take turns; decoding and sums are excluded.
 """
 
 import argparse
@@ -27,7 +27,7 @@ CASES = {"hct": "1664x1280", "gmic": "1664x1280", "unet-srb-f": "256x256", "resn
 
 
 def visit(model: nn.Module, inputs: torch.Tensor, passes: list[Pass]) -> float:
-    """Seconds for the gradients of all units."""
+    """Compute the gradients of all units; return the time in seconds."""
     start = time.perf_counter()
     for each in passes:
         for gradient in unit_gradients(model, each.window.cut(inputs).contiguous(), each.window.targets):
@@ -36,7 +36,14 @@ def visit(model: nn.Module, inputs: torch.Tensor, passes: list[Pass]) -> float:
 
 
 def measure(name: str, size: str, grid: str, rounds: int) -> list[str]:
-    """A row of the table."""
+    """Measure one network and return its row of the table.
+
+    Args:
+        name: name of the network.
+        size: HEIGHTxWIDTH of the input.
+        grid: ROWSxCOLUMNS of units.
+        rounds: measured rounds.
+    """
     card, shape = model_card(name), parse_size(size)
     model = create_model(name, size=shape)
     layer, input_shape = card.default_layer, (card.in_channels, *shape)

@@ -1,4 +1,4 @@
-"""Where a command takes its images from: files of phantoms in common formats, or phantoms drawn on the way."""
+"""Image sources of the measured commands: files of phantoms in common formats, or phantoms drawn during the run."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -17,11 +17,18 @@ from erf.images import PHANTOM, Phantom, draw_phantom
 
 PHANTOMS = "phantoms"
 _BITS = 12
-"""Of the detectors whose images come as DICOM."""
+"""Bits per pixel of the simulated detector of DICOM files."""
 
 
 def write_sources(folder: Path, sources: Sequence[str], size: tuple[int, int], counts: Sequence[int]) -> None:
-    """Write files of different phantoms for `location`: for each source, and each number of images."""
+    """Write the files that `location` refers to.
+
+    Args:
+        folder: folder of the files.
+        sources: formats, of which `PHANTOMS` needs no files.
+        size: (height, width) of the phantoms in pixels.
+        counts: numbers of images, each of which gets its own folder; all images differ.
+    """
     formats = [source for source in sources if source != PHANTOMS]
     if formats:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -29,7 +36,7 @@ def write_sources(folder: Path, sources: Sequence[str], size: tuple[int, int], c
 
 
 def location(folder: Path, source: str, n: int) -> str:
-    """What `erf compute --images` is given to take n images from a source."""
+    """Return the value of `erf compute --images` for n images of a source."""
     return PHANTOM if source == PHANTOMS else str(folder / source / str(n))
 
 

@@ -1,4 +1,4 @@
-"""Sides of a comparison, which take turns so that none gains from a quiet moment of the machine."""
+"""Run the sides of a comparison in turns, so that none benefits from a quiet phase of the machine."""
 
 import multiprocessing
 import re
@@ -13,28 +13,28 @@ from statistics import median
 import psutil
 
 Visit = Callable[[], int]
-"""Visits some images, and says how many they are."""
+"""Function that processes some images and returns their number."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of an image, or of a whole job."""
+    """Cost of one image or of a whole job."""
 
     wall: float
-    """Seconds."""
+    """Wall time in seconds."""
     cpu: float
-    """Seconds of all threads, user and system."""
+    """CPU time of all threads in seconds, user and system."""
     peak: float
-    """The most memory that the process held, in GB."""
+    """Peak memory of the process in GB."""
     base: float = 0.0
-    """Of that, what a process that visits images again and again held before its first one."""
+    """Memory in GB that a reused process held before its first image; part of the peak."""
 
 
 Side = Callable[[], Cost]
 
 
 def take_turns(sides: Mapping[str, Side], rounds: int) -> dict[str, Cost]:
-    """Cost of each side: medians of time, the largest memory."""
+    """Measure the cost of each side in turn; return medians of times and the largest memory."""
     found: dict[str, list[Cost]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
@@ -49,12 +49,17 @@ def _summary(costs: Sequence[Cost]) -> Cost:
 
 @contextmanager
 def running(make: Callable[..., Visit], *arguments: object) -> Iterator[Side]:
-    """A process of its own that visits images whenever it is called; its first visit is not counted."""
+    """Yield a function that measures one visit in a separate process; a first visit is not counted.
+
+    Args:
+        make: builds the function that processes images, in the new process.
+        arguments: arguments of `make`.
+    """
     context = multiprocessing.get_context("spawn")
     near, far = context.Pipe()
     process = context.Process(target=_work, args=(far, make, arguments), daemon=True)
     process.start()
-    far.close()  # so that the death of the process ends the waiting for it
+    far.close()  # so that the wait ends if the process dies
 
     def ask() -> Cost:
         near.send(True)
@@ -89,14 +94,14 @@ def _measured(visit: Visit, base: int) -> Cost:
 
 
 def _peak() -> int:
-    """Bytes; `getrusage` would begin with the peak of the process that started this one."""
+    """Read the peak memory in bytes; `getrusage` would include the peak of the process that started this one."""
     found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return 1024 * int(found[1])
 
 
 def show(title: str, found: Mapping[str, Cost], reference: str = "", unit: str = "s per image") -> None:
-    """Print a line for each side, with its ratio to one of them."""
+    """Print one line per side, with the ratio to the side `reference`."""
     for side, cost in found.items():
         words = [f"{cost.wall:8.3f} {unit}", f"{cost.cpu:8.3f} s CPU", f"peak {cost.peak:5.2f} GB"]
         if cost.base:
@@ -109,5 +114,5 @@ def show(title: str, found: Mapping[str, Cost], reference: str = "", unit: str =
 
 
 def _ratio(numerator: float, denominator: float) -> float:
-    """NaN where the difference of two runs is lost in their noise."""
+    """Divide; NaN if the denominator, a difference of two runs, is not positive because of noise."""
     return numerator / denominator if denominator > 0 else float("nan")
