@@ -1,12 +1,12 @@
 #!/bin/sh
-# Tests, times and trains on a GPU within 40 minutes, in a clone that is installed with the extra dev:
+# Run tests, benchmarks and trainings on a GPU within 40 minutes, in a clone that is installed with the extra dev:
 #
 #     sh scripts/gpu.sh [FOLDER]
 #     sh scripts/gpu.sh --dry-run [FOLDER]
 #
-# Nothing is installed. FOLDER (gpu-results) gets a log of each step, tables and trained weights; steps that fail or run out
-# of time are named at the end, and the others go on. A dry run takes every step at toy sizes on the CPU. PYTHON names the
-# interpreter, MINUTES another limit, STEPS only some of `device tests timing training`.
+# Nothing is installed. FOLDER (default: gpu-results) receives a log of each step, tables and trained weights. Steps that
+# fail or time out are listed at the end; the other steps continue. A dry run executes every step at small sizes on the
+# CPU. PYTHON sets the interpreter, MINUTES the time limit, STEPS a selection of `device tests timing training`.
 set -u
 dry=
 if [ "${1:-}" = --dry-run ]; then dry=1; shift; fi
@@ -29,7 +29,7 @@ if [ "$dry" ]; then
 fi
 export ERF_DEVICE
 
-step() { # NAME SECONDS COMMAND ...: run it into its log, and note it where it fails or is cut
+step() { # NAME SECONDS COMMAND ...: run a command with a time limit, log its output, and record failures
     step=$1 limit=$2
     shift 2
     left=$((deadline - $(date +%s)))
@@ -67,7 +67,7 @@ timing() {
     step timing 720 "$python" -m benchmarks.gpu --output "$out" --device "$ERF_DEVICE" $timing
 }
 
-learn() { # NAME MODEL SEED OPTION ...: train, evaluate on phantoms that no training has seen, measure the field
+learn() { # NAME MODEL SEED OPTION ...: train, evaluate on phantoms not used in training, compute the receptive field
     name=$1 model=$2 seed=$3
     shift 3
     step "train-$name" 600 "$python" -m erf train --model "$model" --preset phantom-small -n "$n" --seed "$seed" $size \
@@ -82,7 +82,7 @@ learn() { # NAME MODEL SEED OPTION ...: train, evaluate on phantoms that no trai
 training() {
     for seed in $seeds; do
         for model in hct gmic; do learn "$model-$seed" "$model" "$seed" $train; done
-        # From random weights def-gmic stays at chance in so short a training: it begins where gmic has ended.
+        # From random weights def-gmic stays at chance in such a short training, so it starts from the trained gmic.
         step "start-def-gmic-$seed" 60 "$python" scripts/start_def_gmic.py "$out/runs/gmic-$seed/final.safetensors" \
             "$out/runs/def-gmic-start-$seed.safetensors" &&
             learn "def-gmic-$seed" def-gmic "$seed" --weights "$out/runs/def-gmic-start-$seed.safetensors" \

@@ -1,10 +1,10 @@
-"""Make the weights that the package ships of finished trainings, with a card for each.
+"""Convert finished trainings to the weights shipped with the package, with a card for each.
 
     scripts/train_shipped.sh
     python scripts/ship_weights.py runs/hct runs/gmic runs/def-gmic
 
-Convolutions and matrices are kept in half precision, all else in full; the scores of the card are those of the file as
-it is shipped, on phantoms of a seed that no training has seen.
+Convolutions and matrices are stored in half precision, everything else in full; the scores on the card are those of the
+shipped file, on phantoms of a seed not used in any training.
 """
 
 import argparse
@@ -32,11 +32,11 @@ from erf.training.folder import pack_weights, read_about
 HELD_OUT_SEED = 1
 
 _KEPT = 4
-"""Scores in the card, by which a test sees that card and weights belong together."""
+"""Number of scores on the card, by which a test verifies that card and weights belong together."""
 
 
 def main() -> None:
-    """Ship the weights of every folder that is named."""
+    """Convert the weights of every folder on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of `erf train`")
     parser.add_argument("-n", type=int, default=200, help="held-out phantoms (default: 200)")
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def ship(run: Path, n: int) -> None:
-    """Write NAME.safetensors and NAME.json of one training."""
+    """Write NAME.safetensors and NAME.json for one training, evaluated on n held-out phantoms."""
     about = read_about(run)
     name = about["model"]
     FOLDER.mkdir(exist_ok=True)
@@ -82,7 +82,7 @@ def _halved(tensor: Tensor) -> Tensor:
 
 
 def _held_out(name: str, path: Path, about: dict[str, Any], n: int) -> dict[str, Any]:
-    """AUC with its intervals on phantoms of another seed, and what was said of the first of them."""
+    """Evaluate the weights on phantoms of another seed: AUC with intervals, and the first scores."""
     size = (about["size"][0], about["size"][1])
     examples = load_examples("phantom", n=n, seed=HELD_OUT_SEED, size=size)
     card = model_card(name)

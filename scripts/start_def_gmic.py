@@ -1,8 +1,8 @@
-"""Weights for def-gmic to begin with: those of a trained gmic, with offsets of 0.
+"""Create initial weights for def-gmic: those of a trained gmic, with offsets of 0.
 
     python scripts/start_def_gmic.py runs/gmic/final.safetensors runs/def-gmic-start.safetensors
 
-Where offsets are 0 a deformable convolution is an ordinary one, so that both networks compute the same.
+With offsets of 0 a deformable convolution is an ordinary one, so both networks compute the same function.
 """
 
 import sys
@@ -14,7 +14,7 @@ from erf.models import create_model
 
 
 def main(gmic: Path, start: Path) -> None:
-    """Write the weights of def-gmic."""
+    """Write the initial weights of def-gmic to `start`, from the weights file `gmic`."""
     tensors = create_model("def-gmic").state_dict() | load_file(gmic)
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, start)
     print(f"written: {start}")

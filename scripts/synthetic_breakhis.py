@@ -3,7 +3,7 @@
     python scripts/synthetic_breakhis.py tissue --patients 6 --images 4
 
 Nuclei lie in pink stroma: small and round in benign tissue, larger and irregular in malignant tissue. A network that
-goes by their size in pixels is lost at another magnification; one that goes by their shape is not.
+relies on their size in pixels fails at other magnifications; one that relies on their shape does not.
 """
 
 import argparse
@@ -17,11 +17,18 @@ MAGNIFICATIONS = (40, 100, 200, 400)
 
 _STROMA, _NUCLEUS = np.array([228.0, 176.0, 205.0]), np.array([96.0, 60.0, 140.0])
 _PIXELS_AT_40 = 0.9
-"""Radius in pixels of a unit of tissue at 40X."""
+"""Radius in pixels of one tissue unit at 40X."""
 
 
 def draw_tissue(rng: np.random.Generator, malignant: bool, magnification: int, side: int) -> NDArray[np.uint8]:
-    """One image (side, side, 3)."""
+    """Draw one RGB image (side, side, 3).
+
+    Args:
+        rng: random generator.
+        malignant: whether nuclei are large and irregular.
+        magnification: magnification, such as 40.
+        side: height and width in pixels.
+    """
     scale = _PIXELS_AT_40 * (magnification / 40) ** 0.6
     y, x = np.mgrid[:side, :side].astype(np.float64)
     covered = np.zeros((side, side))
@@ -41,7 +48,16 @@ def draw_tissue(rng: np.random.Generator, malignant: bool, magnification: int, s
 
 
 def draw_set(folder: Path, patients: int, images: int, side: int, magnifications: tuple[int, ...], seed: int) -> int:
-    """Write the set: so many patients of each kind, so many images of each patient at each magnification."""
+    """Write the data set and return the number of images.
+
+    Args:
+        folder: folder of the data set.
+        patients: patients per kind of tissue.
+        images: images per patient and magnification.
+        side: height and width of an image in pixels.
+        magnifications: magnifications, such as 40.
+        seed: seed of all random choices.
+    """
     written = 0
     for kind, code in (("benign", "B_A"), ("malignant", "M_DC")):
         for patient in range(patients):
@@ -58,7 +74,7 @@ def draw_set(folder: Path, patients: int, images: int, side: int, magnifications
 
 
 def main() -> None:
-    """Write the set that the options ask for."""
+    """Write the data set described by the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--patients", type=int, default=10, help="of each kind (default: 10)")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Train ResNet-18 and a WaveMix on each magnification of a set, and show what each does on all of them.
+# Train ResNet-18 and a WaveMix on each magnification of a data set, and evaluate each network on all of them.
 # Usage: sh scripts/train_magnifications.sh FOLDER [options of erf train]; about ten minutes on two CPU cores.
 set -eu
 images=$1

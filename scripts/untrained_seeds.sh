@@ -1,6 +1,6 @@
 #!/bin/sh
-# How far the fields of untrained networks differ between draws of their weights, on the same images: about six minutes on
-# two CPU cores. Makes runs/untrained/MODEL-SEED.h5. Options of `erf compute` may follow, such as --size 1664x1280.
+# Measure how the receptive fields of untrained networks vary between random weights, on the same images; about six minutes
+# on two CPU cores. Writes runs/untrained/MODEL-SEED.h5. Options of `erf compute` may follow, such as --size 1664x1280.
 set -eu
 mkdir -p runs/untrained
 for model in gmic hct; do
