@@ -1,8 +1,8 @@
-"""Equality of gradients that is more than equality of rounding.
+"""Comparison of gradients that makes sure that they are more than rounding errors.
 
-Behind a norm the channels of a unit may cancel. What is left of their sum is rounding: two right computations differ by
-all of it, or agree by the luck of a processor. So an expected gradient has to stand far above what rounding can make of
-it before anything is compared with it.
+After a norm layer the channels of a unit may cancel. The rest of their sum is rounding error: two correct computations
+then differ by 100 %, or agree by chance on some processor. An expected gradient therefore has to be far above its
+rounding error before anything is compared with it.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from erf.result import Statistics
 
 MARGIN = 10
-"""How far the allowed difference has to stand above rounding, and the expected values above the allowed difference."""
+"""Minimal ratio of the allowed difference to rounding error, and of the expected values to the allowed difference."""
 
 STEP = 2.0**-36
-"""Relative move of inputs and parameters: far above the rounding of float64, too small to switch ReLUs."""
+"""Relative perturbation of inputs and parameters: far above the rounding of float64, too small to switch ReLUs."""
 
 DIFFERENCE = 1e-6
 """Step of the finite difference along one direction."""
@@ -29,24 +29,29 @@ DIFFERENCE = 1e-6
 
 @dataclass(frozen=True)
 class Reference:
-    """Expected values, and by how much rounding may have moved any of them."""
+    """Expected values, and the largest rounding error of any of them."""
 
     values: np.ndarray
     rounding: float
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Reference":
-        """The values after a change that magnifies no error, such as a sum of absolute values over few channels."""
+        """Apply a function that does not amplify errors, such as a sum of absolute values over few channels."""
         return Reference(change(self.values), self.rounding)
 
 
 def plain_gradient(
     model: nn.Module, inputs: Tensor, terms: Callable[[nn.Module, Tensor], Tensor], precision: type = np.float64
 ) -> Reference:
-    """The gradient of a sum of terms with respect to inputs, by the library and in float64.
+    """Compute the gradient of a sum of terms with respect to the inputs, with PyTorch's autograd in float64.
 
-    `terms(model, inputs)` is what a unit sums: the values of its channels. That the library is right is made sure of
-    along one direction, by a difference. What rounding in `precision` can do is measured: inputs, parameters, and the
-    weight of each term are moved by STEP, relatively and at random.
+    PyTorch's gradient is verified along one direction by a finite difference. The effect of rounding is measured by
+    random relative perturbations (STEP) of inputs, parameters, and the weight of each term.
+
+    Args:
+        model: the network.
+        inputs: its input (N, C, ...).
+        terms: computes the terms of the sum, the values of a unit's channels, from (model, inputs).
+        precision: precision whose rounding error is estimated.
     """
     inputs = inputs.detach().double()
     generator = torch.Generator().manual_seed(0)
@@ -64,7 +69,7 @@ def plain_gradient(
             slope = (float(terms(model, inputs + DIFFERENCE * way).sum()) - total) / DIFFERENCE
         change(moved)
         _, other = _gradient(model, moved(inputs), terms, lambda summed: moved(torch.ones_like(summed)))
-    # In a random direction a gradient has a slope of about its length; kinks and curvature change it by far less.
+    # The slope along a random direction is about the gradient's length; kinks and curvature change it by far less.
     length = float(np.linalg.norm(expected))
     rounded = MARGIN * float(np.finfo(np.float64).eps) * (abs(total) + 1) / DIFFERENCE
     off = abs(slope - float((expected * way.numpy()).sum()))
@@ -82,7 +87,10 @@ def _gradient(
 
 @contextmanager
 def _in_double_precision(model: nn.Module) -> Iterator[Callable[[Callable[[Tensor], Tensor]], None]]:
-    """A network without gradients of parameters, and a function that changes all of these; all is put back."""
+    """Convert a network to float64 without parameter gradients, and restore it at the end.
+
+    Yields a function that applies a change to all parameters.
+    """
     own = [(parameter, parameter.data, parameter.requires_grad) for parameter in model.parameters()]
     dtype = own[0][1].dtype if own else torch.float64
 
@@ -103,11 +111,14 @@ def _in_double_precision(model: nn.Module) -> Iterator[Callable[[Callable[[Tenso
 def assert_gradients_agree(
     found: ArrayLike | Tensor, expected: ArrayLike | Tensor | Reference, rtol: float, rounding: float | None = None
 ) -> None:
-    """Assert that gradients differ by less than `rtol` of the largest expected one, and that this says something.
+    """Assert that gradients differ by at most `rtol` of the largest expected value, and that this is meaningful.
 
-    The allowed difference has to lie well above `rounding`, and the expected maximum with it. Rounding is that of the
-    reference, or as given; else that of sums whose terms are about 1 in the precision of the expected. What is found in
-    a lower precision may be off by the last place of each of its values besides.
+    Args:
+        found: computed gradient; if its precision is lower, each value may also differ by one unit in the last place.
+        expected: expected gradient of the same shape.
+        rtol: allowed difference, relative to the largest expected absolute value.
+        rounding: absolute rounding error, which must be far below the allowed difference; default: that of the
+            reference, or of sums of terms of about 1 in the precision of `expected`.
     """
     reference = expected if isinstance(expected, Reference) else Reference(_array(expected), 0)
     found, wanted = _array(found), reference.values
@@ -133,7 +144,7 @@ def assert_gradients_agree(
 def assert_statistics_agree(
     found: Statistics, maps: ArrayLike | Reference, rtol: float, rounding: float | None = None
 ) -> None:
-    """Assert that mean, variance and curves are those of maps (image, y, x), each to `rtol` of its largest value."""
+    """Assert that mean, variance and curves equal those of maps (image, y, x), within `rtol` of their largest value."""
     reference = maps if isinstance(maps, Reference) else Reference(_array(maps), rounding or 0)
     values = reference.values
     assert found.count == len(values)
@@ -143,7 +154,7 @@ def assert_statistics_agree(
     assert_gradients_agree(found.across_rows, mean.sum(0), rtol, rounding * mean.shape[0])
     assert_gradients_agree(found.across_columns, mean.sum(1), rtol, rounding * mean.shape[1])
     if len(values) > 1:
-        # A square of x is off by 2 x times what x is off by.
+        # The error of x squared is 2 x times the error of x.
         assert_gradients_agree(found.variance, values.var(0, ddof=1), rtol, 2 * rounding * float(np.abs(values).max()))
 
 

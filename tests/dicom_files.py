@@ -1,4 +1,4 @@
-"""Intact DICOM of every transfer syntax, varied by a seed: sizes, bits, signs, steps, comments, fragments."""
+"""Write valid DICOM files of every transfer syntax with random sizes, bits, signs, steps, comments, fragments."""
 
 import struct
 from collections.abc import Callable
@@ -42,17 +42,24 @@ LOOK_ALIKES = (
 
 @dataclass(frozen=True)
 class Intact:
-    """A file, what was put into it, and how far lossy compression may have moved that."""
+    """A valid file, its original pixels, and the largest error of lossy compression."""
 
     path: Path
     stored: NDArray[Any]
-    """(H, W), or (H, W, 3) for colours."""
+    """Original pixels (H, W), or (H, W, 3) for colour images."""
     tolerance: int
     data: Dataset
 
 
 def write_intact(path: Path, syntax: UID, seed: int, steps: bool = True) -> Intact:
-    """An intact file that depends on nothing but the arguments; without `steps`, its values are for viewing as stored."""
+    """Write a valid file that depends only on the arguments.
+
+    Args:
+        path: path of the file.
+        syntax: transfer syntax.
+        seed: seed of all random choices.
+        steps: whether to add Modality and VOI transformations; without them, stored values are display values.
+    """
     rng = np.random.default_rng((seed, sum(map(ord, syntax))))
     colour = syntax not in (uid.JPEGExtended12Bit, uid.JPEGLSNearLossless) and rng.random() < 0.15
     bits = _bits(rng, syntax, colour)
@@ -81,14 +88,14 @@ def _bits(rng: np.random.Generator, syntax: UID, colour: bool) -> int:
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...], bits: int, signed: bool, colour: bool) -> NDArray[Any]:
-    """Noise, or a ramp with a little of it, over all values or a part of them."""
+    """Draw noise, or a ramp with a little noise, over the range of values."""
     shape = (*shape, 3) if colour else shape
     low = -(2 ** (bits - 1)) if signed else 0
     values = rng.integers(0, 2**bits, shape)
     if rng.random() < 0.5:
         ramp = np.linspace(0, 2**bits - 1, int(np.prod(shape))).reshape(shape)
         values = np.clip(ramp + rng.normal(0, 3, shape), 0, 2**bits - 1).astype(int)
-    values.flat[0], values.flat[-1] = 0, 2**bits - 1  # never constant, where there are two pixels
+    values.flat[0], values.flat[-1] = 0, 2**bits - 1  # never constant, if there are at least two pixels
     return (values + low).astype(f"{'i' if signed else 'u'}{1 if bits <= 8 else 2}")
 
 
@@ -113,7 +120,7 @@ def _dataset(rng: np.random.Generator, syntax: UID, stored: NDArray[Any], bits: 
 
 
 def _add_steps(rng: np.random.Generator, data: Dataset, bits: int, signed: bool) -> None:
-    """Modality and VOI steps and padding, in any combination that the standard knows."""
+    """Add Modality and VOI transformations and padding, in any combination that the standard allows."""
     if data.SamplesPerPixel == 3:
         return
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
@@ -143,7 +150,7 @@ def _add_steps(rng: np.random.Generator, data: Dataset, bits: int, signed: bool)
 
 
 def _table(rng: np.random.Generator, low: int, high: int, bits: int, signed: bool) -> Dataset:
-    """A rising table for values from low to high, or for a part of them."""
+    """Return an increasing lookup table for values from low to high, or for a part of them."""
     item = Dataset()
     entries = int(min(high - low + 1, rng.choice([64, 1024, 2**16])))
     item.LUTDescriptor = [entries % 2**16, low, bits]
@@ -170,7 +177,7 @@ def _store(rng: np.random.Generator, data: Dataset, stored: NDArray[Any], syntax
 
 
 def _encode(rng: np.random.Generator, syntax: UID, stored: NDArray[Any], bits: int, data: Dataset) -> tuple[bytes, int]:
-    """A compressed frame, and how far its pixels may be off."""
+    """Return a compressed frame, and the largest error of its pixels."""
     if syntax == uid.RLELossless:
         from pydicom.pixels.encoders.base import RLELosslessEncoder
         from pydicom.pixels.utils import as_pixel_options
@@ -214,7 +221,7 @@ def _encode(rng: np.random.Generator, syntax: UID, stored: NDArray[Any], bits: i
 
 
 def _jpegls(stored: NDArray[Any], near: int) -> bytes:
-    room = bytearray(4 * stored.nbytes + 4096)  # noise grows
+    room = bytearray(4 * stored.nbytes + 4096)  # noise can become larger by compression
     return bytes(imagecodecs.jpegls_encode(stored.view(f"u{stored.itemsize}"), level=near, out=room))
 
 
@@ -224,7 +231,7 @@ def _jpeg2000(rng: np.random.Generator, stored: NDArray[Any], bits: int, **optio
 
 
 def _comments(rng: np.random.Generator, marker: bytes) -> bytes:
-    """Comment segments of any length that hold look-alikes of headers."""
+    """Return comment segments of random length that contain byte patterns resembling headers."""
     found = b""
     for _ in range(int(rng.integers(0, 5))):
         length = int(rng.integers(0, 60_000)) if rng.random() < 0.3 else int(rng.integers(0, 50))
@@ -238,7 +245,7 @@ def _comment_jpeg(rng: np.random.Generator, frame: bytes) -> bytes:
 
 
 def _comment_jpeg2000(rng: np.random.Generator, frame: bytes) -> bytes:
-    """Comments follow SIZ; boxes of a JP2 file, whose lengths would change, are left alone."""
+    """Insert comments after SIZ; JP2 files stay unchanged, because the lengths of their boxes would change."""
     if frame[:4] != b"\xff\x4f\xff\x51":
         return frame
     end = 4 + struct.unpack_from(">H", frame, 4)[0]

@@ -1,8 +1,8 @@
-"""Commands that are killed at seeded moments and given again until they are done, and what came of it.
+"""Kill commands at reproducible random moments, repeat them until they finish, and compare the results.
 
-`python -m tests.kills --kills 120` prints a table. Every command runs in a fork of this process, which has imported all
-that is slow. Half of the kills come at a time, half right before an operation on files (a name given, made or removed),
-so that no instant between two of them is left out.
+`python -m tests.kills --kills 120` prints a table. Every command runs in a fork of this process, which has already
+imported all slow modules. Half of the kills come at a random time, half right before a file operation (creating,
+renaming or deleting), so that every moment between two operations is covered.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # forks and threads do not go together
+os.environ["OMP_NUM_THREADS"] = "1"  # forking a process with threads is unsafe
 
 import h5py
 import numpy as np
@@ -46,15 +46,15 @@ TRAIN = [
 
 @dataclass(frozen=True)
 class Kind:
-    """Commands, one after the other, that are killed."""
+    """Commands that run one after the other and are killed."""
 
     name: str
     commands: Sequence[Sequence[str]]
     resumes: bool = False
-    """Whether they are given again with --resume."""
+    """Whether they are repeated with --resume."""
     processes: int = 1
     before: Sequence[Sequence[str]] = ()
-    """Commands whose results they need."""
+    """Commands that produce the required inputs."""
 
 
 TWO = [
@@ -78,20 +78,20 @@ KINDS = (
 
 @dataclass
 class Count:
-    """What came of the kills of one kind."""
+    """Outcome of the kills of one kind of command."""
 
     kills: int = 0
     lost: int = 0
-    """Images, rows or files of the undisturbed run that are missing or different."""
+    """Images, rows or files of the uninterrupted run that are missing or different."""
     doubled: int = 0
     refused: int = 0
     left_over: int = 0
     told: list[str] = field(default_factory=list)
-    """What is worth a look."""
+    """Messages about unexpected results."""
 
 
 class Run:
-    """The processes of one command."""
+    """Processes of one command."""
 
     def __init__(self, folder: Path, words: Sequence[str], count: int, die_at: int = 0) -> None:
         self.folder, port = folder, str(_free_port())
@@ -125,13 +125,13 @@ class Run:
             os._exit(code)
 
     def kill(self) -> None:
-        """All at once, as a machine that goes down."""
+        """Kill all processes at once, as in a crash of the machine."""
         for pid in self.pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def wait(self) -> list[int]:
-        """Exit codes; once one process has failed the others are ended, as `torchrun` does."""
+        """Wait for all processes and return their exit codes; if one fails the others are ended, as `torchrun` does."""
         codes: dict[int, int] = {}
         while len(codes) < len(self.pids):
             pid, status = os.waitpid(-1, 0)
@@ -142,13 +142,13 @@ class Run:
         return [codes[pid] for pid in self.pids]
 
     def output(self) -> str:
-        """What was printed."""
+        """Return the printed messages."""
         logs = sorted(self.folder.parent.glob(f"{self.folder.name}.log*"))
         return " | ".join(line for log in logs for line in log.read_text().splitlines() if "erf: " in line)
 
 
 def _watch(folder: Path, die_at: int) -> None:
-    """Count operations on files in a folder, and die right before one of them."""
+    """Count file operations in a folder, and kill this process right before the one with number `die_at`."""
     counted = 0
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
@@ -180,13 +180,13 @@ def _free_port() -> int:
 
 
 def finish(folder: Path, words: Sequence[str], count: int = 1) -> tuple[list[int], str]:
-    """Run to the end; exit codes and what was printed."""
+    """Run a command to the end; return exit codes and printed messages."""
     run = Run(folder, words, count)
     return run.wait(), run.output()
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """What counts in each file of a folder, by its path; hidden ones too."""
+    """Return the content to compare of each file of a folder, including hidden ones, by relative path."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_dir() and any(path.iterdir()):
@@ -206,7 +206,7 @@ def _content(path: Path) -> Any:
 
 
 def _arrays(path: Path) -> dict[str, Any]:
-    """Datasets of an HDF5 file, but for texts that tell when and by which command."""
+    """Read the datasets of an HDF5 file, except the provenance, which has times and commands."""
     found: dict[str, Any] = {}
 
     def note(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -220,7 +220,7 @@ def _arrays(path: Path) -> dict[str, Any]:
 
 
 class Trial:
-    """One kind: what an undisturbed run gives, and how long it takes."""
+    """Trials of one kind of command, with the results and duration of an uninterrupted run."""
 
     def __init__(self, kind: Kind, root: Path, rng: random.Random) -> None:
         self.kind, self.root, self.rng, self.count = kind, root, rng, Count()
@@ -244,7 +244,7 @@ class Trial:
         return folder
 
     def attempt(self, number: int) -> None:
-        """Kill a command once or twice, then let it end."""
+        """Kill a command once or twice, then let it finish and compare the results."""
         folder = self._copy(str(number))
         place = self.rng.randrange(len(self.kind.commands))
         for index, words in enumerate(self.kind.commands):
@@ -272,7 +272,7 @@ class Trial:
         self.count.kills += any(code == -signal.SIGKILL for code in run.wait())
 
     def _is_done(self, folder: Path) -> bool:
-        """Whether a command that does not resume has ended before it was killed: then nobody gives it again."""
+        """Whether a command that does not resume finished before it was killed, so that it need not be repeated."""
         return not self.kind.resumes and contents(folder).keys() == self.expected.keys()
 
     def _compare(self, folder: Path, number: int) -> None:
@@ -292,7 +292,7 @@ def _same(one: Any, other: Any, loosely: bool) -> bool:
 
 
 def count_kills(kills: int, seed: int = 0, kinds: Sequence[Kind] = KINDS) -> Iterator[tuple[str, Count]]:
-    """Kill each kind so many times, in turn."""
+    """Distribute `kills` over the kinds of commands, and yield the name and outcome of each kind."""
     for module in SLOW_TO_IMPORT:
         importlib.import_module(module)
     rng = random.Random(seed)

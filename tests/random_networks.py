@@ -1,4 +1,4 @@
-"""Random networks, each made by a seed: small, of one to three axes, with whatever moves positions about."""
+"""Random small networks, each determined by a seed, with one to three axes and many operations that move positions."""
 
 import random
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 CHANNELS = 4
 LARGEST = {1: 64, 2: 40, 3: 16}
-"""Units along an axis, by the number of axes."""
+"""Most units along an axis, by the number of axes."""
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 ACTIVATIONS = (nn.ReLU, nn.SiLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.Softplus, nn.LeakyReLU, nn.Hardswish, nn.Mish)
@@ -18,7 +18,7 @@ SHARP = (nn.ReLU, nn.Hardswish, nn.LeakyReLU)
 
 
 class Step(nn.Module):
-    """One thing that a network does, in words and as a function of modules and a map (N, C, *axes)."""
+    """One operation of a network: its description, and a function of modules and a map (N, C, *axes)."""
 
     def __init__(
         self,
@@ -33,17 +33,17 @@ class Step(nn.Module):
         super().__init__()
         self.words, self.run, self.parts = words, run, nn.ModuleList(parts)
         self.is_global = is_global
-        """Whether theory may call the field infinite."""
+        """Whether theory may call the receptive field infinite."""
         self.is_sharp = is_sharp
-        """Whether gradients of some images vanish within the field, as behind a maximum."""
+        """Whether gradients may vanish within the receptive field for some images, as after a maximum."""
         self.is_even = is_even
-        """Whether a unit's centre is the middle of what it sees, and its field a box without holes."""
+        """Whether a unit is centred in its receptive field, which is a box without holes."""
         self.is_crop = is_crop
-        """Whether some units go: those that are padded afterwards count as what they were."""
+        """Whether some units are removed: units padded afterwards count as the removed ones."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether gradients reach exactly the box that theory tells."""
+        """Whether gradients cover exactly the box that theory predicts."""
         return self.is_even and not self.is_sharp and not self.is_global
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,25 +53,25 @@ class Step(nn.Module):
 
 @dataclass
 class Draw:
-    """Random choices about a map."""
+    """Random choices for an operation on a map."""
 
     rng: random.Random
     axes: int
     sizes: list[int] = field(default_factory=list)
 
     def each(self, *choices: int) -> tuple[int, ...]:
-        """A choice for each axis."""
+        """Draw one choice for each axis."""
         return tuple(self.rng.choice(choices) for _ in range(self.axes))
 
     def one(self, *choices: object) -> object:
         return self.rng.choice(choices)
 
     def axis(self) -> int:
-        """A dimension of the map that is an axis."""
+        """Draw a dimension of the map that is a spatial axis."""
         return 2 + self.rng.randrange(self.axes)
 
     def kind(self, name: str) -> type[nn.Module]:
-        """A class of `torch.nn` for so many axes."""
+        """Return the class of `torch.nn` for this number of axes."""
         return getattr(nn, f"{name}{self.axes}d")
 
     def conv(self, channels: int = CHANNELS, kernel: int | None = None, **options: object) -> nn.Module:
@@ -229,7 +229,7 @@ def norm(draw: Draw) -> Step:
 
 
 def residual(draw: Draw) -> Step:
-    """A branch with another stride, brought back to the size of the shortcut."""
+    """Residual branch with a stride, brought back to the size of the shortcut."""
     stride, mode = draw.rng.choice((1, 2, 3)), draw.one("nearest", "nearest-exact", "crop")
     first, second = draw.conv(stride=stride, padding=1), draw.conv(kernel=3, padding=1)
 
@@ -276,7 +276,7 @@ def repeating(draw: Draw) -> Step:
 
 
 def shifting(draw: Draw) -> Step:
-    """Channels moved by a unit, written into a tensor of zeros."""
+    """Shift of some channels by one or two units, written into a tensor of zeros."""
     place, by = draw.axis(), draw.rng.randint(1, 2)
 
     def run(x: Tensor) -> Tensor:
@@ -377,7 +377,7 @@ STEPS: list[Callable[[Draw], Step]] = [
 
 
 class RandomNetwork(nn.Module):
-    """The network of a seed, in double precision."""
+    """Random network determined by a seed, in double precision."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -403,7 +403,7 @@ class RandomNetwork(nn.Module):
 
     @staticmethod
     def _tried(make: Callable[[Draw], Step], draw: Draw, sample: Tensor) -> tuple[Step | None, Tensor | None]:
-        """A step and its result, where it can follow and leaves a map that is neither tiny nor large."""
+        """Try a step on a sample; return it with its result if it runs and the map is neither tiny nor large."""
         try:
             step = make(draw).eval()
             result = step(sample)
@@ -428,6 +428,6 @@ class RandomNetwork(nn.Module):
 
     @property
     def wraps(self) -> bool:
-        """Whether neighbours may lie far from each other, so that a window over them sees all between them."""
+        """Whether neighbouring units may come from distant positions, so that a kernel over them spans all between."""
         words = ("circular", "pieces", "roll", "shifted", "units")
         return any(word in step.words for step in self.steps for word in words)
