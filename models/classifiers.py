@@ -84,6 +84,11 @@ def map_shape(model: nn.Module, path: str, input_shape: tuple[int, int, int]) ->
 def add_behind(model: nn.Module, path: str, block: nn.Module) -> None:
     """Insert a block after a module, in place; all other parameters keep their names.
 
+    Args:
+        model: the network, which is changed.
+        path: path of the module.
+        block: the module to insert.
+
     Raises:
         ModelError: neither the module nor its parent is an `nn.Sequential`.
     """

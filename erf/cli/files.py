@@ -33,7 +33,18 @@ def tabulate_files(
     by_image: bool,
     allow_different: bool,
 ) -> ComparisonTable:
-    """Build the table of measures of some files, from the options of a command."""
+    """Build the table of measures of some files, from the options of a command.
+
+    Args:
+        files: ERF files; differences are to the first.
+        measures: names separated by commas, `all`, or '' for the default ones.
+        labels: names of the files separated by commas, or '' for the models' names.
+        subset: subset of the images, such as `left`.
+        definition: definition of the map, such as `abs`.
+        drawing: bootstrap settings.
+        by_image: whether images count as independent even if patients are known.
+        allow_different: whether files measured with different settings may be compared.
+    """
     erfs, names = load_named(files, labels)
     return tabulate(
         erfs,

@@ -29,7 +29,7 @@ SIZES = (100, 150, 200, 250, 300, 350, 400)
 THIRDS = ("smallest third", "middle third", "largest third")
 
 FEW = 10
-"""With fewer images or patients of one kind, intervals are too narrow."""
+"""Fewest images or patients of each kind; with fewer, intervals are too narrow."""
 
 _LEAST = 2
 """Fewest positive and fewest negative images of a row."""

@@ -75,7 +75,10 @@ def outcomes_of(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[Outcome]:
-    """Yield the outcomes in the order of the examples; meanwhile the network is in eval mode."""
+    """Yield the outcomes in the order of the examples; meanwhile the network is in eval mode.
+
+    Arguments are those of `predict`.
+    """
 
     def prepare(example: Example) -> tuple[torch.Tensor, torch.Tensor]:
         sample = framing.apply(example.image, example.image.decode())
