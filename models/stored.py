@@ -347,7 +347,7 @@ def _made(storages: Mapping[str, _Storage], name: str, args: tuple[Any, ...]) ->
         return args[0]
     if base in _KINDS:
         return StoredTensor(None, (), _no_values, _KINDS[base])
-    if name == _OF_TYPE:  # with attributes of its own, or of a subclass
+    if name == _OF_TYPE:  # a tensor with its own attributes, or of a subclass
         function, kind, arguments, *_ = args
         if kind.name in _PLAIN:
             return _made(storages, function.name, arguments)

@@ -153,7 +153,7 @@ def _unusable(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> di
             for key, (own, values) in pairs.items()
             if _overflow(values, own.dtype)
         },
-        # A network may have infinite constants of its own, such as masks.
+        # A network may contain infinite constants, such as masks.
         "not finite": {key: key for key, (own, values) in pairs.items() if _has_gaps(values) and not _has_gaps(own)},
     }
 

@@ -264,7 +264,7 @@ def begin(job: Job, files: Sequence[Path], staging: Staging, identity: Mapping[s
     """Bind the saved progress to a run, identified by its settings."""
     source = job.selection.source if job.selection.source == PHANTOM else os.path.abspath(job.selection.source)
     if job.privacy is not None:
-        source = sha256(source.encode(errors="surrogateescape")).hexdigest()  # paths name people
+        source = sha256(source.encode(errors="surrogateescape")).hexdigest()  # paths may contain names of people
     staging.begin(
         dict(identity)
         | {"source": source, "processes": job.processes.count, "shard": f"{job.part[0]}/{job.part[1]}"}

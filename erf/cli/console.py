@@ -59,7 +59,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            # Signals that are ignored stay so, such as SIGHUP under nohup.
+            # Ignored signals stay ignored, such as SIGHUP under nohup.
             heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in heeded}
         return self
@@ -118,7 +118,7 @@ def say(words: str) -> None:
 
 def display(*renderables: "RenderableType") -> None:
     """Print rich renderables, such as tables, whose texts must be printable already."""
-    # rich takes a tenth of a second, which `erf --help` should not pay for.
+    # Importing rich takes 0.1 s, which would slow down `erf --help`.
     from rich.console import Console
 
     console = Console()
@@ -220,7 +220,7 @@ class ProgressReport:
     """Progress display, called by the engine: a bar with rate and time left, or occasional lines without a terminal."""
 
     def __init__(self, label: str, quiet: bool = False) -> None:
-        # rich takes a tenth of a second, which `erf --help` should not pay for.
+        # Importing rich takes 0.1 s, which would slow down `erf --help`.
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
