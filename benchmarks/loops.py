@@ -57,7 +57,7 @@ SUBJECTS = {
 
 
 def visit_arrays(side: str, subject: Subject) -> turns.Visit:
-    """Return a function that processes one batch, the same for all methods; ours uses large pages like `erf compute`."""
+    """Return a function that processes one batch, the same for all methods; ours in large pages like `erf compute`."""
     if side == "ours":
         ask_for_large_pages()
     card = model_card(subject.model)

@@ -1,4 +1,4 @@
-"""The command line: one thin module per verb."""
+"""The command line: one thin module per command."""
 
 import os
 import sys

@@ -11,7 +11,7 @@ EXTRA = "timm"
 
 
 RESIDUAL_BRANCHES_ON: dict[str, Any] = {"zero_init_last": False}
-"""Disables timm's default: starting the last norm of each residual branch at 0 leaves only the shortcuts active."""
+"""Option that disables timm's default to start the last norm of residual branches at 0, which hides the branches."""
 
 
 _LOADING = {"pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
