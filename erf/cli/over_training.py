@@ -147,7 +147,7 @@ def _kept(path: Path) -> "Series | None":
 
 
 def _epochs(files: Sequence[Path]) -> list[tuple[int, str, Path]]:
-    """Read epoch and stage from the headers that `erf train` writes; number the files if one lacks it or epochs repeat."""
+    """Read epoch and stage from the headers that `erf train` writes; number the files if one is missing or repeated."""
     found = [(*_header(file), file) for file in files]
     if any(epoch < 0 for epoch, _, _ in found) or len({epoch for epoch, _, _ in found}) < len(found):
         return [(number, "", file) for number, file in enumerate(files)]
