@@ -1,4 +1,4 @@
-"""Gradients of the units of a run with respect to a batch of images."""
+"""Gradients of all units of a run with respect to a batch of images."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,27 +24,27 @@ from erf.uploads import Upload
 
 @dataclass(frozen=True)
 class Located:
-    """A sample and, where images have units of their own, these units by tap."""
+    """A sample, with its own units by index of the ERF (tap) where units differ between images."""
 
     sample: Sample
     units: tuple[Unit, ...] = ()
     upload: Upload | None = None
-    """Of the sample's pixels, where they are copied ahead of the pass."""
+    """Copy of the sample's pixels to the device, where it is started ahead of the pass."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a pass found for one image."""
+    """Gradients of one image, for each measured unit."""
 
     units: tuple[Unit, ...]
-    """By tap, where the image has units of its own."""
+    """Units by tap, where the image has its own; otherwise empty."""
     gradients: tuple[list[Tensor], ...]
-    """(C, H, W), by tap; of one tap one per draw of projections, or per unit over which it averages."""
+    """Gradients (C, H, W) by tap; for each tap one per draw of projections, or per unit that it averages."""
 
 
 @dataclass(frozen=True)
 class TappedUnit:
-    """The unit of a layer that has an ERF of its own, and what is known of the layer."""
+    """A unit that has its own ERF, with field, map shape and layout of its layer."""
 
     layer: str
     unit: Unit
@@ -57,7 +57,7 @@ class TappedUnit:
         return Target(self.layer, (self.unit,), self.layout)
 
     def shift(self, unit: Unit) -> tuple[int, int]:
-        """(y, x) in pixels by which the map of another unit is moved so that it lies on this one."""
+        """Return the shift (y, x) in pixels that aligns the map of another unit with this one."""
         pairs = zip(self.field.center(self.unit), self.field.center(unit), strict=True)
         y, x = (round(there - here) for there, here in pairs)
         return y, x
@@ -65,7 +65,7 @@ class TappedUnit:
 
 @dataclass(frozen=True)
 class BatchGradients:
-    """What gives the gradients of all units for a batch of images, in whichever way the model is set to compute."""
+    """Computation of the gradients of all units for a batch of images, in the way the model is currently set to."""
 
     model: nn.Module
     draws: Projections
@@ -75,18 +75,18 @@ class BatchGradients:
     device: torch.device
     seed: int
     is_random: bool
-    """Whether network or method draw random numbers; batches then have one image."""
+    """Whether the network or the method draws random numbers; batches then have one image."""
     size: tuple[int, int]
     """(height, width) of an image."""
     like: torch.Tensor = field(repr=False)
-    """A tensor of the type and on the device of the model's parameters."""
+    """A tensor with the dtype and device of the model's parameters."""
 
     def part(self, place: int) -> tuple[int, int, int, int]:
-        """(top, bottom, left, right) of the image that the gradients of a tap cover."""
+        """Return the region (top, bottom, left, right) of the image that the gradients of a tap cover."""
         return next(each.window.part for each in self.passes if place in each.places)
 
     def locate(self, sample: Sample) -> Located | Failure:
-        """A sample with the units to which its manifest points; none where the units are known otherwise."""
+        """Add to a sample the units given by a manifest column; none where units are chosen in another way."""
         choice = self.settings.unit
         if not isinstance(choice, str) or not choice.startswith("column:"):
             return Located(sample)
@@ -97,7 +97,7 @@ class BatchGradients:
             return Failure(sample.image, str(error))
 
     def of(self, batch: Sequence[Located]) -> list[Found]:
-        """What is found for each image, on the device where sums are kept."""
+        """Compute the gradients of each image, on the device where sums are kept."""
         inputs = self._inputs(batch)
         if self.settings.unit == MAX and not batch[0].units:
             batch = self._on_strongest(batch, inputs)
@@ -116,11 +116,11 @@ class BatchGradients:
         return found
 
     def strongest(self, batch: Sequence[Located]) -> list[tuple[Unit, ...]]:
-        """Of each image the unit of each tap whose value is largest."""
+        """Find, for each image and tap, the unit with the largest value."""
         return [item.units for item in self._on_strongest(batch, self._inputs(batch))]
 
     def values(self, batch: Sequence[Located]) -> list[Tensor]:
-        """Values (N, C) of the unit of each tap."""
+        """Return the weighted values (N, C) of the unit of each tap."""
         inputs = self._inputs(batch)
         found: dict[int, Tensor] = {}
         for each in self.passes:
@@ -132,7 +132,7 @@ class BatchGradients:
         return [found[place] for place in sorted(found)]
 
     def _inputs(self, batch: Sequence[Located]) -> Tensor:
-        """(N, C, H, W), on the device where all of them were copied ahead."""
+        """Stack pixels to (N, C, H, W), on the device if they were copied ahead."""
         pixels = [item.upload.arrived() if item.upload else torch.from_numpy(item.sample.pixels) for item in batch]
         if len({one.device for one in pixels}) > 1:
             pixels = [one.to(self.device) for one in pixels]
@@ -153,7 +153,7 @@ class BatchGradients:
         return [self._target(target, place, batch, draw) for target, place in pairs]
 
     def _target(self, target: Target, place: int, batch: Sequence[Located], draw: int) -> Target:
-        """The same for these images: with units of their own, and the gradients that are put on the channels."""
+        """Adapt a target to these images: their own units, and the output gradients of the channels."""
         if batch[0].units:
             target = replace(target, units=tuple(item.units[place] for item in batch))
         channels, choice = self.tapped[place].feature_shape[0], self.settings.channel
@@ -167,13 +167,13 @@ class BatchGradients:
         return replace(target, weights=weights.to(self.device))
 
     def _signs(self, image: Image, channels: int, draw: int) -> Tensor:
-        """Random signs that belong to an image, in whatever batch it comes."""
+        """Draw random signs that depend on the image alone, not on its batch."""
         rng = np.random.default_rng([self.seed, image.number, draw])
         return torch.from_numpy(rng.choice(np.array([-1, 1], np.float32), channels))
 
     @contextmanager
     def _seeded(self, image: Image, draw: int) -> Iterator[None]:
-        """Within, what is drawn at random belongs to the image."""
+        """Context manager that seeds all random draws by image and draw."""
         if not self.is_random:
             yield
             return
@@ -201,12 +201,12 @@ class BatchGradients:
 
 
 def sums_device(device: torch.device) -> torch.device:
-    """Where float64 sums are kept: MPS has no float64."""
+    """Return the device on which float64 sums are kept: the CPU for MPS, which has no float64."""
     return torch.device("cpu") if device.type == "mps" else device
 
 
 def moved(tensor: Tensor, by: tuple[int, int], fill: float = 0.0) -> Tensor:
-    """A tensor (C, H, W) moved by (y, x) pixels; what comes in at the edges is `fill`, what leaves is lost."""
+    """Shift a tensor (C, H, W) by (y, x) pixels; new pixels at the edges are `fill`, those shifted out are lost."""
     result = torch.full_like(tensor, fill)
     (to_y, from_y), (to_x, from_x) = (
         (slice(max(step, 0), length + min(step, 0)), slice(max(-step, 0), length - max(step, 0)))

@@ -1,4 +1,4 @@
-"""What a run needs before its first image, and the run itself."""
+"""Entry points of the engine: plan a run before its first image, then execute it."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,10 +62,10 @@ if TYPE_CHECKING:
 
 _REMEDY = "use a smaller --size, fewer --definitions or a smaller --batch-size"
 _PIXELS_PER_PASS, _PIXELS_PER_GPU_PASS, _LARGEST_BATCH = 2**18, 2**24, 16
-"""Above these, larger batches gain little."""
+"""Pixels and images per batch above which larger batches gain little."""
 
 _TRIED = 4
-"""Images on which the self-check is tried, where gradients are not finite."""
+"""Maximum number of images the self-check tries until one has a finite gradient."""
 
 _PACKAGES = ("erf-toolkit", "torch", "numpy", "h5py", "performer-pytorch", "captum", "timm")
 
@@ -102,51 +102,57 @@ def compute(
     scratch: Path | None = None,
     progress: Progress | None = None,
 ) -> ERF:
-    """Effective receptive field of one unit: statistics over images of its gradient with respect to the input.
+    """Compute the effective receptive field of one unit: statistics over images of its input gradient.
 
-    Follows Luo et al. (NIPS 2016): a unit gradient on all channels of the unit, zero elsewhere, is back-propagated to
+    Follows Luo et al. (NIPS 2016): a gradient of 1 on all channels of the unit, zero elsewhere, is back-propagated to
     the input, with the model in eval mode and its parameters frozen. The signed gradient (C, H, W) of each image
-    becomes a map (H, W) under each of the `definitions`, and mean and variance are taken over images, for the subsets
+    becomes a map (H, W) under each of the `definitions`. Mean and variance over images are computed for the subsets
     `all`, `left` and `right` and, for each column in `subset_by`, `column=value`.
 
     Args:
         model: any module whose `layer` yields a map (N, C, h, w); it is moved to `device`.
         images: from `load_images` or `from_arrays`.
-        layer: path of the module whose output holds the unit; `output` for what the model itself returns, and
-            `layer:key` where a module returns several tensors.
-        definitions: one or more of `DEFINITIONS`; they share the pass, and each adds two maps to memory and file.
-        unit: 'center' for (h // 2, w // 2), (y, x) in the layer's map, or what else `UnitChoice` names.
+        layer: path of the module whose output holds the unit; `output` for the model's own output, and `layer:key`
+            where a module returns several tensors.
+        unit: 'center' for (h // 2, w // 2), (y, x) in the layer's map, or any other `UnitChoice`.
         channel: 'all', the number of one channel, or 'signs' for random signs, whose squares estimate the sum of
             squares of all channels without bias.
-        aligned: average the maps of several units, moved so that the units lie on each other; units that belong to
-            images always are.
+        aligned: average the maps of several units, shifted so that the units coincide; maps of units that differ
+            between images are always aligned.
         method: one of `METHODS`, by default the gradient.
-        method_options: for the method.
-        arguments: how the model takes an image, where that is not as one argument (N, C, H, W).
-        subset_by: columns of the manifest, each value of which makes a subset.
-        projections: draws of the model's random projections over which each map is the mean; each takes a pass.
-        precision: 'float32', that of the model, or 'bfloat16' for convolutions and matrix products in half of it; the
-            file then holds how much the gradient on noise differs.
+        method_options: options of the method.
+        arguments: how an image is passed to the model, where that is not as one argument (N, C, H, W).
+        definitions: one or more of `DEFINITIONS`; they share the pass, and each adds two maps to memory and file.
+        subset_by: columns of the manifest; each distinct value defines a subset.
+        projections: number of draws of the model's random projections; each map is the mean over the draws, and each
+            draw takes a pass.
+        precision: 'float32', the model's own precision, or 'bfloat16' for convolutions and matrix products in half of
+            it; the file then records how much the gradient on noise differs.
         device: 'cpu', 'cuda', 'mps' or 'auto'.
-        batch_size: images per pass; None for as many small ones as make a pass efficient, and one that is large. Where
-            memory runs out, a batch is halved.
-        workers: threads that decode ahead; None for one beside a CPU and four beside a GPU.
+        batch_size: images per pass; None for as many small images as make a pass efficient, or a single large one. If
+            memory runs out, the batch is halved.
+        workers: threads that decode ahead; None for one on a CPU and four with a GPU.
         deterministic: use only algorithms that give the same bits each time.
-        strict: stop at the first image that cannot be used, instead of passing over it.
-        until: stop as soon as a measure is known so precisely; otherwise all images are taken in.
-        window: where the theoretical receptive field is finite, give the network only the part of the image that holds
-            it; the gradient is the same, and is had sooner.
+        strict: stop at the first image that cannot be used, instead of skipping it.
+        until: stop as soon as a measure is known to this precision; by default all images are used.
+        window: where the theoretical receptive field is finite, feed the network only the part of the image that
+            contains it; the gradient is the same and takes less time.
         self_check: compare, on the first image, the fast way of computing with the plain one, and fall back to a slower
-            one where they differ by more than rounding; a `SelfCheckWarning` and the file say so.
-        origin: what only the caller knows, for the record.
-        sink: where the run is put, such as a `FileSink`; by default it is collected in memory.
-        scratch: folder for sums that are set aside, by default the system's.
-        progress: called with a stage (`images`, then `maps`), how many of them are done, and how many there are.
+            one where they differ by more than rounding; a `SelfCheckWarning` and the file report it.
+        origin: facts for the record that only the caller knows.
+        sink: destination of the results, such as a `FileSink`; by default they are collected in memory.
+        scratch: folder for temporary files of sums, by default the system's.
+        progress: called with a stage (`images`, then `maps`), the number done, and the total.
+
+    Returns:
+        The ERF with its maps by subset and definition, the records of all images, and the provenance.
 
     Raises:
         LayerError: the layer or unit does not exist, or yields no map.
         ImageError: with `strict`, an image cannot be used; without, all of them cannot.
         InsufficientMemoryError: the run does not fit into memory.
+        InputError: settings, images and model do not fit together.
+        OutputError: the temporary folder has too little free space, or a sink cannot be written.
     """
     settings = Settings(
         unit=unit,
@@ -189,13 +195,28 @@ def compute_layers(
     stop: Callable[[], bool] = lambda: False,
     warn: Callable[[str], None] = _warn,
 ) -> tuple[ERF, ...]:
-    """The ERFs of units of one or more layers, from one forward pass per image and a backward pass for each.
+    """Compute the ERFs of units of one or more layers with one forward pass per image and one backward pass per unit.
 
-    In the order of the layers, and of the units of each; `find_spots` tells them beforehand. Arguments and errors are
-    those of `compute`; `until` asks for the measure of the last one. With a `checkpoint`, the run goes on from the
-    progress that is there and saves its own; `stop` is asked after each batch whether to save and raise
-    `InterruptedRunError`. `CheckpointError` is raised for progress of another run. `warn` is called with one line where
-    the self-check makes the run fall back to a slower way of computing.
+    Args:
+        model: as in `compute`.
+        images: as in `compute`.
+        layers: paths of one or more layers, each once.
+        settings: the options of `compute`; `until` refers to the measure of the last ERF.
+        origin: as in `compute`.
+        sinks: one destination per (layer, unit), in the order of the result; `find_spots` lists them beforehand.
+        scratch: as in `compute`.
+        progress: as in `compute`.
+        checkpoint: where progress is saved; a run continues from the progress found there.
+        stop: polled after each batch; when it returns True, the run saves its progress and raises.
+        warn: called with one line where the self-check makes the run fall back to a slower way of computing.
+
+    Returns:
+        One ERF per (layer, unit), ordered by layer, then by the units of each.
+
+    Raises:
+        CheckpointError: the saved progress belongs to another run or is damaged.
+        InterruptedRunError: `stop` returned True.
+        ErfError: the other errors of `compute`.
     """
     images.check_columns(settings.subset_by if settings else ())
     plan = _Plan(model, images, layers, settings or Settings(), origin or Origin(model=type(model).__name__))
@@ -229,7 +250,7 @@ def compute_layers(
 
 
 def choose_run_way(model: nn.Module, images: ImageSet, layers: Sequence[str], settings: Settings) -> Choice:
-    """The way in which a run would compute, and how it compares with the plain way on the first image."""
+    """Choose the way in which a run would compute, compared with the plain way on the first image."""
     plan = _Plan(model, images, layers, settings, Origin())
     with memory_errors(_REMEDY):
         plan.prepare()
@@ -238,7 +259,7 @@ def choose_run_way(model: nn.Module, images: ImageSet, layers: Sequence[str], se
 
 @dataclass
 class _Plan:
-    """What a run will measure and how, found out before its first image."""
+    """Plan of a run, made before its first image: traces, units, passes and memory."""
 
     model: nn.Module
     images: ImageSet
@@ -254,7 +275,7 @@ class _Plan:
         _check_until(self.images, self.settings)
 
     def prepare(self) -> None:
-        """Follow the network, find units and windows; raises what stands against the run, as early as it is known."""
+        """Trace the network, resolve units and windows, and raise errors as early as possible."""
         self._check_memory(_sums(self.shape, self.settings) + 3 * _bytes(self.shape, 1))
         self.traces = _traces(self.model.to(self.device), self.layers, self.shape, self.settings)
         self.spots = _spots(self.traces, self.settings)
@@ -275,9 +296,9 @@ class _Plan:
         self.precision_error = self._precision_error()
 
     def _plan_bands(self) -> None:
-        """Find what is worth running in bands, which are slower, on a machine whose memory the maps would fill.
+        """Run the beginning of the network in bands, which are slower, where its maps would fill the memory.
 
-        Without windows, passes over the whole image are the fast ones.
+        Without windows, the passes over the whole image are the fast ones.
         """
         settings, largest = self.settings, max(traced.activation_bytes for traced in self.traces.values())
         is_plain = settings.arguments == Arguments() and settings.method == "gradient" and not self.is_random
@@ -292,7 +313,7 @@ class _Plan:
         return any(each.window.share(self.shape[1:]) < 1 for each in self.passes)
 
     def _precision_error(self) -> float:
-        """Of the gradient on noise: the absolute difference to full precision as a share of the whole."""
+        """Error of the gradient on noise: sum of absolute differences to full precision, relative to its sum."""
         if self.settings.precision == "float32":
             return 0.0
         each = self.passes[0]
@@ -307,7 +328,7 @@ class _Plan:
         return float((half - full).abs().sum() / full.abs().sum().clamp(min=1e-30))
 
     def _needed(self) -> int:
-        """Bytes of sums, gradients and images."""
+        """Return the bytes that sums, gradients and images need."""
         least, settings = self.settings.batch_size or 1, self.settings
         images = len(self.spots) * settings.projections + 2  # gradients, the batch and the one ahead
         ahead = _workers(settings.workers, self.device) if self.device.type == "cuda" else 0  # copied to the device
@@ -315,7 +336,7 @@ class _Plan:
         return sums + images * _bytes(self.shape, least) + ahead * _bytes(self.shape, 1)
 
     def _kept(self) -> int:
-        """Bytes that autograd keeps of one image: between half and all of the maps on the way."""
+        """Estimate the bytes autograd keeps per image: at least half of the intermediate maps, at most all."""
         largest = max(each.window.share(self.shape[1:]) for each in self.passes)
         return int(max(traced.activation_bytes for traced in self.traces.values()) // 2 * largest)
 
@@ -328,7 +349,7 @@ class _Plan:
             )
 
     def batch_size(self, saved: Saved | None = None) -> int:
-        """Images per pass, before the run is checked; where it goes on, as many as it had unless others are asked."""
+        """Images per pass before the self-check; a resumed run keeps its batch size unless the settings give one."""
         is_alone = self.is_random or any(traced.reads for traced in self.traces.values())
         if self.settings.batch_size or is_alone:
             return self.settings.batch_size or 1
@@ -337,20 +358,20 @@ class _Plan:
         return _batch_size(self.passes[0].window, self.device, self._needed() + self._kept())
 
     def fastest(self) -> Way:
-        """The way that is taken unless the self-check finds it wrong."""
+        """Return the fastest way of computing, used unless the self-check finds it wrong."""
         settings = self.settings
         parameters = self.model.parameters()
         return Way(
             batch_size=min(self.batch_size(), max(len(cell.images) for cells in self.cells for cell in cells)),
             channels_last=memory_layout(self.device) is not None and any(each.ndim == 4 for each in parameters),
             windows=self._has_windows,
-            # Other methods hang hooks on modules as they are, and half precision has backward passes of its own.
+            # Other methods register hooks on the original modules, and half precision has its own backward passes.
             own_backward=settings.method == "gradient" and settings.precision == "float32",
             bands=any(each.prefix for each in self.passes),
         )
 
     def gradients(self, way: Way) -> BatchGradients:
-        """What gives the gradients of a batch in a way."""
+        """Build the computation of batch gradients for a way."""
         return BatchGradients(
             model=self.model,
             draws=self.draws,
@@ -369,14 +390,14 @@ class _Plan:
         return TappedUnit(layer, unit, traced.field, traced.feature_shape, traced.layout)
 
     def choose(self) -> Choice:
-        """The way in which the run computes, compared with the plain one on the first image that can be used."""
+        """Choose the way of computing by comparing the fastest with the plain one on the first usable image."""
         fast = self.fastest()
         return self._checked(fast) if self.settings.self_check else unchecked(fast, "not asked for")
 
     def _checked(self, fast: Way) -> Choice:
         if fast == PLAIN:
             return unchecked(fast, "computed in the plain way")
-        # The plain gradient, the fast one, and the maps of the whole image that autograd keeps.
+        # Memory of the plain gradient, of the fast one, and of the whole-image maps that autograd keeps.
         needed = self._needed() + 2 * len(self.spots) * self.settings.projections * _bytes(self.shape, fast.batch_size)
         needed += max(traced.activation_bytes for traced in self.traces.values())
         if needed > (free := available_memory(self.device)):
@@ -388,7 +409,7 @@ class _Plan:
                 choices = (choose_way(fast, gradients, self.whole, item) for item in self._first_images(gradients))
                 found = next((choice for choice in choices if choice is not None), None)
         except NoGradientError:
-            return unchecked(fast, "no gradient arrives")  # the run says where it ends
+            return unchecked(fast, "no gradient arrives")  # the run reports where it ends
         except (MemoryError, RuntimeError) as error:
             if not is_memory_error(error):
                 raise
@@ -401,7 +422,7 @@ class _Plan:
         return islice((item for item in located if not isinstance(item, Failure)), _TRIED)
 
     def chosen_before(self, saved: Saved) -> Choice:
-        """The way in which a run computed that goes on."""
+        """Return the way of computing of the run that is resumed."""
         try:
             return Choice(Way(**saved.identity["way"]), saved.provenance[0].self_check)
         except (KeyError, TypeError) as error:
@@ -410,7 +431,7 @@ class _Plan:
             ) from error
 
     def taps(self, sinks: Sequence[Sink] | None, gradients: BatchGradients, choice: Choice) -> list[Tap]:
-        """One for each sink."""
+        """Build one `Tap`, a measured unit of a layer, for each sink."""
         sinks = [MemorySink() for _ in self.tapped] if sinks is None else sinks
         found = []
         for place, ((layer, unit), sink) in enumerate(zip(self.tapped, sinks, strict=True)):
@@ -473,7 +494,18 @@ class _Plan:
 def find_spots(
     model: nn.Module, input_shape: Sequence[int], layers: Sequence[str], settings: Settings
 ) -> list[tuple[str, Unit]]:
-    """The layers and units of which `compute_layers` gives an ERF each, in its order."""
+    """List the (layer, unit) pairs for which `compute_layers` returns one ERF each, in its order.
+
+    Args:
+        model: the network.
+        input_shape: (C, H, W) of an image.
+        layers: paths of one or more layers, each once.
+        settings: those of the run.
+
+    Raises:
+        LayerError: a layer or unit does not exist, or yields no map.
+        InputError: layers are repeated or missing, or the settings do not fit the input.
+    """
     traces = _traces(model, layers, input_shape, settings)
     return _tapped(traces, _spots(traces, settings), settings)
 
@@ -496,7 +528,7 @@ def _spots(traces: Mapping[str, Trace], settings: Settings) -> list[Spot]:
 
 
 def _tapped(traces: Mapping[str, Trace], spots: Sequence[Spot], settings: Settings) -> list[Spot]:
-    """What has an ERF of its own: each unit, or of each layer the one on which all maps are aligned."""
+    """List the (layer, unit) pairs that get an ERF: each unit, or per layer the one on which maps are aligned."""
     if not settings.moves:
         return list(spots)
     if settings.projections > 1 and len(spots) > len(traces):
@@ -537,7 +569,7 @@ def _check_sinks(sinks: Sequence[Sink] | None, units: int) -> None:
 
 
 def _plane(values: tuple[float, ...], of_row: float = 0.0) -> tuple[float, float]:
-    """What belongs to rows and columns; a signal has one row."""
+    """Return the values along (y, x); a signal has one row, whose value is `of_row`."""
     return (values[-2], values[-1]) if len(values) > 1 else (of_row, values[0])
 
 
@@ -549,17 +581,17 @@ def _version(package: str) -> str:
 
 
 def _sums(shape: Sequence[int], settings: Settings) -> int:
-    """Bytes per input, of one unit: two float64 sums per definition, and in which ring and frame each pixel lies."""
+    """Bytes of one unit's sums: per input, two float64 sums per definition, and ring and frame index of each pixel."""
     return (2 * 8 * len(settings.definitions) + 2 * 2) * len(settings.arguments.parts) * shape[1] * shape[2]
 
 
 def _bytes(shape: Sequence[int], batch_size: int) -> int:
-    """Bytes of a batch of images, or of their gradients, in float32."""
+    """Return the bytes of a batch of images (C, H, W), or of their gradients, in float32."""
     return 4 * batch_size * shape[0] * shape[1] * shape[2]
 
 
 def _batch_size(window: Window, device: torch.device, needed: int) -> int:
-    """As many images as fill a pass, or a quarter of the memory; `needed` are the bytes that one takes."""
+    """Number of images that fill a pass or a quarter of the memory; `needed` is the bytes that one image takes."""
     filling = (_PIXELS_PER_PASS if device.type == "cpu" else _PIXELS_PER_GPU_PASS) // (
         window.shape[0] * window.shape[1]
     )
@@ -567,7 +599,7 @@ def _batch_size(window: Window, device: torch.device, needed: int) -> int:
 
 
 def _check_scratch(cells: int, provenance: Provenance, folder: Path | None) -> None:
-    """Refuse more cells than the disk has room for: each sets down two float64 sums per definition."""
+    """Raise `OutputError` if the disk has no room for the image groups: two float64 sums per definition each."""
     place = folder or Path(gettempdir())
     pixels = provenance.input_shape[1] * provenance.input_shape[2]
     needed, free = cells * 2 * 8 * len(provenance.definitions) * pixels, disk_usage(place).free

@@ -1,6 +1,6 @@
-"""The gradient of one unit of a layer with respect to the input.
+"""Gradient of one unit of a layer with respect to the input.
 
-A unit gradient is put on all channels of the unit, zero on every other position, and back-propagated (Luo, Li,
+A gradient of 1 is set on all channels of the unit, zero at every other position, and back-propagated (Luo, Li,
 Urtasun, Zemel. Understanding the effective receptive field in deep convolutional neural networks. NIPS 2016).
 """
 
@@ -18,28 +18,28 @@ from erf.layers import Layout, Unit, forward_to
 T = TypeVar("T")
 
 Arrange = Callable[[Tensor], tuple[Tensor, ...]]
-"""Makes the arguments of a network from inputs (N, C, H, W)."""
+"""Function that builds the arguments of a network from inputs (N, C, H, W)."""
 
 
 def alone(inputs: Tensor) -> tuple[Tensor, ...]:
-    """Inputs as the one argument of a network."""
+    """Pass inputs as the only argument of a network."""
     return (inputs,)
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A unit of a layer, of which the gradient is asked."""
+    """A unit of a layer whose gradient is computed."""
 
     layer: str
     units: tuple[Unit, ...]
-    """One for all images of a batch, or one for each."""
+    """One unit for all images of a batch, or one per image."""
     layout: Layout | None = None
-    """How the layer's output is read as a map; None for (N, C, *axes)."""
+    """Layout of the layer's output; None for (N, C, *axes)."""
     weights: Tensor | None = None
-    """(1 or N, C): the gradient that is put on each channel, where it is not 1."""
+    """(1 or N, C): output gradient of each channel; None for 1 on all of them."""
 
     def map(self, output: Tensor) -> Tensor:
-        """The layer's map (N, C, *axes)."""
+        """Return the layer's map (N, C, *axes)."""
         if self.layout is None and output.ndim != len(self.units[0]) + 2:
             raise LayerError(
                 f"layer '{self.layer}' returns shape {tuple(output.shape)}, expected a map (N, C, H, W); give a layout"
@@ -47,30 +47,43 @@ class Target:
         return self.layout.as_map(output) if self.layout else output
 
     def values(self, output: Tensor) -> Tensor:
-        """Values (N, C) of the unit."""
+        """Return the values (N, C) of the unit."""
         maps = self.map(output)
         if len(self.units) == 1:
             return _at(maps, self.units[0])
         return torch.stack([_at(one, unit) for one, unit in zip(maps, self.units, strict=True)])
 
     def totals(self, output: Tensor) -> Tensor:
-        """(N,), the sums over channels whose gradients are asked for."""
+        """Return the weighted sums over channels (N,), the scalars that are differentiated."""
         values = self.values(output)
         return (values if self.weights is None else values * self.weights).sum(1)
 
 
 def _at(maps: Tensor, unit: Unit) -> Tensor:
-    """Values of one unit of maps (…, *axes)."""
+    """Return the values of one unit of maps (…, *axes)."""
     index: tuple[Any, ...] = (..., *unit)
     return maps[index]
 
 
 def unit_gradient(model: nn.Module, inputs: Tensor, layer: str, unit: Unit, layout: Layout | None = None) -> Tensor:
-    """Gradient (N, C, H, W) of the sum over channels of one unit with respect to inputs (N, C, H, W).
+    """Compute the gradient of one unit's sum over channels with respect to the inputs.
 
-    Inputs and maps can have any number of axes. `layout` is needed where the layer's output is not (N, C, *axes).
-    The model is used as it is: put it into eval mode first, or within `frozen`. In eval mode the images of a batch do
-    not see each other, so row n is the gradient of image n alone.
+    The model is used as it is: put it into eval mode first, or call this within `frozen`. In eval mode the images of a
+    batch do not interact, so row n is the gradient of image n alone.
+
+    Args:
+        model: the network, which takes `inputs` as its only argument.
+        inputs: (N, C, H, W), or any other number of axes.
+        layer: path of the module that holds the unit.
+        unit: (y, x) in the layer's map, or one index per axis.
+        layout: how the output is read as a map, where it is not (N, C, *axes).
+
+    Returns:
+        The gradient, of the shape of `inputs`.
+
+    Raises:
+        LayerError: the layer is unknown or yields no map.
+        NoGradientError: no gradient reaches the input.
     """
     (gradient,) = unit_gradients(model, inputs, [Target(layer, (unit,), layout)])
     return gradient
@@ -79,7 +92,21 @@ def unit_gradient(model: nn.Module, inputs: Tensor, layer: str, unit: Unit, layo
 def unit_gradients(
     model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange = alone
 ) -> Iterator[Tensor]:
-    """The same for several units of one or more layers: one forward pass, and one backward pass for each."""
+    """Compute the gradients of several units with one forward pass, and one backward pass for each.
+
+    Args:
+        model: the network, used as it is; see `unit_gradient`.
+        inputs: (N, C, H, W).
+        targets: units of one or more layers.
+        arrange: builds the network's arguments from the inputs.
+
+    Yields:
+        The gradient (N, C, H, W) of each target, in order.
+
+    Raises:
+        LayerError: a layer is unknown or yields no map, or a tensor was changed in place.
+        NoGradientError: no gradient reaches the input.
+    """
 
     def total(target: Target, output: Tensor) -> Tensor:
         if not output.requires_grad:
@@ -92,7 +119,7 @@ def unit_gradients(
 
     with torch.enable_grad():
         source = inputs.detach().requires_grad_()
-        # A copy, which the network may change in place.
+        # The network may change its input in place, which is allowed on a copy only.
         totals = _forward(model, source.clone(), targets, arrange, total)
     while totals:
         last = totals.pop(0)
@@ -104,7 +131,7 @@ def unit_gradients(
 
 @contextmanager
 def in_place_errors() -> Iterator[None]:
-    """Turns what autograd says of a tensor that was changed in place into one clear line."""
+    """Context manager that converts autograd's error about a tensor changed in place into a `LayerError`."""
     try:
         yield
     except RuntimeError as error:
@@ -118,7 +145,7 @@ def in_place_errors() -> Iterator[None]:
 
 @contextmanager
 def reduced_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Within, matrix products and convolutions are in bfloat16, if that is the precision; else nothing changes."""
+    """Context manager that runs matrix products and convolutions in bfloat16 if that is the given precision."""
     if precision == "bfloat16":
         with torch.autocast(device.type, torch.bfloat16):
             yield
@@ -128,7 +155,7 @@ def reduced_precision(precision: str, device: torch.device) -> Iterator[None]:
 
 @torch.no_grad()
 def unit_values(model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange = alone) -> list[Tensor]:
-    """Values (N, C) of several units of one or more layers."""
+    """Return the values (N, C) of several units of one or more layers, from one forward pass without gradients."""
     return _forward(model, inputs.clone(), targets, arrange, lambda target, output: target.values(output).clone())
 
 
@@ -136,7 +163,17 @@ def unit_values(model: nn.Module, inputs: Tensor, targets: Sequence[Target], arr
 def strongest_units(
     model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange = alone
 ) -> list[list[Unit]]:
-    """By target, the unit of each image whose weighted sum over channels is largest; targets' own units are ignored."""
+    """Find, for each target and image, the unit with the largest weighted sum over channels.
+
+    Args:
+        model: the network, used as it is.
+        inputs: (N, C, H, W).
+        targets: layers, layouts and weights; their own units are ignored.
+        arrange: builds the network's arguments from the inputs.
+
+    Returns:
+        The units of the N images, by target.
+    """
     return _forward(
         model, inputs.clone(), targets, arrange, lambda target, output: [_largest(one) for one in _sums(target, output)]
     )
@@ -145,7 +182,7 @@ def strongest_units(
 def _forward(
     model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange, take: Callable[[Target, Tensor], T]
 ) -> list[T]:
-    """What `take` makes of each target and its layer's output, from one forward pass."""
+    """Run one forward pass and return the results of `take` for each target and its layer's output."""
 
     def look(layer: str, output: Tensor) -> dict[int, T]:
         return {place: take(target, output) for place, target in enumerate(targets) if target.layer == layer}
@@ -157,7 +194,7 @@ def _forward(
 
 
 def _sums(target: Target, output: Tensor) -> Tensor:
-    """Weighted sums over channels (N, *axes)."""
+    """Return the weighted sums over channels (N, *axes)."""
     maps = target.map(output)
     if target.weights is not None:
         maps = maps * target.weights.reshape(*target.weights.shape, *(1,) * (maps.ndim - 2))
@@ -169,9 +206,9 @@ def _largest(sums: Tensor) -> Unit:
 
 
 def is_permuted(data: Tensor) -> bool:
-    """Whether strides are others than those of contiguous layout, also along dimensions of length 1.
+    """Whether the strides differ from those of the contiguous layout, also along dimensions of length 1.
 
-    PyTorch takes a tensor of a single channel, or a single image, for one of either layout, and chooses by the strides.
+    PyTorch treats a tensor of a single channel, or a single image, as having either layout, and decides by the strides.
     """
     expected = 1
     for length, stride in zip(
@@ -185,11 +222,15 @@ def is_permuted(data: Tensor) -> bool:
 
 @contextmanager
 def frozen(model: nn.Module, memory_format: torch.memory_format | None = None) -> Iterator[nn.Module]:
-    """The model in eval mode, with parameters that need no gradient, as long as the context lasts.
+    """Context manager that puts the model into eval mode, with parameters that require no gradient.
 
-    Without gradients for parameters the backward pass has half the convolutions to do. `memory_format` lays out the
-    parameters: those of four dimensions channels last, or all of them contiguous. Modes, flags and layouts are put back
-    afterwards.
+    Without gradients for parameters the backward pass computes half as many convolutions. Modes, flags and layouts are
+    restored on exit.
+
+    Args:
+        model: the network.
+        memory_format: layout of the parameters: `channels_last` for those of four dimensions, or `contiguous_format`
+            for all; None leaves them.
     """
     modes = {module: module.training for module in model.modules()}
     flags = [(parameter, parameter.requires_grad, parameter.data) for parameter in model.parameters()]
@@ -198,7 +239,7 @@ def frozen(model: nn.Module, memory_format: torch.memory_format | None = None) -
         for parameter, _, data in flags:
             parameter.requires_grad_(False)
             if memory_format == torch.channels_last and data.ndim == 4:
-                # Not `contiguous`, which leaves weights of a single channel as they are, and so all maps that follow.
+                # `contiguous` would leave the layout of single-channel weights, and so that of all later maps.
                 parameter.data = torch.empty_like(data, memory_format=memory_format).copy_(data)
             elif memory_format == torch.contiguous_format and is_permuted(data):
                 parameter.data = torch.empty_like(data, memory_format=memory_format).copy_(data)

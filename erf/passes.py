@@ -1,4 +1,4 @@
-"""What goes through the network for each image: all of it, or windows that neighbouring units share."""
+"""Forward passes per image: over the whole image, or over windows that neighbouring units share."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from erf.windows import Spot, Window, find_windows, stretch, whole
 
 @dataclass(frozen=True)
 class Pass:
-    """A window of the image that goes through the network once, and the taps of its targets."""
+    """One forward pass: a window of the image, its targets, and the index of the ERF of each."""
 
     window: Window
     places: tuple[int, ...]
-    """By target, the number of its tap; several targets of one tap are averaged."""
+    """Index of the measured unit (tap) of each target; several targets of one tap are averaged."""
     prefix: Prefix | None = None
-    """The local beginning of the network, where it is worth running in bands of rows."""
+    """Local beginning of the network that is run in bands of rows; None where bands save too little memory."""
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -32,7 +32,18 @@ class Pass:
 def plan_passes(
     model: nn.Module, traces: Mapping[str, Trace], spots: Sequence[Spot], shape: Sequence[int], settings: Settings
 ) -> list[Pass]:
-    """Groups of units that share a window and its forward pass, so that there is least work."""
+    """Group units that share a window and its forward pass, so that the total work is least.
+
+    Args:
+        model: the network.
+        traces: trace of each layer for images of `shape`.
+        spots: the (layer, unit) pairs.
+        shape: (C, H, W) of an image.
+        settings: settings of the run.
+
+    Returns:
+        The passes; one over the whole image where windows are disabled or do not apply.
+    """
     size = shape[1:]
     if settings.moves or not settings.window or settings.arguments != Arguments() or settings.method != "gradient":
         return whole_passes(traces, spots, shape, settings)
@@ -44,14 +55,20 @@ def plan_passes(
 def whole_passes(
     traces: Mapping[str, Trace], spots: Sequence[Spot], shape: Sequence[int], settings: Settings
 ) -> list[Pass]:
-    """One pass over the whole image for all units; those of a layer have one tap where maps are aligned."""
+    """Plan one pass over the whole image for all units; units of a layer share one ERF where maps are aligned."""
     layers = [*traces]
     places = [layers.index(layer) for layer, _ in spots] if settings.moves else range(len(spots))
     return [Pass(whole(shape[1:], traces, spots), tuple(places))]
 
 
 def with_bands(model: nn.Module, passes: Sequence[Pass], channels: int) -> list[Pass]:
-    """The same passes, with what of the network is worth running in bands."""
+    """Return the passes with the beginning of the network that is worth running in bands.
+
+    Args:
+        model: the network.
+        passes: passes over windows of an image.
+        channels: number of channels of an image.
+    """
     shapes = [(channels, *each.window.shape) for each in passes]
     prefixes: dict[object, Prefix | None] = {}
     for each, shape in zip(passes, shapes, strict=True):
@@ -61,17 +78,17 @@ def with_bands(model: nn.Module, passes: Sequence[Pass], channels: int) -> list[
 
 
 def in_way(way: Way, fast: Sequence[Pass], whole: Sequence[Pass]) -> list[Pass]:
-    """The passes of a way: of the fast ones, or those over the whole image, what it makes use of."""
+    """Select the passes of a way: windows or whole images, with or without bands."""
     passes = fast if way.windows else whole
     return [each if way.bands else replace(each, prefix=None) for each in passes]
 
 
 _BACKWARD = 1.5
-"""Work of a backward pass over a window, in forward passes."""
+"""Cost of a backward pass, relative to a forward pass over the same window."""
 
 
 def _groupings(traces: Mapping[str, Trace], spots: Sequence[Spot], size: Sequence[int]) -> Iterator[list[list[int]]]:
-    """Units in groups of neighbours: all together, by the quarters of the image, and so on until each is alone."""
+    """Yield ever finer groupings of neighbouring units: one group, one per quarter of the image, …, single units."""
     for parts in count(1):
         groups: dict[tuple[int, ...], list[int]] = {}
         for place, (layer, unit) in enumerate(spots):
@@ -86,14 +103,14 @@ def _groupings(traces: Mapping[str, Trace], spots: Sequence[Spot], size: Sequenc
 def _work(
     groups: Sequence[Sequence[int]], traces: Mapping[str, Trace], spots: Sequence[Spot], size: Sequence[int]
 ) -> float:
-    """Forward and backward passes, in forward passes over the image."""
+    """Return the cost of all passes, in units of a forward pass over the whole image."""
     return sum(
         _share([spots[place] for place in group], traces, size) * (1 + _BACKWARD * len(group)) for group in groups
     )
 
 
 def _share(spots: Sequence[Spot], traces: Mapping[str, Trace], size: Sequence[int]) -> float:
-    """Of the image, the window that some units would have by geometry."""
+    """Share of the image's pixels in the window that geometry gives to some units."""
     fields = [traces[layer].field for layer, _ in spots]
     if any(field.kind != "finite" for field in fields):
         return 1.0

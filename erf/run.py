@@ -1,4 +1,4 @@
-"""One run: images in, sums of unit gradients, and all that is handed to the sinks."""
+"""Execution of one run: decode images, accumulate unit gradients, and pass results to the sinks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -46,19 +46,19 @@ if TYPE_CHECKING:
     from erf.intervals import Precision
 
 _NOTHING = 1e-5
-"""Of the sum of absolute values: a sum that is rounding."""
+"""Relative threshold below which a channel sum is numerical noise."""
 _CANCELLED = (
     "the channels of a unit sum to nothing, as behind an untrained layer norm, so that the gradient on all of them is "
     "rounding; choose the layer before the norm, or one --channel"
 )
 
 _FIRST_ROUND = 12
-"""Images that are taken in before it is first asked whether they are enough."""
+"""Number of images before the first test whether there are enough."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Images that belong to the same subsets."""
+    """Image group: the images that belong to the same subsets."""
 
     subsets: tuple[str, ...]
     images: tuple[Image, ...]
@@ -66,28 +66,28 @@ class Cell:
 
 @dataclass
 class Lane:
-    """What is summed for one input of the network: the cell at hand, and the cells that are finished."""
+    """Accumulator of one input of the network: the current image group, and the groups that are complete."""
 
     name: str
     channels: slice
-    """Of the image, those of this input."""
+    """Channels of the image that belong to this input."""
     running: RunningMoments | None = None
     cells: list[tuple[tuple[str, ...], ShelvedMoments | None]] = field(default_factory=list)
-    """Subsets and sums; None where no image could be used."""
+    """Subsets and sums of each complete group; None where no image could be used."""
 
     def subsets(self, subsets: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of an image, and that of this input."""
+        """Extend the subsets of an image by the subset of this input."""
         return (*subsets, input_subset(self.name)) if self.name else subsets
 
 
 @dataclass
 class Tap:
-    """One unit of one layer, or the units of all images: what is known of it, and its sums for each input."""
+    """One measured unit of a layer, or one unit per image: its provenance, sink, and accumulators per input."""
 
     provenance: Provenance
     sink: Sink
     part: tuple[int, int, int, int]
-    """Of the image, which the sums cover."""
+    """(top, bottom, left, right) in pixels: the region of the image that the sums cover."""
     lanes: list[Lane]
 
     def begin_cell(self, device: torch.device, states: Sequence[Sums | None]) -> None:
@@ -104,7 +104,7 @@ class Tap:
             lane.cells.append((lane.subsets(subsets), shelf))
 
     def finish(self, progress: Callable[[], None]) -> None:
-        """Merge the cells into subsets and hand them over."""
+        """Merge the image groups into subsets and write their statistics to the sink."""
         for subset, definition in self.maps():
             members = (shelf.moments(definition) for cell, shelf in self._shelves() if subset in cell)
             moments = reduce(Moments.merge, members)
@@ -113,7 +113,7 @@ class Tap:
             progress()
 
     def maps(self) -> list[tuple[str, str]]:
-        """Subsets and definitions, each of which has a map."""
+        """List the (subset, definition) pairs, each of which has a map."""
         subsets = dict.fromkeys(name for cell, _ in self._shelves() for name in cell)
         return list(product(subsets, self.provenance.definitions))
 
@@ -121,37 +121,37 @@ class Tap:
         return [(cell, shelf) for lane in self.lanes for cell, shelf in lane.cells if shelf]
 
     def close(self) -> None:
-        """Let go of the sums that were set aside."""
+        """Close the temporary files."""
         for _, shelf in self._shelves():
             shelf.close()
 
 
 @dataclass
 class Run:
-    """The state of one run: what is fixed, and what was taken in."""
+    """One run: its fixed configuration, and the state of what it has processed."""
 
     gradients: BatchGradients
     taps: Sequence[Tap]
     way: Way
     first_batch_size: int
-    """Images per pass before the run was checked."""
+    """Images per pass before the self-check."""
     settings: Settings
     scratch: Path | None
     images: ImageSet
     checkpoint: Checkpoint | None
     saved: Saved | None
-    """What an earlier run left, from which this one goes on."""
+    """Saved progress of an earlier run, from which this one resumes."""
     stop: Callable[[], bool]
     done: int = 0
     visited: int = 0
-    """Images of the cell at hand."""
+    """Number of images processed in the current group."""
     failures: list[str] = field(default_factory=list)
     taken: list[tuple[ImageRecord, Footprint]] = field(default_factory=list)
-    """What tells whether images are enough; empty where nobody asks."""
+    """Records and per-image profiles for the test whether there are enough images; empty without `until`."""
     cancelled: bool | None = None
-    """Whether the channels of a unit sum to nothing; None until that was looked at."""
+    """Whether the channels of a unit sum to zero; None until it has been tested."""
     ends: dict[int, str] = field(default_factory=dict)
-    """By tap, where the gradient ends, once that was asked."""
+    """Where the gradient ends, by index of the tap; filled on demand."""
 
     def __post_init__(self) -> None:
         self.batch_size = self.way.batch_size
@@ -162,7 +162,7 @@ class Run:
         return [lane for tap in self.taps for lane in tap.lanes]
 
     def begin(self) -> None:
-        """Start, or go on from the progress that was saved."""
+        """Start the run, or resume it from saved progress."""
         saved = self.saved
         if saved:
             self._check_same(saved)
@@ -175,7 +175,7 @@ class Run:
             self._restore(saved)
 
     def _provenance(self) -> list[Provenance]:
-        """By lane."""
+        """Provenance by accumulator."""
         return [tap.provenance for tap in self.taps for _ in tap.lanes]
 
     def _identity(self) -> dict[str, Any]:
@@ -227,7 +227,17 @@ class Run:
         )
 
     def visit(self, rounds: Sequence[Sequence[Cell]], workers: int, progress: Progress | None) -> None:
-        """Take in images, round by round, until there are enough of them; one cell's sums are in memory at a time."""
+        """Process the images round by round until there are enough; one group's sums are in memory at a time.
+
+        Args:
+            rounds: image groups by round; with `settings.until`, precision is tested after each round.
+            workers: threads that decode ahead.
+            progress: called after each image.
+
+        Raises:
+            InterruptedRunError: the run was asked to stop; its progress is saved if there is a checkpoint.
+            ImageError: with `strict`, an image cannot be used.
+        """
         finished, number = len(self.lanes[0].cells), 0
         for cells in rounds:
             for cell in cells:
@@ -254,14 +264,14 @@ class Run:
                     if progress:
                         progress("images", self.done, len(self.images))
                 self.visited += len(batch)
-                del batch  # else the images stay in memory while the next are waited for
+                del batch  # otherwise its images stay in memory while waiting for the next
                 self._pause()
         for tap in self.taps:
             tap.end_cell(cell.subsets, self.scratch)
         self.visited = 0
 
     def _prepared(self, image: Image) -> Located | Failure:
-        """An image that is decoded and on its way to the device."""
+        """Decode an image and start its upload to the device."""
         sample = self.images.sample(image)
         located = self.gradients.locate(sample) if isinstance(sample, Sample) else sample
         return replace(located, upload=self.upload(located.sample.pixels)) if isinstance(located, Located) else located
@@ -275,7 +285,7 @@ class Run:
             raise InterruptedRunError(f"interrupted after {self.done} of {len(self.images)} images")
 
     def _outcomes(self, batch: Sequence[Located | Failure], subsets: tuple[str, ...]) -> Iterator[None]:
-        """Take in the images of a batch, one by one."""
+        """Process the images of a batch, and yield after each."""
         found = self._gradients([item for item in batch if not isinstance(item, Failure)])
         for item in batch:
             if isinstance(item, Failure):
@@ -285,9 +295,9 @@ class Run:
             yield
 
     def _gradients(self, located: Sequence[Located]) -> list[Found]:
-        """What was found for each sample."""
+        """Compute the gradients of each sample."""
         if len(located) not in (1, self.batch_size):
-            # Only these numbers of images were checked.
+            # The self-check covered only these batch sizes.
             return [found for item in located for found in self._gradients([item])]
         try:
             self._note_of_norm(located[0])
@@ -305,7 +315,7 @@ class Run:
         return self._gradients(located)
 
     def _note_of_norm(self, item: Located) -> None:
-        """Look once whether the channels of a unit sum to nothing, as they do behind an untrained layer norm."""
+        """Test once whether the channels of a unit sum to zero, as they do after an untrained layer norm."""
         if self.cancelled is None and self.settings.channel == ALL_CHANNELS:
             found = self.gradients.values([item])
             self.cancelled = any(float(one.sum().abs()) < _NOTHING * float(one.abs().sum()) for one in found)
@@ -337,7 +347,7 @@ class Run:
         self._note(rows)
 
     def _end_of_gradient(self, sample: Sample, place: int) -> str:
-        """In words, where the gradient of a tap ends, found out on the first image of which that is asked."""
+        """Describe where the gradient of a tap ends; determined once, on the first image for which it is needed."""
         if place not in self.ends:
             gradients = self.gradients
             inputs = torch.from_numpy(sample.pixels[None]).to(gradients.like)
@@ -346,7 +356,7 @@ class Run:
         return f": {self.ends[place]}" if self.ends[place] else ""
 
     def _overview(self, sample: Sample, place: int, unit: Unit | None) -> Overview:
-        """At a glance, moved as the map is; black where maps of several units are averaged."""
+        """Make the overview of an image, shifted like its map; black where maps of several units are averaged."""
         origin, pixels = self.taps[place].provenance, sample.pixels
         if self.settings.moves and unit is None:
             return blank_overview(origin)
@@ -373,7 +383,7 @@ class Run:
             self.checkpoint.add(rows)
 
     def _hand_over(self, rows: Sequence[Row]) -> None:
-        """An image was visited; rows are by lane."""
+        """Write the rows of one processed image, one per accumulator, to the sinks."""
         sinks = [tap.sink for tap in self.taps for _ in tap.lanes]
         for sink, row in zip(sinks, rows, strict=True):
             with stage("write"):
@@ -385,7 +395,11 @@ class Run:
             self.taken.append((last.record, last.footprints[self.taps[-1].provenance.shown_definition]))
 
     def finish(self, progress: Progress | None) -> tuple[ERF, ...]:
-        """Hand over the maps of every tap."""
+        """Write the maps of every tap to its sink and return the results.
+
+        Raises:
+            ImageError: no image could be used.
+        """
         maps = sum(len(tap.maps()) for tap in self.taps)
         if not maps:
             raise ImageError(f"none of {len(self.failures)} images could be used; the first: {self.failures[0]}")
@@ -396,13 +410,16 @@ class Run:
             return tuple(tap.sink.result() for tap in self.taps)
 
     def close(self) -> None:
-        """Let go of the sums that were set aside."""
+        """Close the temporary files."""
         for tap in self.taps:
             tap.close()
 
 
 def cells_of(images: Sequence[Image], settings: Settings) -> list[list[Cell]]:
-    """Cells by round; there are several rounds only where a run may stop before its last image."""
+    """Group images by their subsets, round by round.
+
+    There is more than one round only if the run may stop before its last image (`settings.until`).
+    """
 
     def subsets(image: Image) -> tuple[str, ...]:
         values = [f"{column}={value}" for column in settings.subset_by if (value := image.value(column))]
@@ -415,7 +432,7 @@ def cells_of(images: Sequence[Image], settings: Settings) -> list[list[Cell]]:
 
 
 def rounds(images: Sequence[Image]) -> list[list[Image]]:
-    """Images in rounds that grow by half, sides in turn, so that every beginning is balanced."""
+    """Split images into rounds that grow by half, sides alternating, so that every prefix is balanced."""
     order = interleaved(np.array([image.laterality for image in images]))
     ends = [_FIRST_ROUND]
     while ends[-1] < len(images):
@@ -424,13 +441,13 @@ def rounds(images: Sequence[Image]) -> list[list[Image]]:
 
 
 def _edges(gradients: Sequence[Tensor]) -> list[float]:
-    """Least and largest value of each, in one transfer from the device."""
+    """Return minimum and maximum of each gradient, in one transfer from the device."""
     edges: list[float] = torch.stack([edge for one in gradients for edge in torch.aminmax(one)]).tolist()
     return edges
 
 
 def _statistics(moments: Moments, origin: Provenance) -> Statistics:
-    """Maps of the whole image, which are zero outside the window."""
+    """Return the maps of the whole image, which are zero outside the window."""
     _, height, width = origin.input_shape
     top, bottom, left, right = origin.window
     kept = np.float32 if origin.shard == (1, 1) else np.float64  # shards are merged
@@ -440,7 +457,7 @@ def _statistics(moments: Moments, origin: Provenance) -> Statistics:
 def _record(
     sample: Sample, case: Image, lane: Lane, subsets: tuple[str, ...], unit: Unit | None, notes: tuple[str, ...]
 ) -> ImageRecord:
-    """Of an image that was taken in."""
+    """Build the record of an image that was used."""
     record = _described(sample.image, case, lane, subsets)
     columns = dict(record.columns) | ({"unit": ",".join(map(str, unit))} if unit is not None else {})
     return replace(record, message="; ".join(sample.notes + notes), sha256=sample.sha256, columns=columns)

@@ -1,9 +1,9 @@
-"""The part of the input that a unit sees: what a network of finite field has to be given, and no more.
+"""Input windows: the smallest part of an image that a network with a finite receptive field needs.
 
-Whatever the unit depends on, depends itself on nothing outside the unit's theoretical receptive field. So the gradient
-on a cut-out that holds this field is that on the whole image, provided that strides fall on the same pixels and that
-nothing in the network asks where in the image it is. The first follows from geometry. The second is tried out: the unit
-must have the same value in the cut-out as in the image.
+Every activation that a unit depends on depends itself on nothing outside the unit's theoretical receptive field. So the
+gradient on a crop that contains this field equals that on the whole image, provided that strides fall on the same
+pixels and that nothing in the network depends on the position in the image. The first follows from geometry. The second
+is tested: the unit must have the same value in the crop as in the image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,25 +20,25 @@ from erf.layers import Unit
 from erf.tracing import Trace, blank, trace
 
 _WORTHWHILE = 0.9
-"""Share of the image's pixels from which on a window gains nothing."""
+"""Share of the image's pixels above which a window saves nothing."""
 
 _ROUNDING = 1e-3
-"""Of the largest value: what single precision may differ by when convolutions take another way."""
+"""Tolerance relative to the largest value: single precision differs by as much between convolution algorithms."""
 
 Spot = tuple[str, Unit]
-"""A unit of a layer."""
+"""(layer, unit): a layer's name and the indices of a unit in its map."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Half-open ranges of rows and columns, and the units within the maps of what they cut out."""
+    """Crop of the image, half-open ranges of rows and columns in pixels, with the targets in the maps of the crop."""
 
     top: int
     bottom: int
     left: int
     right: int
     targets: tuple[Target, ...]
-    """In the order of the units that were asked for."""
+    """Targets in the order of the requested units."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,16 +51,16 @@ class Window:
         return self.top, self.bottom, self.left, self.right
 
     def share(self, size: Sequence[int]) -> float:
-        """Of the pixels of an image of (height, width)."""
+        """Return the share of the pixels of an image of `size` (height, width)."""
         return self.shape[0] * self.shape[1] / (size[0] * size[1])
 
     def cut(self, inputs: Tensor) -> Tensor:
-        """The window of inputs (..., H, W)."""
+        """Crop inputs (..., H, W) to the window; a view."""
         return inputs[..., self.top : self.bottom, self.left : self.right]
 
 
 def whole(size: Sequence[int], traces: Mapping[str, Trace], spots: Sequence[Spot]) -> Window:
-    """The window that is the image of (height, width)."""
+    """Return the window that is the whole image of `size` (height, width)."""
     targets = tuple(Target(layer, (unit,), traces[layer].layout) for layer, unit in spots)
     return Window(0, size[0], 0, size[1], targets)
 
@@ -68,9 +68,16 @@ def whole(size: Sequence[int], traces: Mapping[str, Trace], spots: Sequence[Spot
 def find_window(
     model: nn.Module, traces: Mapping[str, Trace], spots: Sequence[Spot], input_shape: Sequence[int]
 ) -> Window:
-    """The smallest window with the fields of all units that keeps the strides in step; the image where there is none.
+    """Find the smallest window that contains the fields of all units and keeps the strides in phase.
 
-    `traces` are those of an input of `input_shape`, (C, H, W).
+    Args:
+        model: the network.
+        traces: trace of each layer for inputs of `input_shape`.
+        spots: the (layer, unit) pairs.
+        input_shape: (C, H, W) of an image.
+
+    Returns:
+        The window; the whole image where no smaller window gives the same values or saves enough.
     """
     return find_windows(model, traces, [spots], input_shape)[0]
 
@@ -78,7 +85,10 @@ def find_window(
 def find_windows(
     model: nn.Module, traces: Mapping[str, Trace], groups: Sequence[Sequence[Spot]], input_shape: Sequence[int]
 ) -> list[Window]:
-    """The same for each of several groups of units, which are tried out against one pass over the image."""
+    """Find the window of each of several groups of units, all verified against one pass over the image.
+
+    Arguments are those of `find_window`.
+    """
     trial = _Trial(model, whole(input_shape[1:], traces, [spot for group in groups for spot in group]), input_shape)
     return [_find(trial, traces, spots, input_shape) for spots in groups]
 
@@ -115,7 +125,7 @@ def _find(trial: "_Trial", traces: Mapping[str, Trace], spots: Sequence[Spot], i
 
 
 def stretch(boxes: list[tuple[int, int]], alignment: int, length: int) -> tuple[int, int]:
-    """The aligned range that holds some ranges of an axis."""
+    """Return the smallest aligned range that contains some half-open ranges along an axis of `length` pixels."""
     first, last = min(start for start, _ in boxes), max(stop for _, stop in boxes)
     return first // alignment * alignment, min(length, -(-last // alignment) * alignment)
 
@@ -126,9 +136,9 @@ def _moved(traced: Trace, unit: Unit, by: tuple[int, int]) -> Unit:
 
 
 def _keeps_field(inside: Trace, unit: Unit, outside: Trace, before: Unit, start: tuple[int, int]) -> bool:
-    """Whether a unit sees the same pixels in the window as in the image, and the layer is read in the same way.
+    """Whether a unit sees the same pixels in the window as in the image, and the layout of the layer is the same.
 
-    In a window of a single row or column it may not be clear which dimension is which.
+    In a window of a single row or column it may be ambiguous which dimension is which.
     """
     is_alike = inside.field.kind == "finite" and _reading(inside) == _reading(outside)
     return is_alike and all(
@@ -148,7 +158,7 @@ def _span(field: AxisField, unit: int, start: int) -> tuple[float, float]:
 
 
 class _Trial:
-    """Whether units have the same values in a window as in the image, tried on noise."""
+    """Test on noise whether units have the same values in a window as in the image."""
 
     def __init__(self, model: nn.Module, everything: Window, input_shape: Sequence[int]) -> None:
         self.model = model
