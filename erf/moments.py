@@ -1,7 +1,7 @@
-"""Mean and variance of maps over images, streaming, in float64.
+"""Streaming mean and variance of maps over images, in float64.
 
-Welford's update for one image, Chan, Golub, LeVeque (Stanford report STAN-CS-79-773) for merging. Maps are updated in
-bands of rows that stay in the cache, so that no full-size temporary is made.
+Uses Welford's update for single images, and Chan, Golub, LeVeque (Stanford report STAN-CS-79-773) for merging. Maps are
+updated in bands of rows that stay in the cache, so that no full-size temporary is allocated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,10 @@ from erf.grid import ZONE, Grid
 from erf.result import FOOTPRINT, Footprint, Statistics, stack_footprints
 
 SMALL_SIDE = 128
-"""Longest side of the small block-summed maps that are kept per image."""
+"""Longest side of the downsampled (block-summed) maps that are kept per image."""
 
 _BAND_ELEMENTS, _GPU_BAND_ELEMENTS = 1 << 18, 1 << 22
-"""On a CPU what stays in the cache; on a GPU what outweighs the start of its kernels."""
+"""Pixels per band: on a CPU as many as fit the cache; on a GPU enough to amortise kernel launches."""
 
 _BAND_ROWS = 256
 _NO_MARGINS = ((0, 0), (0, 0))
@@ -33,16 +33,16 @@ _NO_MARGINS = ((0, 0), (0, 0))
 
 @dataclass(frozen=True)
 class Moments:
-    """Number of maps, their mean, and their summed squared deviations from it."""
+    """Number of maps, their mean (h, w), and the sum of squared deviations from it (h, w)."""
 
     count: int
     mean: NDArray[np.float64]
     deviations: NDArray[np.float64]
     draws: Footprint | None = None
-    """Means of each draw of random projections, stacked; None for a single draw."""
+    """Mean profiles of each draw of random projections, stacked; None for a single draw."""
 
     def merge(self, other: "Moments") -> "Moments":
-        """Moments of both groups of maps together."""
+        """Return the moments of the union of both groups of maps."""
         count = self.count + other.count
         delta = other.mean - self.mean
         mean = self.mean + delta * (other.count / count)
@@ -54,7 +54,7 @@ class Moments:
 
     @property
     def variance(self) -> NDArray[np.float64]:
-        """Unbiased variance of a map between images; NaN for a single image."""
+        """Unbiased variance between images (h, w); NaN for a single image."""
         if self.count < 2:
             return np.full_like(self.deviations, np.nan)
         return self.deviations / (self.count - 1)
@@ -62,7 +62,12 @@ class Moments:
     def statistics(
         self, dtype: type[np.floating] = np.float32, margins: tuple[tuple[int, int], tuple[int, int]] = _NO_MARGINS
     ) -> Statistics:
-        """For the record, with maps in `dtype` and so many zeros (before, after) along y and x."""
+        """Convert to the statistics of a result.
+
+        Args:
+            dtype: dtype of the maps.
+            margins: zeros to add (before, after) along y and x.
+        """
         return Statistics(
             self.count,
             np.pad(self.mean.astype(dtype), margins),
@@ -82,14 +87,20 @@ def _merge_draws(one: Moments, two: Moments) -> Footprint | None:
 
 
 def small_block(shape: tuple[int, int]) -> int:
-    """Side of the blocks of the small maps, in pixels."""
+    """Return the block side of the downsampled maps, in pixels, for an image of (height, width)."""
     return -(-max(shape) // SMALL_SIDE)
 
 
 class RunningMoments:
-    """Moments of all definitions over the images of one cell; a map is the mean over draws of random projections.
+    """Running moments of all definitions over the images of one group.
 
-    Maps are those of a part of the image, (top, bottom, left, right), outside which all of them are zero.
+    Args:
+        definitions: names of the definitions.
+        grid: blocks and zones of the per-image sums.
+        device: where the sums are kept, in float64.
+        draws: draws of random projections per image; a map is the mean over them.
+        part: region (top, bottom, left, right) that the maps cover, outside which all of them are zero; by default the
+            whole image.
     """
 
     def __init__(
@@ -112,7 +123,14 @@ class RunningMoments:
         self._band = max(1, (_BAND_ELEMENTS if device.type == "cpu" else _GPU_BAND_ELEMENTS) // (right - left))
 
     def add(self, gradients: Sequence[Tensor]) -> dict[str, Footprint]:
-        """Take in the gradients (C, h, w) of one image, one per draw; returns what is kept of the image itself."""
+        """Add one image.
+
+        Args:
+            gradients: gradients (C, h, w) of the image, one per draw.
+
+        Returns:
+            The per-image profile for each definition.
+        """
         self.count += 1
         return {name: self._add_map(index, name, gradients) for index, name in enumerate(self.definitions)}
 
@@ -138,7 +156,7 @@ class RunningMoments:
         deviations.addcmul_(delta, delta, value=(self.count - 1) / self.count)
 
     def moments(self, definition: str) -> Moments:
-        """Moments of one definition, as arrays (h, w) of the part."""
+        """Return the moments of one definition, as arrays (h, w) of the covered region."""
         index = self.definitions.index(definition)
         draws = [_footprint(draw, self.count) for draw in self._draws[index]]
         return Moments(
@@ -149,7 +167,7 @@ class RunningMoments:
         )
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Everything that was taken in, as arrays."""
+        """Return the complete state as arrays, for `restore`."""
         return {
             "count": np.array(self.count),
             "mean": self._mean.cpu().numpy(),
@@ -162,7 +180,7 @@ class RunningMoments:
         }
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave; raises `ValueError` for that of another shape."""
+        """Restore what `state` returned; raises `ValueError` if the shapes differ."""
         self.count = int(state["count"])
         _refill(self._mean, state["mean"])
         _refill(self._deviations, state["deviations"])
@@ -179,7 +197,7 @@ def _refill(tensor: Tensor, array: NDArray[Any]) -> None:
 
 
 class _Places:
-    """Where the pixels of a part of the image lie: in which rows of blocks and rings, how far from the unit."""
+    """Block row, ring index, and distance from the unit, for the pixels of a region of the image."""
 
     def __init__(self, grid: Grid, part: tuple[int, int, int, int], device: torch.device) -> None:
         top, bottom, left, right = part
@@ -193,27 +211,27 @@ class _Places:
         self.rings = self._rings(self.away_y[top:bottom])
 
     def _rings(self, away_y: Tensor) -> Tensor:
-        """Numbers of the rings in as little memory as they need."""
+        """Return the ring index of each pixel, in the smallest sufficient dtype."""
         last = self.grid.rings - 1
         dtype = torch.int16 if last <= torch.iinfo(torch.int16).max else torch.int32
         bands = (torch.hypot(rows[:, None], self.away_x) / ZONE + 0.5 for rows in away_y.split(_BAND_ROWS))
         return torch.cat([band.clamp_(max=last).to(dtype) for band in bands])
 
     def row_lengths(self, rows: slice) -> list[int]:
-        """How many of some rows lie in each row of blocks."""
+        """Count how many of some rows lie in each block row."""
         lengths: list[int] = np.unique(self.block_rows[rows], return_counts=True)[1].tolist()
         return lengths
 
     def columns_within(self, distance: float) -> tuple[int, int]:
-        """First and end of the columns of the part that are no farther from the unit's centre."""
+        """Return the half-open range of the region's columns within a distance of the unit's centre."""
         places = np.flatnonzero(self.grid.distances[1][self.columns] <= distance)
         return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
 
 
 class _MapSums:
-    """Sums of a map over rows, over columns, over blocks and over zones around the unit, taken in band by band.
+    """Sums of a map over rows, columns, blocks and zones around the unit, accumulated band by band.
 
-    Of a square frame, `inner` has what lies in its upper and lower side, by rows, and `outer` the rest, by columns.
+    For square frames, `inner` holds by row the sum over the upper and lower sides, and `outer` by column the rest.
     """
 
     def __init__(self, places: _Places) -> None:
@@ -232,7 +250,7 @@ class _MapSums:
         }
 
     def add(self, top: int, band: Tensor) -> None:
-        """Take in some rows of a map, from row `top` on."""
+        """Add a band of rows of a map, beginning at row `top`."""
         places, rows = self._places, slice(top, top + len(band))
         sums, products = (band @ places.row_weights).unbind(1)
         self._sums["across_columns"][rows] += sums
@@ -245,7 +263,10 @@ class _MapSums:
         _add_by_number(self._sums["rings"], places.rings[top - places.top :][: len(band)], band)
 
     def _add_frames(self, rows: slice, band: Tensor) -> None:
-        """Only columns about as far from the centre as the rows have pixels of both kinds."""
+        """Add the sums over frames.
+
+        Only columns about as far from the centre as the rows contain pixels of both kinds.
+        """
         away_y, away_x = self._places.away_y[rows, None], self._places.away_x
         outer, inner = self._sums["outer"][self._places.columns], self._sums["inner"][rows]
         away = self._places.grid.distances[0][rows]
@@ -262,7 +283,7 @@ class _MapSums:
             outer[side] += band[:, side].sum(0)
 
     def total(self) -> dict[str, NDArray[np.float64]]:
-        """What was taken in, by the names of a footprint."""
+        """Return the sums under the field names of `Footprint`."""
         sums, grid = {name: values.cpu().numpy() for name, values in self._sums.items()}, self._places.grid
         rows, sides = sums.pop("rows of blocks"), (sums.pop("inner"), sums.pop("outer"))
         frames = np.zeros(grid.frames)
@@ -276,7 +297,7 @@ class _MapSums:
 
 
 def _add_by_number(sums: Tensor, numbers: Tensor, values: Tensor) -> None:
-    """Add each value to the sum that its number names."""
+    """Add each value to the sum at its index."""
     if values.is_cuda:  # where bincount has no deterministic algorithm
         sums.index_add_(0, numbers.flatten().to(torch.int32), values.flatten())
     else:
@@ -284,12 +305,16 @@ def _add_by_number(sums: Tensor, numbers: Tensor, values: Tensor) -> None:
 
 
 def _footprint(sums: Mapping[str, NDArray[np.float64]], count: int = 1) -> Footprint:
-    """Sums per map, as they are kept."""
+    """Convert sums over `count` maps to a per-image profile in float32."""
     return Footprint(**{name: (values / count).astype(np.float32) for name, values in sums.items()})
 
 
 class ShelvedMoments:
-    """Moments of a finished cell, set down in a file without a name so that they take no memory."""
+    """Moments of a complete image group, stored in an unnamed temporary file to free memory.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
 
     def __init__(self, running: RunningMoments, folder: Path | None = None) -> None:
         self.count = running.count
@@ -301,7 +326,7 @@ class ShelvedMoments:
             try:
                 self._set_down(running)
             except OSError:
-                with suppress(OSError):  # what is still to be written cannot be
+                with suppress(OSError):  # closing flushes the rest, which fails again
                     self._file.close()
                 raise
         except OSError as error:
@@ -318,7 +343,7 @@ class ShelvedMoments:
         self._draw_sums = {name: sums for name, sums in running.state().items() if name.startswith("draws/")}
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """What `RunningMoments.restore` takes."""
+        """Return the state that `RunningMoments.restore` expects."""
         found = [self.moments(definition) for definition in self._places]
         return {
             "count": np.array(self.count),
@@ -327,7 +352,7 @@ class ShelvedMoments:
         } | self._draw_sums
 
     def moments(self, definition: str) -> Moments:
-        """Moments of one definition, read back."""
+        """Read the moments of one definition back from the file."""
         offset, shape = self._places[definition]
         self._file.seek(offset)
         size = int(np.prod(shape))

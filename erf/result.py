@@ -1,4 +1,4 @@
-"""The result of a run: an ERF per subset and definition, its images, and how it came about. No files, no PyTorch."""
+"""The result of a run: maps by subset and definition, image records and provenance. No files, no PyTorch."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from erf.errors import InputError
 from erf.grid import Grid
 
 SHIPPED = "shipped/"
-"""How `Origin.weights` begins for weights that come with the package."""
+"""Prefix of `Origin.weights` for weights that are part of the package."""
 
 Curve = NDArray[np.floating]
 Map = NDArray[np.float32]
@@ -23,88 +23,90 @@ Map = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What only the caller knows about a run."""
+    """Facts about a run that only the caller knows."""
 
     model: str = ""
     model_options: Mapping[str, Any] = field(default_factory=dict)
-    """Options with which the model was built, where they are not its defaults."""
+    """Options of the model that differ from its defaults."""
     weights: str = ""
-    """Path of the weights file, or SHIPPED and its name; '' for weights drawn from the seed."""
+    """Path of the weights file, or `SHIPPED` followed by a name; '' for untrained weights drawn from the seed."""
     weights_sha256: str = ""
     seed: int = 0
-    """Of untrained weights, random projections and random numbers in the network."""
+    """Seed of untrained weights, random projections and random numbers in the network."""
     image_seed: int = 0
-    """Of the draw of the images, and of phantoms."""
+    """Seed of the random selection of images, and of phantoms."""
     source: str = ""
-    """Where the images came from."""
+    """Source of the images, such as a folder or manifest."""
     command: str = ""
     identity: str = ""
-    """SHA-256 of the settings and the list of images of the whole run; '' where the caller does not tell."""
+    """SHA-256 of the settings and the list of images of the whole run; '' if the caller does not give it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance(Origin):
-    """What was measured, on what, with what; enough to do it again and to read the maps without the model."""
+    """Complete description of a measurement: enough to repeat it, and to interpret the maps without the model."""
 
     layer: str
     unit: tuple[int, ...]
-    """(y, x) in the layer's map; where maps are aligned, the unit on which they are."""
+    """(y, x) in the layer's map; for aligned maps, the unit to which they are shifted."""
     units: str = ""
-    """How units were chosen, such as 'max' or 'grid:3x3', where it was not the centre or one position."""
+    """Rule by which units were chosen, such as 'max' or 'grid:3x3'; '' for the centre or a given position."""
     aligned: bool = False
-    """Whether maps were moved so that their units lie on each other."""
+    """Whether maps were shifted so that their units coincide."""
     channel: str = "all"
-    """Which of the unit's channels carry the gradient: 'all', a number, or 'signs' for random signs on all."""
+    """Channels of the unit that are differentiated: 'all', a number, or 'signs' for random signs on all."""
     method: str = "gradient"
-    """How the unit's value is attributed to pixels."""
+    """Attribution method, one of `METHODS`."""
     method_options: Mapping[str, Any] = field(default_factory=dict)
     layout: str = ""
-    """How the layer's output is read as a map."""
+    """Layout by which the layer's output is read as a map, in words."""
     inputs: tuple[str, ...] = ()
-    """Names of the network's inputs, where there are several: the subset `input=NAME` has the ERF of each."""
+    """Names of the network's inputs if there are several; the subset `input=NAME` has the ERF of each."""
     slices: int = 0
-    """Of a volume, over which a map is the sum; 0 for images."""
+    """Number of slices of a volume, over which maps are summed; 0 for images."""
     eval_mode: str = ""
-    """Which of the network's modules do something else in training: what is off, what has running statistics."""
+    """Modules that behave differently in training: those switched off, and those with running statistics."""
     random: bool = False
-    """Whether network or method draw random numbers, here seeded image by image."""
+    """Whether the network or the method draws random numbers, which are seeded per image."""
     unit_center: tuple[float, float]
     """(y, x) of the unit projected to the input, in pixels."""
     input_shape: tuple[int, int, int]
-    """(C, H, W)."""
+    """(C, H, W) of an image."""
     feature_shape: tuple[int, ...]
     """(C, H, W) of the layer's map."""
     field_size: tuple[float, float]
-    """(height, width) of the unit's theoretical receptive field, in pixels; infinite where an operator is global."""
+    """(height, width) of the unit's theoretical receptive field in pixels; infinite where an operator is global."""
     field_shift: tuple[float, float] = (0.0, 0.0)
-    """(y, x) from the unit's centre to the middle of that field; not 0 where neighbours share up-sampled units."""
+    """(y, x) in pixels from the unit's centre to the middle of that field; not 0 where neighbours share up-sampled
+    units."""
     field_stride: tuple[float, float]
     depth: int = 0
-    """How many operators the forward pass runs before the layer returns."""
+    """Number of operators the forward pass runs before the layer returns."""
     window: tuple[int, ...] = ()
-    """(top, bottom, left, right), half open, of what the network was given, in pixels; empty, in older files, for the
-    whole image. Outside it the gradient is zero: it lies outside the theoretical receptive field."""
+    """(top, bottom, left, right), half open, in pixels, of the part of the image given to the network; empty, in older
+    files, for the whole image. The gradient is zero outside it, which lies outside the theoretical receptive field."""
     self_check: Mapping[str, str] = field(default_factory=dict)
-    """How the fast way of computing was compared with the plain one, how far they differed, and which way was taken."""
+    """Result of the self-check: the ways of computing compared, their difference, and the way used."""
     field_kind: str = "finite"
-    """'finite', 'infinite', or 'data-dependent' where moving taps leave no bound."""
+    """'finite', 'infinite', or 'data-dependent' where moving kernel taps leave no bound."""
     definitions: tuple[str, ...]
     normalisation: str
     resample: bool = False
     mirrored: bool = False
-    """Whether every image was turned left to right inside its frame; sides are those before."""
+    """Whether every image was flipped left to right inside its frame; `laterality` is that before the flip."""
     projections: int = 1
-    """Draws of the model's random projections over which each image's map is the mean; the first is the model's own."""
+    """Number of draws of the model's random projections; each image's map is the mean over them. The first draw is the
+    model's own."""
     precision: str = "float32"
-    """Of convolutions and matrix products: 'float32' stands for that of the weights."""
+    """Precision of convolutions and matrix products: 'float32' means that of the weights."""
     precision_error: float = 0.0
-    """Of the gradient on noise: its absolute difference to full precision, as a share of the whole."""
+    """Error of the gradient on noise: sum of absolute differences to full precision, relative to its sum."""
     shard: tuple[int, int] = (1, 1)
-    """(i, n), counted from 1: which part of a run's images this is; its means and variances are in double precision."""
+    """(i, n), counted from 1: part i of n of a run's images; its means and variances are in double precision."""
     small_block: int = 1
-    """Longest side of the blocks over which the small per-image maps are summed, in pixels."""
+    """Longest side of the blocks over which the downsampled per-image maps are summed, in pixels."""
     finest_block: int = 0
-    """Side of the blocks at the unit, from which they grow; 0, in older files, where all have the same."""
+    """Side in pixels of the blocks at the unit, from which they grow; 0, in older files, where all are equal."""
     device: str = ""
     deterministic: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -125,7 +127,7 @@ class Provenance(Origin):
 
     @property
     def target(self) -> str:
-        """Which unit was measured, and how where that is not by the plain gradient of all its channels."""
+        """The measured unit in words, with the method if it is not the plain gradient of all channels."""
         if self.aligned:
             units = f"units {self.units or 'of several positions'}, aligned on one"
         else:
@@ -143,22 +145,22 @@ class Provenance(Origin):
         return ", ".join(words)
 
     def described(self) -> list[tuple[str, str]]:
-        """Every attribute and its value in words."""
+        """List every attribute with its value in words."""
         return [(item.name.replace("_", " "), _words(item.name, getattr(self, item.name))) for item in fields(self)]
 
     @property
     def shown_definition(self) -> str:
-        """The definition that tables and pictures show unless another is asked for."""
+        """The definition that tables and pictures show by default."""
         return DEFAULT_DEFINITION if DEFAULT_DEFINITION in self.definitions else self.definitions[0]
 
     @property
     def grid(self) -> Grid:
-        """Where the sums lie that are kept of each image."""
+        """Grid of blocks and zones of the per-image sums."""
         _, height, width = self.input_shape
         return Grid((height, width), self.small_block, self.unit_center, self.finest_block, self.field_box())
 
     def field_box(self) -> tuple[float, float, float, float] | None:
-        """(top, bottom, left, right) edges of the theoretical receptive field in pixels, None where it is infinite."""
+        """Return the edges (top, bottom, left, right) of the theoretical field in pixels; None if it is infinite."""
         if not np.isfinite(self.field_size).all():
             return None
         (y, x), (height, width) = np.add(self.unit_center, self.field_shift).tolist(), self.field_size
@@ -169,17 +171,17 @@ _INPUT = "input="
 
 
 def input_subset(name: str) -> str:
-    """The subset of the images that one of a network's inputs was given."""
+    """Return the name of the subset of images given to one of a network's inputs."""
     return f"{_INPUT}{name}"
 
 
 def without_input(subsets: Sequence[str]) -> tuple[str, ...]:
-    """The subsets of a case, of those of one of its images."""
+    """Return the subsets of a case, given those of one of its images: without the input's own."""
     return tuple(name for name in subsets if not name.startswith(_INPUT))
 
 
 def tap_names(origins: Sequence[Provenance]) -> list[str]:
-    """Short names of what several runs measured: layers, and units where a layer has several."""
+    """Return short, distinct names of several results: layers, and units where a layer has several."""
     layers, units = [origin.layer for origin in origins], [",".join(map(str, origin.unit)) for origin in origins]
     if len(set(layers)) == len(layers):
         return layers
@@ -189,7 +191,7 @@ def tap_names(origins: Sequence[Provenance]) -> list[str]:
 
 
 def unlike(one: Provenance, other: Provenance, names: Iterable[str]) -> list[str]:
-    """Which of some attributes differ, with both values in words."""
+    """Return those of the named attributes that differ, with both values in words."""
     here, there = (dict(each.described()) for each in (one, other))
     words = [name.replace("_", " ") for name in names]
     return [f"{name} {here[name]} and {there[name]}" for name in words if here[name] != there[name]]
@@ -208,33 +210,33 @@ def _words(name: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What is kept of one map beside the map itself, so that much can be computed later without the model.
+    """Per-image profile: sums of one map, from which measures can be computed later without the model.
 
     In an `ERF` the arrays of all images are stacked along a first axis, in the order of `ERF.images`; images that
-    failed have NaN. Of several draws of random projections, the means over images are stacked likewise.
+    failed have NaN. For several draws of random projections, the means over images of each draw are stacked likewise.
     """
 
     across_rows: NDArray[np.float32]
-    """(W,), the sum over rows."""
+    """(W,), sums over rows."""
     across_columns: NDArray[np.float32]
-    """(H,), the sum over columns."""
+    """(H,), sums over columns."""
     small: NDArray[np.float32]
-    """(h, w), sums over the blocks of `Provenance.grid`."""
+    """(h, w), the downsampled map: sums over the blocks of `Provenance.grid`."""
     rings: NDArray[np.float32]
     """(R,), sums over rings around the unit's centre; empty in older files."""
     frames: NDArray[np.float32]
     """(R,), sums over square frames around the unit's centre; empty in older files."""
     cross_moment: NDArray[np.float32]
-    """(1,), sum of values times their distances from the unit's centre, down and to the right; empty in older files."""
+    """(1,), sum of value · y · x, with y and x in pixels from the unit's centre; empty in older files."""
 
     def each(self, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> "Footprint":
-        """The same with every array changed, such as to some of the images."""
+        """Return a copy with `change` applied to every array, such as a selection of images."""
         return Footprint(*(change(getattr(self, name)) for name in FOOTPRINT))
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What an image looks like at a glance; in an `ERF` the arrays of all images are stacked."""
+    """Thumbnail and tissue map of an image; in an `ERF` the arrays of all images are stacked."""
 
     thumbnail: NDArray[np.uint8]
     """(h, w), means over square blocks of `Provenance.small_block` pixels, from 0 at the background to 255."""
@@ -252,25 +254,25 @@ OVERVIEW = tuple(item.name for item in fields(Overview))
 
 
 def kept(footprint: Footprint) -> list[tuple[str, NDArray[np.float32]]]:
-    """Arrays of a footprint by name, without those that older files do not keep."""
+    """List the arrays of a profile by name, without those that older files lack."""
     arrays = [(name, getattr(footprint, name)) for name in FOOTPRINT]
     return [(name, array) for name, array in arrays if array.size]
 
 
 def stack_footprints(footprints: Sequence[Footprint]) -> Footprint:
-    """Footprints along a new first axis."""
+    """Stack profiles along a new first axis."""
     return Footprint(*(np.stack([getattr(footprint, name) for footprint in footprints]) for name in FOOTPRINT))
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How far the ERFs of single draws of random projections lie apart."""
+    """Spread of the ERFs of single draws of random projections."""
 
     centroid: tuple[float, float]
     """Standard deviation of the centroid, (y, x) in pixels."""
     total_variation: float
-    """Mean share of its mass, 0 to 1, that a draw has elsewhere than the mean of the draws, at the resolution of
-    `Footprint.small`."""
+    """Total variation distance, 0 to 1, of a draw from the mean of the draws, averaged over draws, at the resolution
+    of `Footprint.small`."""
 
 
 @dataclass(frozen=True)
@@ -287,10 +289,10 @@ class Statistics:
     across_columns: Curve
     """(H,), sum of the mean over columns: a curve along y."""
     draws: Footprint | None = None
-    """Of each draw of random projections the mean over images, stacked; None for a single draw."""
+    """Mean profile over images of each draw of random projections, stacked; None for a single draw."""
 
     def spread(self) -> Spread | None:
-        """How far single draws lie apart; None for a single draw. For definitions that are nowhere negative."""
+        """Return the spread of single draws; None for a single draw. Valid for definitions without negative values."""
         if self.draws is None:
             return None
         centroids = [
@@ -303,9 +305,9 @@ class Statistics:
         return Spread((y, x), float(np.abs(shares - shares.mean(0)).sum(1).mean() / 2))
 
     def centroid(self) -> tuple[float, float]:
-        """(y, x) of the centre of mass of the mean, in pixels; NaN where the mean is zero, or sums to nothing.
+        """Return the centre of mass (y, x) of the mean in pixels; NaN where its sum is not positive.
 
-        Meaningful for definitions that are nowhere negative.
+        Meaningful for definitions without negative values.
         """
         return _center_of_mass(self.across_columns), _center_of_mass(self.across_rows)
 
@@ -318,7 +320,7 @@ def _center_of_mass(curve: Curve) -> float:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image of a run."""
+    """Record of one image of a run."""
 
     id: str
     path: str
@@ -330,11 +332,11 @@ class ImageRecord:
     message: str = ""
     sha256: str = ""
     pixel_spacing: float = float("nan")
-    """Millimetres."""
+    """Millimetres per pixel; NaN if unknown."""
     columns: Mapping[str, str] = field(default_factory=dict)
     subsets: tuple[str, ...] = ()
     number: int = 0
-    """Place in the draw."""
+    """Position in the list of images before shards are taken."""
 
 
 @dataclass(frozen=True)
@@ -343,19 +345,20 @@ class ERF:
 
     provenance: Provenance
     subsets: Mapping[str, Mapping[str, Statistics]]
-    """By subset, then by definition."""
+    """Statistics by subset, then by definition."""
     images: tuple[ImageRecord, ...]
     footprints: Mapping[str, Footprint]
-    """By definition; arrays of all images, stacked."""
+    """Per-image profiles by definition; arrays of all images, stacked."""
     read_overview: Callable[[], Overview | None] = lambda: None
+    """Function that reads the overview when it is needed."""
 
     def statistics(self, subset: str = "all", definition: str = "abs") -> Statistics:
-        """One ERF; `InputError` names the subsets and definitions that there are."""
+        """Return the maps of one subset and definition; raises `InputError`, with those available, if unknown."""
         self.check(subset, definition)
         return self.subsets[subset][definition]
 
     def check(self, subset: str, definition: str) -> None:
-        """Raise `InputError` where there is no such subset or definition, with those that there are."""
+        """Raise `InputError`, with those available, if the subset or definition does not exist."""
         if subset not in self.subsets:
             raise InputError(f"no subset '{subset}' in this ERF; it has {', '.join(self.subsets)}")
         if definition not in self.subsets[subset]:
@@ -363,11 +366,11 @@ class ERF:
             raise InputError(f"no definition '{definition}' in this ERF; it has {known}")
 
     def overview(self) -> Overview | None:
-        """Thumbnails and tissue of all images, stacked, in the order of `images`; None in files that have none."""
+        """Return thumbnails and tissue of all images, stacked in the order of `images`; None if the file has none."""
         return self.read_overview()
 
     def rows(self) -> Iterator["Row"]:
-        """What is kept of each image, in the order of `images`."""
+        """Yield record, profiles and overview of each image, in the order of `images`."""
         overview, footprints = self.overview(), dict(self.footprints)
         for index, record in enumerate(self.images):
             kept = footprints.items() if record.status == "ok" else ()
@@ -378,7 +381,7 @@ class ERF:
             )
 
     def count(self, subset: str = "all") -> int:
-        """Number of images that went into a subset."""
+        """Return the number of images in a subset, without those that failed."""
         return sum(image.status == "ok" and subset in image.subsets for image in self.images)
 
     @property
@@ -389,34 +392,34 @@ class ERF:
 
 @dataclass(frozen=True)
 class Row:
-    """What is kept of one image; neither footprints nor an overview of one that failed."""
+    """Data of one image: record, profiles and overview; a failed image has neither profiles nor overview."""
 
     record: ImageRecord
     footprints: Mapping[str, Footprint]
-    """By definition."""
+    """Per-image profiles by definition."""
     overview: Overview | None
 
 
 class Sink(Protocol):
-    """Where the engine puts a run, piece by piece and in this order."""
+    """Destination of a run's results; its methods are called in this order."""
 
     def begin(self, provenance: Provenance) -> None:
-        """Called once, before any image."""
+        """Start the results; called once, before any image."""
 
     def add_image(
         self, record: ImageRecord, footprints: Mapping[str, Footprint], overview: Overview | None = None
     ) -> None:
-        """Called once per image; footprints by definition, and neither they nor an overview of one that failed."""
+        """Add one image; called once per image, with profiles by definition, or none and no overview if it failed."""
 
     def add_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
-        """Called once per subset and definition, after the images."""
+        """Add the maps of one subset and definition; called after all images."""
 
     def result(self) -> ERF:
-        """Called last: completes the run and returns it."""
+        """Complete the results and return them; called last."""
 
 
 class MemorySink:
-    """Collects a run in memory."""
+    """Sink that collects the results in memory."""
 
     def begin(self, provenance: Provenance) -> None:
         self._provenance = provenance
@@ -447,7 +450,7 @@ class MemorySink:
 
 
 def blank_footprint(provenance: Provenance) -> Footprint:
-    """The footprint of an image that failed: NaN."""
+    """Return the profile of an image that failed: NaN."""
     _, height, width = provenance.input_shape
     grid = provenance.grid
     zones = (grid.rings, grid.frames, 1) if grid.finest else (0, 0, 0)
@@ -456,6 +459,6 @@ def blank_footprint(provenance: Provenance) -> Footprint:
 
 
 def blank_overview(provenance: Provenance) -> Overview:
-    """The overview of an image that failed: black, without tissue."""
+    """Return the overview of an image that failed: black, without tissue."""
     shape = provenance.grid.even.shape
     return Overview(np.zeros(shape, np.uint8), np.zeros(shape, np.float32))

@@ -1,11 +1,11 @@
-"""The fast way of computing gradients, compared with the plain one on the first image of a run.
+"""Self-check: comparison of the fast way of computing gradients with the plain one on the first image of a run.
 
-A way is used only where it gives the gradient that the plain way gives: one image, contiguous memory, the whole image,
-the library's backward passes. Both differ by rounding. Where they differ by more than rounding usually does, what
-rounding can do there is measured: inputs and parameters are moved by a few units in the last place, and each pixel may
-differ by some times as much as the plain gradient then changes around it. Ties of maxima over a constant background
-could hide a defect from that, so the same is asked again for the image with a texture that leaves no ties. Where a
-unit of the first image sees a blank background, both ways are compared on the image with noise as well.
+A way is used only if it gives the same gradient as the plain way: one image, contiguous memory, the whole image, the
+library's backward passes. Both differ by rounding. Where they differ by more than rounding usually explains, its
+possible effect is measured: inputs and parameters are perturbed by a few units in the last place, and each pixel may
+differ by a small multiple of the change this makes to the plain gradient around it. Ties of maxima over a constant
+background could hide a defect from that test, so it is repeated on the image with a texture that leaves no ties. Where
+a unit of the first image sees a blank background, both ways are compared on the image with noise as well.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,45 +26,46 @@ from erf.units import MAX
 from erf.way import PLAIN, Way
 
 _TIGHT, _COARSEST = 2.0**13, 2.0**-8
-"""Units in the last place by which gradients may differ without further questions, relative to the largest value and to
+"""Units in the last place by which gradients may differ without further tests, relative to the largest value and to
 the sum of absolute values; at most 0.4 %."""
 
 _MOVE = 16.0
-"""Units in the last place by which inputs and parameters are moved; at most 0.4 %."""
+"""Units in the last place by which inputs and parameters are perturbed; at most 0.4 %."""
 
 _PAIRS = 3
-"""Moves, each there and back, so that a kink nearby lies on one of the ways."""
+"""Number of perturbations, each with both signs, so that one of them crosses a nearby kink."""
 
 _TIMES = 8.0
-"""How many times the change by a move rounding may make at a pixel."""
+"""Tolerance at a pixel, as a multiple of the change that perturbations make there."""
 
 _TIES, _KINKS = 32, 2
-"""Pixels around it where a change may be found: ties go to other pixels, kinks stay where they are."""
+"""Radii in pixels within which the change of a pixel is searched: ties move to other pixels, kinks stay in place."""
 
 _TEXTURE = 0.02
-"""Of the image's standard deviation: far above rounding."""
+"""Amplitude of the texture, relative to the image's standard deviation: far above rounding."""
 
 _STEP, _SURE = 0.01, 0.1
-"""Of a central difference, in standard deviations of the image; and how much nearer to it the better gradient lies."""
+"""Step of a central difference, in standard deviations of the image; and the largest ratio of its deviations from the
+right and from the wrong gradient that counts as proof."""
 
 _FLAT = 0.01
-"""Of the image's standard deviation: what neighbouring pixels of a blank background may differ by."""
+"""Largest difference between neighbouring pixels of a blank background, relative to the image's standard deviation."""
 
 _ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
-"""What networks raise for a batch or a memory layout that they cannot take."""
+"""Errors that networks raise for a batch or memory layout that they do not support."""
 
 Frames = list[list[Tensor]]
-"""By tap, gradients (C, H, W) on the whole image, of each draw, unit and input."""
+"""Gradients (C, H, W) on the whole image of each draw, unit and input, by tap."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far gradients lie apart, relative to the plain ones."""
+    """Difference between gradients, relative to the plain ones."""
 
     largest: float = 0.0
-    """Of the largest value."""
+    """Largest difference, relative to the largest value."""
     share: float = 0.0
-    """Of the sum of absolute values."""
+    """Sum of differences, relative to the sum of absolute values."""
 
     def is_within(self, tolerance: float) -> bool:
         return self.largest <= tolerance and self.share <= tolerance
@@ -76,14 +77,14 @@ class Choice:
 
     way: Way
     record: Mapping[str, str]
-    """What the file says of it."""
+    """Entries for the file."""
     differences: tuple[Difference, ...] = ()
-    """By tap, between the fast and the plain way."""
+    """Differences between the fast and the plain way, by tap."""
     warning: str = ""
-    """One line, where the fast way is not used, or could not be checked."""
+    """One line if the fast way is not used or could not be checked; otherwise ''."""
 
     def of_tap(self, place: int) -> dict[str, str]:
-        """The record for one tap."""
+        """Return the record for one tap, with its differences."""
         if not self.differences:
             return dict(self.record)
         found = self.differences[place]
@@ -92,16 +93,22 @@ class Choice:
 
 
 def unchecked(way: Way, reason: str, warns: bool = False) -> Choice:
-    """A way that is taken without having been compared."""
+    """Choose a way without comparing it, for a reason that is recorded, and warned of if `warns`."""
     warning = f"self-check: the run was not checked, {reason}" if warns else ""
     return Choice(way, {"result": f"not checked: {reason}", "way": way.words}, warning=warning)
 
 
 def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item: Located) -> Choice | None:
-    """The fast way where it agrees with the plain one on an image, else the first of the simpler ways that does.
+    """Choose the fast way if it agrees with the plain one on an image, otherwise the first simpler way that does.
 
-    `gradients` are those of the fast way, `whole` are passes over the whole image. None where the plain gradient of
-    this image is not finite.
+    Args:
+        fast: the way to check.
+        gradients: computation of gradients in the fast way.
+        whole: passes over the whole image.
+        item: the image.
+
+    Returns:
+        The choice; None where the plain gradient of this image is not finite.
     """
     plain = replace(gradients, passes=in_way(PLAIN, gradients.passes, whole))
     if gradients.settings.unit == MAX:
@@ -109,7 +116,7 @@ def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item
             item = Located(item.sample, plain.strongest([item])[0])
     references = [_Reference(plain, item)]
     if gradients.settings.precision == "bfloat16":
-        # Its rounding could hide a defect, which full precision shows.
+        # Its rounding could hide a defect that full precision reveals.
         full = replace(gradients.settings, precision="float32")
         references.append(_Reference(replace(plain, settings=full), item))
     if not all(reference.is_finite for reference in references):
@@ -145,7 +152,7 @@ def choose_way(fast: Way, gradients: BatchGradients, whole: Sequence[Pass], item
 
 
 def _try(way: Way, fast: Sequence[Pass], whole: Sequence[Pass], references: Sequence["_Reference"]) -> "_Trial":
-    """The trial of a way in the precision of the run, or the one in another precision that does not agree."""
+    """Try a way on all references; return the first trial that disagrees, otherwise that in the run's precision."""
     trials = []
     for reference in references:
         gradients = replace(reference.gradients, passes=in_way(way, fast, whole))
@@ -158,12 +165,12 @@ def _try(way: Way, fast: Sequence[Pass], whole: Sequence[Pass], references: Sequ
 
 @dataclass
 class _Reference:
-    """The plain gradient of an image, and what rounding can make of it."""
+    """Plain gradient of an image, and the possible effect of rounding on it."""
 
     gradients: BatchGradients
     item: Located
     way: Way = PLAIN
-    """Another one, where differences of values have refuted the plain gradient."""
+    """Way of the reference; not the plain one where finite differences have refuted the plain gradient."""
     eps: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -182,7 +189,7 @@ class _Reference:
         return frames(self.gradients, found)
 
     def slope(self, tap: int, along: Tensor) -> float:
-        """Of a tap's value, by a central difference of values."""
+        """Return the directional derivative of a tap's value, by a central difference."""
         step = _STEP * float(self.item.sample.pixels.std() or 1.0) / float(along.abs().max())
         pixels, way = self.item.sample.pixels.astype(np.float64), along.double().cpu().numpy()
         with PLAIN.applied(self.gradients.model, self.gradients.device):
@@ -198,7 +205,7 @@ class _Reference:
 
     @property
     def is_blank(self) -> bool:
-        """Whether gradients lie mostly where the image does not vary, so that they say nothing of other images."""
+        """Whether at least half of a gradient lies where the image is flat, so that it says nothing about others."""
         pixels = torch.from_numpy(self.item.sample.pixels).to(self.gradients.like.device, torch.float32)
         highest, lowest = (sign * functional.max_pool2d(sign * pixels, 3, 1, 1) for sign in (1, -1))
         is_flat = (highest - lowest).amax(0) <= _FLAT * pixels.std(correction=0)
@@ -213,12 +220,12 @@ class _Reference:
 
     @cached_property
     def textured(self) -> "_Reference":
-        """The same for the image with noise."""
+        """The reference for the image with added noise."""
         return replace(self, item=_changed(self.item, noise=_TEXTURE))
 
     @cached_property
     def rounding(self) -> Frames:
-        """How far the plain gradient is changed by moving inputs and parameters."""
+        """Largest change of the plain gradient under perturbations of inputs and parameters, by pixel."""
         by = min(_MOVE * self.eps, _COARSEST)
         largest = [[torch.zeros_like(one) for one in each] for each in self.frames]
         for seed in range(_PAIRS):
@@ -229,7 +236,7 @@ class _Reference:
         return largest
 
     def explains(self, found: Frames, reach: int) -> bool:
-        """Whether gradients differ from the plain ones by no more than rounding does within `reach` pixels."""
+        """Whether gradients differ from the plain ones by no more than rounding explains within `reach` pixels."""
         return all(
             self._explains(one, plain, rounding, reach)
             for one, plain, rounding in _triples(found, self.frames, self.rounding)
@@ -245,7 +252,7 @@ class _Reference:
 
 @dataclass
 class _Trial:
-    """One way on one image, which has companions where the way takes several at once."""
+    """Trial of one way on one image, with companion images where the way uses batches."""
 
     way: Way
     gradients: BatchGradients
@@ -256,7 +263,7 @@ class _Trial:
 
     @classmethod
     def of(cls, way: Way, gradients: BatchGradients, reference: _Reference) -> "_Trial":
-        """Tried in smaller batches where memory runs out."""
+        """Run a trial, in smaller batches where memory runs out."""
         trial = cls(way, gradients, reference)
         try:
             trial.agrees = trial._run()
@@ -271,7 +278,7 @@ class _Trial:
 
     @property
     def refutes_plain(self) -> bool:
-        """Whether differences of values say that the plain gradient is wrong, and that of this way is right.
+        """Whether finite differences show that the plain gradient is wrong, and that of this way is right.
 
         The library has backward passes that are wrong for single images with unusual strides.
         """
@@ -293,7 +300,7 @@ class _Trial:
         return True
 
     def _run(self) -> bool:
-        """Whether image and companions have the right gradients, in a batch and alone."""
+        """Whether the image and its companions have the right gradients, in a batch and alone."""
         reference, place = self.reference, self.way.batch_size // 2
         batch = _companions(reference.item, self.way.batch_size)
         found = self._frames(batch)
@@ -314,7 +321,7 @@ class _Trial:
         return all(self._is_as_alone(*each) for row, each in enumerate(zip(batch, found, strict=True)) if row != place)
 
     def _is_right(self, found: Frames, batch: Sequence[Located], place: int) -> bool:
-        """Whether the image, which has a place in a batch, has the plain gradient, but for rounding."""
+        """Whether the image at `place` of a batch has the plain gradient, up to rounding."""
         reference = self.reference
         if all(each.is_within(reference.tolerance) for each in differences(found, reference.frames)):
             return True
@@ -333,7 +340,7 @@ class _Trial:
         return all(each.is_within(reference.tolerance) for each in off) or reference.explains(found, _KINKS)
 
     def _is_as_alone(self, item: Located, found: Frames) -> bool:
-        """Whether a companion has the gradient that it has alone, if that is finite."""
+        """Whether a companion has the same gradient in the batch as alone, or one alone that is not finite."""
         (alone,) = self._frames([item])
         off = differences(found, alone)
         is_near = all(each.is_within(self.reference.tolerance) for each in off)
@@ -342,7 +349,7 @@ class _Trial:
         return self._agrees_there(_Reference(self.reference.gradients, item), found)
 
     def _has_strongest(self, batch: Sequence[Located], place: int) -> bool:
-        """Whether the unit with the largest value is that of the plain way, or one whose value is as large."""
+        """Whether the unit with the largest value is that of the plain way, or has the same value."""
         if self.gradients.settings.unit != MAX:
             return True
         item = batch[place]
@@ -360,7 +367,7 @@ class _Trial:
 
 
 def frames(gradients: BatchGradients, found: Found) -> Frames:
-    """Gradients of one image on the whole image, each input of the network by itself."""
+    """Pad the gradients of one image to the whole image, and split them by input of the network."""
     height, width = gradients.size
     by_tap: Frames = []
     for place, each in enumerate(found.gradients):
@@ -372,7 +379,7 @@ def frames(gradients: BatchGradients, found: Found) -> Frames:
 
 
 def differences(found: Frames, expected: Frames) -> tuple[Difference, ...]:
-    """By tap, the largest there is."""
+    """Return the largest difference over draws, units and inputs, by tap."""
     by_tap = []
     for here, there in zip(found, expected, strict=True):
         pairs = [_difference(one, other) for one, other in zip(here, there, strict=True)]
@@ -404,7 +411,7 @@ def _triples(one: Frames, two: Frames, three: Frames) -> Iterator[tuple[Tensor, 
 
 
 def _last_place(gradients: BatchGradients) -> float:
-    """Relative size of the unit in the last place of products, as the run computes them."""
+    """Return the relative unit in the last place of products, as the run computes them."""
     precise = float(torch.finfo(gradients.like.dtype).eps)
     if gradients.settings.precision == "bfloat16":
         return max(precise, torch.finfo(torch.bfloat16).eps)
@@ -414,7 +421,7 @@ def _last_place(gradients: BatchGradients) -> float:
 
 
 def _companions(item: Located, count: int) -> list[Located]:
-    """An image in the middle of a batch of images that are unlike it in contrast, brightness and detail."""
+    """Make a batch of images that differ in contrast, brightness and detail, with the given one in the middle."""
     batch = [
         _changed(item, 0.4 + 1.7 * number / count, 0.3 * (-1) ** number, 0.1 + 0.2 * number / count, number + 1)
         for number in range(count)
@@ -424,7 +431,7 @@ def _companions(item: Located, count: int) -> list[Located]:
 
 
 def _changed(item: Located, contrast: float = 1.0, offset: float = 0.0, noise: float = 0.0, number: int = 0) -> Located:
-    """The image with another contrast, and an offset and noise in units of its standard deviation."""
+    """Change the contrast of an image, and add an offset and noise in units of its standard deviation."""
     sample = item.sample
     spread = float(sample.pixels.std()) or 1.0
     random = np.random.default_rng(number).standard_normal(sample.pixels.shape, dtype=np.float32)
@@ -434,7 +441,7 @@ def _changed(item: Located, contrast: float = 1.0, offset: float = 0.0, noise: f
 
 
 def _nudged(item: Located, by: float, seed: int) -> Located:
-    """The image moved at random, relative to each pixel and to the typical one, in double precision."""
+    """Perturb an image at random, relative to each pixel and to the RMS value, in double precision."""
     pixels = item.sample.pixels.astype(np.float64)
     typical = float(np.sqrt((pixels**2).mean())) or 1.0
     random = np.random.default_rng(seed).standard_normal(pixels.shape, dtype=np.float32)
@@ -446,7 +453,7 @@ def _with_pixels(item: Located, pixels: Any) -> Located:
 
 
 def _move_parameters(gradients: BatchGradients, by: float, seed: int) -> None:
-    """Move parameters at random, relative to each; within `Way.applied`, which puts them back."""
+    """Perturb parameters at random, relative to each; call it within `Way.applied`, which restores them."""
     generator = torch.Generator(gradients.device).manual_seed(seed)
     for parameter in gradients.model.parameters():
         data = parameter.data

@@ -1,9 +1,9 @@
-"""The theoretical receptive field of a layer, followed through the operators that the model runs.
+"""Tracing: the theoretical receptive field of a layer, propagated through the operators that the model runs.
 
-They are watched during one forward pass of a blank image, without gradients: it is real, so it works for any model, and
-it is faster than a pass on shape-only tensors, which would import PyTorch's compiler. Each operator is either known
-to be local (windows, pointwise, channel-wise) or is taken to reach everywhere: an unknown operator can make the field
-too large, never too small.
+Operators are recorded during one forward pass of a blank image, without gradients. The pass is real, so it works for
+any model, and it is faster than one on shape-only tensors, which would import PyTorch's compiler. Each operator is
+either known to be local (windows, pointwise, channel-wise) or is assumed to be global: an unknown operator can make the
+field too large, never too small.
 """
 
 import math
@@ -27,27 +27,27 @@ from erf.operators import SHAPE_ONLY, Seen, joined, settled, slide, step, writte
 
 @dataclass(frozen=True)
 class Trace:
-    """What a forward pass as far as a layer tells."""
+    """Properties of a layer found by a forward pass up to it."""
 
     field: ReceptiveField
     feature_shape: tuple[int, ...]
     """(channels, height, width) of the layer's map."""
     layout: Layout
-    """How the layer's output is read as this map."""
+    """Layout by which the layer's output is read as this map."""
     activation_bytes: int
-    """Bytes of all maps on the way, per image: what autograd keeps at most."""
+    """Bytes per image of all maps up to the layer: the most that autograd can keep."""
     depth: int
-    """How many operators ran on what comes from the input before the layer returned."""
+    """Number of operators on tensors that depend on the input, before the layer returned."""
     alignment: tuple[int, int] = (1, 1)
-    """(y, x): moved by multiples of so many pixels, the input meets every operator on the way as before."""
+    """(y, x) in pixels: shifts by multiples of these leave the phase of every stride unchanged."""
     random: bool = False
     """Whether the network draws random numbers in eval mode."""
     reads: bool = False
-    """Whether the program takes numbers out of maps, as for an `if`: then all of the input may decide what runs."""
+    """Whether the program reads numbers out of maps, as for an `if`: then the whole input may decide what runs."""
 
 
 class Follower(TorchDispatchMode):
-    """Notes on each tensor that comes from the input what its positions have seen."""
+    """Mode that attaches to each tensor computed from the input its receptive-field state (`Seen`)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Follower(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """False spares the import of PyTorch's compiler (2 s, 150 MB), which is never used here."""
+        """Return False, which avoids the import of PyTorch's compiler (2 s, 150 MB), never used here."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -70,7 +70,7 @@ class Follower(TorchDispatchMode):
             for output in tree_leaves(result):
                 if isinstance(output, bool | int | float | complex):
                     self.reads = True
-                elif isinstance(output, Tensor) and output.numel():  # what holds nothing has seen nothing
+                elif isinstance(output, Tensor) and output.numel():  # an empty tensor depends on nothing
                     if self.find(output) is None:
                         self.bytes += 0 if func.is_view else output.nbytes
                     seen = step(func, args, kwargs or {}, self.find, inputs, output)
@@ -84,18 +84,21 @@ class Follower(TorchDispatchMode):
         note(tensor, seen, self.operators)
 
     def find(self, value: Any) -> Seen | None:
-        """What a tensor has seen; it may have been written into through a view of it, or of the same."""
+        """Return a tensor's receptive-field state, which writes through views of the same storage may have changed."""
         if not isinstance(value, Tensor):
             return None
         own = _find(value)
         written = self._written.get(_storage(value)) if self._written else None
         if written is None or (own is not None and value._erf_when >= written.when):  # type: ignore[attr-defined]
             return own
-        # A constant may lie where a tensor that is gone was written into.
+        # The storage of a constant may have been that of a written tensor that no longer exists.
         return written.seen if own is not None or written.whole is not None else None
 
     def _write(self, name: str, output: Tensor, seen: Seen) -> None:
-        """Other views of a tensor that is written into see what is written, somewhere; the whole of it knows where."""
+        """Record a write in place.
+
+        The base tensor knows where it was written; for its other views the position is unknown.
+        """
         base = output if output._base is None else output._base
         lost = replace(seen, field=seen.field.unbounded(f"{name} into a part"), dims=None)
         if base is not output:
@@ -104,7 +107,7 @@ class Follower(TorchDispatchMode):
             self._note(base, after)
             lost = joined(name, [lost, after], base.shape)
             lost = replace(lost, dims=None)
-        # What nothing was known of is kept, with its views, so that nothing else comes to lie where it is.
+        # A tensor without state is kept alive, so that its storage is not reused for another one.
         kept = base if base is not output or self.find(output) is None else None
         self._written[_storage(output)] = _Written(kept, lost, self.operators)
 
@@ -119,14 +122,15 @@ class _Written:
     """A storage that an operator wrote into."""
 
     whole: Tensor | None
-    """The tensor, where views of it may have been made before anything was known of it."""
+    """The tensor, where views of it may have been made before it had a state."""
     seen: Seen
-    """What views have seen that were made before."""
+    """State of views made before the write."""
     when: int
+    """Number of operators before the write."""
 
 
 def _changed(func: Any, args: Any, kwargs: Any) -> list[Any]:
-    """Arguments that an operator writes into."""
+    """List the arguments that an operator writes into."""
     named = zip(func._schema.arguments, [*args, *[None] * len(func._schema.arguments)], strict=False)
     return [
         kwargs.get(argument.name, value)
@@ -136,12 +140,12 @@ def _changed(func: Any, args: Any, kwargs: Any) -> list[Any]:
 
 
 def _storage(tensor: Tensor) -> int:
-    """Which storage a tensor views; on the meta device storages have no addresses of data."""
+    """Identify the storage of a tensor; on the meta device storages have no data address."""
     return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else 0
 
 
 def note(tensor: Tensor, seen: Seen, when: int = 0) -> None:
-    """Note what a tensor has seen, and after how many operators."""
+    """Attach to a tensor its receptive-field state, and the number of operators that ran before."""
     tensor._erf_seen, tensor._erf_when = seen, when  # type: ignore[attr-defined]
 
 
@@ -151,9 +155,10 @@ def _find(value: Any) -> Seen | None:
 
 @contextmanager
 def _moving_windows(model: nn.Module) -> Iterator[None]:
-    """Modules that have a `sliding_window` (kernel, stride, padding, dilation) move its taps as the input tells them.
+    """Context manager that handles modules with a `sliding_window` (kernel, stride, padding, dilation).
 
-    Their own operators hide the window, so what such a module returns is noted when it is done.
+    Such modules shift the taps of the kernel depending on the input. Their operators hide the window, so the state of
+    the output is set when the module returns.
     """
 
     def renew(module: Any, args: Any, output: Tensor) -> None:
@@ -174,9 +179,20 @@ def _moving_windows(model: nn.Module) -> Iterator[None]:
 def trace(
     model: nn.Module, layers: Sequence[str], input_shape: Sequence[int], arrange: Arrange = alone
 ) -> dict[str, Trace]:
-    """Follow the receptive fields of layers for an input of shape (C, H, W), on the model's device.
+    """Trace the receptive fields of layers in one forward pass, on the model's device.
 
-    Raises `LayerError` where a layer is unknown, is not called or called again, or yields no map.
+    Args:
+        model: the network.
+        layers: paths of the layers.
+        input_shape: (C, H, W) of an input.
+        arrange: builds the network's arguments from the input.
+
+    Returns:
+        The trace of each layer, by name.
+
+    Raises:
+        LayerError: a layer is unknown, is not called or called more than once, or yields no map.
+        InputError: the model cannot run on an input of this shape.
     """
 
     def look(layer: str, output: Tensor) -> Trace:
@@ -191,27 +207,27 @@ def trace(
 
 
 def _random_state(device: torch.device) -> Tensor:
-    """That of the generators from which a network on the device draws."""
+    """Return the state of the random generators that a network on the device uses."""
     states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
     return torch.cat(states)
 
 
 def sourced(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Inputs (N, C, *axes) of a network, each of whose pixels has seen itself."""
+    """Attach to inputs (N, C, *axes) the initial state, in which each pixel depends on itself, and return them."""
     for source in inputs:
         note(source, Seen.source(source.shape))
     return inputs
 
 
 def blank(model: nn.Module, input_shape: Sequence[int]) -> Tensor:
-    """Zeros for one input of shape (C, H, W), as the model's parameters are."""
+    """Return zeros (1, C, H, W) with the dtype and device of the model's parameters."""
     parameter = next(model.parameters(), torch.empty(0))
     return torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device)
 
 
 @contextmanager
 def watched(model: nn.Module, input_shape: Sequence[int]) -> Iterator[Follower]:
-    """Within, the fields of tensors are followed; a model that cannot run raises `InputError`."""
+    """Context manager that traces receptive fields; raises `InputError` for a model that cannot run."""
     with torch.no_grad(), frozen(model), _moving_windows(model), Follower() as follower:
         try:
             yield follower
@@ -235,7 +251,17 @@ def watched(model: nn.Module, input_shape: Sequence[int]) -> Iterator[Follower]:
 
 
 def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) -> Trace:
-    """What is known of a layer from its output, for an input of (H, W) `size`; raises `LayerError` for no map."""
+    """Derive the trace of a layer from its output.
+
+    Args:
+        layer: name of the layer, for messages.
+        output: what the layer returned.
+        follower: the mode under which it ran.
+        size: (H, W) of the input.
+
+    Raises:
+        LayerError: the output is not a map over the input.
+    """
     if output.numel() == 0:
         shape = tuple(output.shape)
         raise LayerError(
@@ -249,13 +275,13 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
         seen = replace(seen, field=seen.field.unbounded("item"))
     layout = seen.layout(output.shape)
     if layout is None and seen.field.infinite and not seen.spatial and output.ndim == len(size) + 2:
-        # A grid made by global operators alone: nothing tells where its units lie.
+        # A grid made by global operators alone: the positions of its units are unknown.
         grid = tuple(output.shape[2:])
         axes = tuple(AxisField.tiling(*pair) for pair in zip(grid, size, strict=True))
         seen = Seen(replace(seen.field, axes=axes), grid, None)
         layout = Layout(tuple(range(2, output.ndim)), grid, is_assumed=True)
     if layout is None and seen.field.infinite and output.ndim == 2:
-        # A vector, such as logits: one unit that stands for the whole image.
+        # A vector, such as logits: one unit that represents the whole image.
         axes = tuple(AxisField.tiling(1, length) for length in size)
         seen, layout = Seen(replace(seen.field, axes=axes), (1,) * len(size), None), Layout((), (1,) * len(size))
     if layout is None or 0 in layout.places:
@@ -281,10 +307,19 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
 
 
 def theoretical_receptive_field(model: nn.Module, layer: str, input_shape: Sequence[int]) -> ReceptiveField:
-    """Size, stride and offset of what the units of a layer see of an input of shape (C, H, W), in pixels.
+    """Compute size, stride and offset of the theoretical receptive field of a layer's units, in pixels.
 
-    Recursion of Araujo, Norris, Sim (Distill 2019), taken over the operators that one forward pass runs, so that
-    branches, dilation and padding count as they run. The size is infinite where an operator is global, or is not
+    Uses the recursion of Araujo, Norris, Sim (Distill 2019) over the operators of one forward pass, so that branches,
+    dilation and padding are accounted for as they run. The size is infinite where an operator is global, or is not
     known to be local; `ReceptiveField.unbounded_by` names it.
+
+    Args:
+        model: the network.
+        layer: path of a module, or `output`.
+        input_shape: (C, H, W) of an input.
+
+    Raises:
+        LayerError: the layer is unknown, is not called or called more than once, or yields no map.
+        InputError: the model cannot run on an input of this shape.
     """
     return trace(model, [layer], input_shape)[layer].field

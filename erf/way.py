@@ -1,4 +1,4 @@
-"""A way of computing gradients: whatever may change speed and must not change numbers."""
+"""Ways of computing gradients: the options that may change speed and must not change numbers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,12 +22,12 @@ _WORDS = {
     "own_backward": "the library's backward passes",
     "bands": "whole maps",
 }
-"""What is plain, by attribute of a way."""
+"""Description of the plain setting of each attribute of a way."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How images go through a network; without arguments the plain way, to which all others are compared."""
+    """Way of computing: how images pass through a network. The default is the plain way, the reference for others."""
 
     batch_size: int = 1
     channels_last: bool = False
@@ -37,7 +37,7 @@ class Way:
 
     @property
     def words(self) -> str:
-        """Such as `batches of 5, channels last, windows, own backward passes, bands of rows`."""
+        """The way in words, such as `batches of 5, channels last, windows, own backward passes, bands of rows`."""
         several = f"batches of {self.batch_size}" if self.batch_size > 1 else _WORDS["batch_size"]
         layout = "channels last" if self.channels_last else _WORDS["channels_last"]
         part = "windows" if self.windows else _WORDS["windows"]
@@ -46,7 +46,7 @@ class Way:
         return ", ".join((several, layout, part, backward, *maps))
 
     def simpler(self) -> "Iterator[Way]":
-        """Ways with one thing made plain, then with two, and so on; the last one is plain."""
+        """Yield the ways with one option made plain, then with two, and so on; the last is the plain way."""
         plain = vars(PLAIN)
         fast = [name for name, value in vars(self).items() if value != plain[name]]
         for count in range(1, len(fast) + 1):
@@ -55,12 +55,12 @@ class Way:
                 yield replace(self, **changes)
 
     def changes(self, other: "Way") -> str:
-        """What another way does plainly that this one does not, in words."""
+        """Describe the options that another way makes plain and this one does not."""
         return " and ".join(_WORDS[name] for name, value in vars(self).items() if getattr(other, name) != value)
 
     @contextmanager
     def applied(self, model: nn.Module, device: torch.device) -> Iterator[None]:
-        """The model frozen, and computing so, as long as the context lasts."""
+        """Context manager that freezes the model and makes it compute in this way."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         with (
             frozen(model, layout),
@@ -72,15 +72,15 @@ class Way:
 
 
 class _ContiguousOperands(TorchDispatchMode):
-    """Gives operators, forward and backward, copies of operands that are not in contiguous layout.
+    """Mode that passes contiguous copies of non-contiguous operands to operators, forward and backward.
 
-    Kernels choose their way by the strides of what they are given, and some are wrong for strides that a transposition
-    or another layout has left: the gradient of a batch norm before tokens, at batch 1, is off by all of it.
+    Kernels choose an algorithm by the strides of their operands, and some are wrong for strides that a transposition
+    or another layout has left: the gradient of a batch norm before tokens, at batch 1, has a relative error of 1.
     """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # spares the import of PyTorch's compiler, as in `erf.tracing`
+        return False  # avoids the import of PyTorch's compiler, as in `erf.tracing`
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.is_view or func._schema.is_mutable:
