@@ -1,4 +1,4 @@
-"""Images for a run: listed, drawn, decoded, framed. Knows nothing of models and gradients."""
+"""Input images: listing, sampling, decoding and preprocessing. Independent of models and gradients."""
 
 import hashlib
 from collections.abc import Sequence
@@ -57,13 +57,31 @@ def load_images(
     allow_outside: bool = False,
     progress: Progress | None = None,
 ) -> ImageSet:
-    """Choose n images from a folder, a manifest CSV or the phantom generator, for a frame of (height, width) `size`.
+    """Choose n images from a folder, a manifest CSV or the phantom generator.
 
-    Nothing is decoded before it is needed. The draw is balanced over lateralities and depends on `seed` alone;
-    `inputs` are those of a network that takes several: a manifest has a column `path:NAME` for each, a phantom is drawn
-    for each, and n counts cases. `mirror` turns every image left to right; `lesions` is the number of findings in each
-    phantom; paths of a manifest stay below its folder unless `allow_outside`; `progress` is called where images have to
-    be decoded to see on which side the breast is. Raises `InputError` for a source that cannot be used.
+    Images are decoded only when they are needed. The random choice is balanced over lateralities and depends on `seed`
+    alone.
+
+    Args:
+        source: Folder, manifest CSV, or `PHANTOM` for generated images.
+        n: Number of images; of cases, for a network with several inputs.
+        seed: Seed of the random choice and of the phantoms.
+        size: (height, width) of the frame in pixels, to which every image is padded or cropped.
+        channels: Channels of each input of the network.
+        inputs: Names of the inputs of a network that takes several; a manifest then has a column `path:NAME` for each,
+            and a phantom is generated for each.
+        normalisation: Key of `NORMALISATIONS`.
+        resample: Whether to scale each image to fit the frame.
+        mirror: Whether to mirror every image left to right.
+        lesions: Number of findings in each phantom.
+        allow_outside: Whether a manifest may name files outside its own folder.
+        progress: Called while images are decoded to find the side of the breast.
+
+    Returns:
+        The chosen images, not yet decoded.
+
+    Raises:
+        InputError: The source or an option cannot be used.
     """
     if n < 1:
         raise InputError(f"n={n} images asked for; expected at least 1")
@@ -83,7 +101,20 @@ def from_arrays(
     normalisation: str = "none",
     mirror: bool = False,
 ) -> ImageSet:
-    """Make images of arrays (C, H, W) of one shape; `laterality` has 'left', 'right' or '' for each of them."""
+    """Make an image set from arrays in memory.
+
+    Args:
+        arrays: Arrays (C, H, W) of a single shape, integer or floating point.
+        laterality: 'left', 'right' or '' for each array; None if unknown.
+        normalisation: Key of `NORMALISATIONS`.
+        mirror: Whether to mirror every image left to right.
+
+    Returns:
+        One image per array, in the given order.
+
+    Raises:
+        InputError: The arrays have no common shape (C, H, W), or the number of lateralities differs.
+    """
     if not len(arrays) or any(np.shape(array) != np.shape(arrays[0]) or np.ndim(array) != 3 for array in arrays):
         found = sorted({np.shape(array) for array in arrays})
         raise InputError(f"arrays have shapes {found or 'none'}; expected one or more of a single shape (C, H, W)")

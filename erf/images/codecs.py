@@ -1,7 +1,7 @@
-"""Decoders for the compressed forms of DICOM, from imagecodecs.
+"""Decoders of compressed DICOM transfer syntaxes, based on imagecodecs.
 
-Written to pydicom's protocol for decoding plug-ins; see docs/decisions/0004-permissive-decoders.md for the choice. The
-size that a frame claims is compared with the data set's before it is decoded.
+Implements pydicom's protocol for decoding plug-ins; docs/decisions/0004-permissive-decoders.md gives the reasons. The
+size stated by a compressed frame is compared with that of the data set before decoding.
 """
 
 import imagecodecs
@@ -13,7 +13,7 @@ from pydicom.pixels.decoders import base
 from erf.images.codestreams import FrameSize, jpeg2000_size, jpeg_size, unwrap_jpeg2000
 
 PLUGIN = "imagecodecs"
-"""Name under which pydicom knows these decoders."""
+"""Name under which these decoders are registered with pydicom."""
 
 _DECODERS = (
     base.JPEGBaseline8BitDecoder,
@@ -30,25 +30,36 @@ _DECODERS = (
     base.RLELosslessDecoder,
 )
 _RLE_GAIN = 64
-"""Bytes that run-length coding makes of one, at most (DICOM PS3.5, G.3.1)."""
+"""Largest expansion ratio of run-length coding (DICOM PS3.5, G.3.1)."""
 
 DECODER_DEPENDENCIES = {decoder.UID: ("imagecodecs",) for decoder in _DECODERS}
 
 
 def is_available(transfer_syntax: str) -> bool:
-    """Whether this module decodes a transfer syntax."""
+    """Whether this module can decode a transfer syntax."""
     return transfer_syntax in DECODER_DEPENDENCIES
 
 
 def register() -> None:
-    """Make these decoders known to pydicom."""
+    """Register these decoders with pydicom."""
     for decoder in _DECODERS:
         if PLUGIN not in decoder.available_plugins:
             decoder.add_plugin(PLUGIN, (__name__, "decode_frame"))
 
 
 def decode_frame(content: bytes, runner: base.DecodeRunner) -> bytes | bytearray:
-    """One compressed frame as bytes, in the order that the runner is told; `ValueError` for one of another size."""
+    """Decode one compressed frame for pydicom.
+
+    Args:
+        content: The compressed frame.
+        runner: pydicom's decoder state; its options are updated to describe the decoded bytes.
+
+    Returns:
+        The decoded pixels, in the planar configuration and bit depth set on `runner`.
+
+    Raises:
+        ValueError: The frame has another size than the data set states.
+    """
     if runner.transfer_syntax == uid.RLELossless:
         return _decode_runs(content, runner)
     if runner.transfer_syntax in uid.JPEG2000TransferSyntaxes:
@@ -68,7 +79,7 @@ def _decode_jpeg(content: bytes, runner: base.DecodeRunner) -> np.ndarray:
         return pixels
     if runner.samples_per_pixel == 1:
         return imagecodecs.jpeg8_decode(content)
-    # The same name for both spaces: samples stay as they are stored, and pydicom converts them.
+    # Equal input and output colour spaces keep samples as stored; pydicom converts them.
     return imagecodecs.jpeg8_decode(content, colorspace="YCBCR", outcolorspace="YCBCR")
 
 
@@ -76,7 +87,9 @@ def _decode_jpeg2000(content: bytes, runner: base.DecodeRunner) -> np.ndarray:
     codestream = unwrap_jpeg2000(content)
     _check(jpeg2000_size(codestream), runner)
     if runner.photometric_interpretation in (PhotometricInterpretation.YBR_ICT, PhotometricInterpretation.YBR_RCT):
-        runner.set_option("photometric_interpretation", PhotometricInterpretation.RGB)  # undone by the decoder
+        runner.set_option(
+            "photometric_interpretation", PhotometricInterpretation.RGB
+        )  # the decoder has already converted
     return imagecodecs.jpeg2k_decode(codestream, planar=False)
 
 

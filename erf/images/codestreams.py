@@ -1,8 +1,8 @@
-"""What a compressed frame says of its own size, before a decoder believes it.
+"""Size of compressed frames, read from their headers before decoding.
 
-Headers are followed segment by segment, from the first byte and by their lengths: entropy-coded data and comments can
-hold anything, also what looks like a header. Whatever is not as the standards have it is refused, so that a decoder
-which reads on cannot come to another size than the one that was checked.
+Headers are parsed segment by segment from the first byte, following their lengths: entropy-coded data and comments can
+contain bytes that look like a header. Anything that violates the standards is refused, so that a decoder which reads on
+cannot arrive at another size than the one that was checked.
 """
 
 import re
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 
 _MAX_SEGMENTS = 10_000
 _MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
-"""Of JPEG; fill bytes may precede it (ITU-T T.81, B.1.1.2)."""
+"""JPEG marker, possibly after fill bytes (ITU-T T.81, B.1.1.2)."""
 _START_OF_FRAME = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
-"""Of JPEG (ITU-T T.81, table B.1) and JPEG-LS (T.87, C.1.1)."""
+"""Frame header markers of JPEG (ITU-T T.81, table B.1) and JPEG-LS (T.87, C.1.1)."""
 _START_OF_SCAN, _PRESETS = 0xDA, 0xF8
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xDA)))
 _OVERSIZE = 4
-"""Kind of preset parameters that replaces the size of a frame (T.87, C.2.4.1.4)."""
+"""Type of preset parameters that override the size of a frame (T.87, C.2.4.1.4)."""
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 
 
 @dataclass(frozen=True)
 class FrameSize:
-    """The size that a compressed frame claims, in pixels and samples per pixel."""
+    """Size stated by a compressed frame, in pixels, and its samples per pixel."""
 
     height: int
     width: int
@@ -32,7 +32,17 @@ class FrameSize:
 
 
 def jpeg_size(content: bytes) -> FrameSize:
-    """Size of a JPEG or JPEG-LS frame; `ValueError` where its header is damaged."""
+    """Read the size of a JPEG or JPEG-LS frame from its header.
+
+    Args:
+        content: The compressed frame.
+
+    Returns:
+        Height and width in pixels, and samples per pixel.
+
+    Raises:
+        ValueError: The header is damaged, or gives no size or several.
+    """
     found = None
     for marker, segment in _segments(content):
         if marker == _PRESETS and segment[:1] == bytes([_OVERSIZE]):
@@ -48,7 +58,7 @@ def jpeg_size(content: bytes) -> FrameSize:
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and content of each segment before the first scan."""
+    """Yield marker and content of each segment before the first scan."""
     if content[:2] != b"\xff\xd8":
         raise ValueError("it does not begin as JPEG does")
     place = 2
@@ -68,7 +78,17 @@ def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def jpeg2000_size(codestream: bytes) -> FrameSize:
-    """Size of a JPEG 2000 codestream, which gives it first of all (ITU-T T.800, A.5.1)."""
+    """Read the size of a JPEG 2000 codestream from its first segment (ITU-T T.800, A.5.1).
+
+    Args:
+        codestream: The compressed frame, without JP2 boxes.
+
+    Returns:
+        Height and width in pixels, and samples per pixel.
+
+    Raises:
+        ValueError: The header is damaged, or components differ in resolution.
+    """
     if codestream[:4] != b"\xff\x4f\xff\x51":
         raise ValueError("it does not begin as JPEG 2000 does")
     right, bottom, left, top = struct.unpack_from(">4I", codestream, 8)
@@ -80,7 +100,17 @@ def jpeg2000_size(codestream: bytes) -> FrameSize:
 
 
 def unwrap_jpeg2000(content: bytes) -> bytes:
-    """The codestream of a frame, which some writers leave in the boxes of a JP2 file (ITU-T T.800, I.4)."""
+    """Extract the codestream of a frame, which some writers leave in the boxes of a JP2 file (ITU-T T.800, I.4).
+
+    Args:
+        content: JP2 file or bare codestream.
+
+    Returns:
+        The bare codestream.
+
+    Raises:
+        ValueError: The JP2 boxes are damaged.
+    """
     if not content.startswith(_JP2_SIGNATURE):
         return content
     place = 0

@@ -1,7 +1,6 @@
-"""Mammograms from DICOM: header facts and pixels brought to the scale that is meant for viewing.
+"""DICOM mammograms: header attributes, and pixels on the intensity scale for viewing.
 
-Attributes are those of DICOM PS3.3: laterality (0020,0062), (0020,0060) and (0020,9072), view (0054,0220) and
-(0018,5101).
+Attributes as in DICOM PS3.3: laterality (0020,0062), (0020,0060) and (0020,9072), view (0054,0220) and (0018,5101).
 """
 
 import io
@@ -30,10 +29,10 @@ from erf.images.viewing import for_viewing
 DICOM_SUFFIXES = (".dcm", ".dicom")
 
 MAX_INFLATED = 1 << 28
-"""Bytes that a deflated data set may inflate to."""
+"""Largest size of a deflated data set after decompression, in bytes."""
 
 _META_START = 132 + 12
-"""Bytes before those that the group length of the file meta information counts (DICOM PS3.10, 7.1)."""
+"""Offset of the bytes that the group length of the file meta information counts (DICOM PS3.10, 7.1)."""
 
 _ELEMENTS = (
     *("PatientID", "ImageLaterality", "Laterality", "SharedFunctionalGroupsSequence", "ViewCodeSequence"),
@@ -44,10 +43,10 @@ _ELEMENTS = (
     *("VOILUTFunction", "PresentationLUTShape", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
     *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
 )
-"""All that is read of a data set."""
+"""The only elements of a data set that are read."""
 
 _VIEW_CODES = {"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO"}
-"""SNOMED codes of the two screening views, in both code systems that DICOM has used."""
+"""SNOMED codes of the two screening views, in both coding schemes that DICOM has used."""
 
 
 codecs.register()
@@ -55,7 +54,7 @@ codecs.register()
 
 @dataclass(frozen=True)
 class Header:
-    """What a DICOM header says about an image; '' and NaN where it says nothing."""
+    """Image attributes from a DICOM header; '' and NaN if absent."""
 
     laterality: str = ""
     view: str = ""
@@ -64,7 +63,7 @@ class Header:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: by its suffix or, where it has none or is named by a UID, by the way it begins."""
+    """Whether a file is DICOM, by its suffix or, if it has none or is named by a UID, by its magic bytes."""
     if path.suffix.strip(".0123456789"):
         return path.suffix.lower() in DICOM_SUFFIXES
     try:
@@ -76,18 +75,30 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """Header facts without decoding; an unreadable header says nothing (decoding will say why)."""
+    """Read header attributes without decoding pixels; an unreadable header gives empty ones (decoding reports why)."""
     try:
         check_regular(path)
         with path.open("rb") as file:
             data = _read(path, file, pixels=False)
         return Header(_laterality(data), _view(data), str(data.get("PatientID", "") or ""), _spacing(data))
-    except Exception:  # pydicom raises what a damaged header makes it raise
+    except Exception:  # pydicom raises many exception types for damaged headers
         return Header()
 
 
 def decode_dicom(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple[str, ...]]:
-    """Pixels (C, H, W) after padding, modality, VOI and polarity, and notes; raises whatever pydicom does."""
+    """Decode a DICOM image and apply padding, modality, VOI and polarity.
+
+    Args:
+        path: The file, for messages and its meta information.
+        content: Bytes of the file.
+
+    Returns:
+        Pixels (C, H, W), and remarks for the reader of the results.
+
+    Raises:
+        ImageError: The file is no single greyscale or colour image, or exceeds a size limit.
+        Exception: Any exception that pydicom raises for damaged files.
+    """
     data = _read(path, io.BytesIO(content))
     _check_form(path, data)
     syntax = data.file_meta.TransferSyntaxUID
@@ -105,7 +116,7 @@ def decode_dicom(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple
 
 
 def _check_form(path: Path, data: Dataset) -> None:
-    """Refuse what is no single image of grey values or colours, and sizes out of all proportion."""
+    """Raise `ImageError` unless a data set is a single greyscale or colour image of permitted size."""
     frames = int(data.get("NumberOfFrames") or 1)
     if frames != 1:
         raise ImageError(f"{path}: found {frames} frames, expected a single image (a slice or synthetic view)")
@@ -118,11 +129,11 @@ def _check_form(path: Path, data: Dataset) -> None:
 
 
 def _read(path: Path, file: BinaryIO, pixels: bool = True) -> Dataset:
-    """The elements of a file that an image is made of; names and dates of people are not among them."""
+    """Read the elements of a file that describe the image; patients' names and dates are not read."""
     meta = read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return pydicom.dcmread(file, stop_before_pixels=not pixels, specific_tags=list(_ELEMENTS))
-    # pydicom would inflate all of it, to whatever size.
+    # pydicom would decompress the data set without a size limit.
     file.seek(_META_START + int(meta.FileMetaInformationGroupLength))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     content = inflater.decompress(file.read(), MAX_INFLATED)

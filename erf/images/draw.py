@@ -1,4 +1,4 @@
-"""Which images a run uses: a seeded random draw, balanced over lateralities."""
+"""Seeded random sampling of images, balanced over lateralities."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -12,17 +12,26 @@ from erf.images.image import Image
 from erf.images.laterality import laterality_from_tissue
 
 _CANDIDATES = 2
-"""Images of unknown side that are decoded to find it, per image that is wanted."""
+"""Images of unknown laterality to decode per image requested."""
 
 
 Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, how many of its items are done, and how many there are."""
+"""Callback that receives the name of a stage, the number of finished items and their total."""
 
 
 def draw(images: Sequence[Image], n: int, seed: int = 0, progress: Progress | None = None) -> list[Image]:
-    """Draw n images at random, as evenly over left, right and unknown as there are enough; all if there are fewer.
+    """Sample n images at random, balanced over left, right and unknown laterality as far as possible.
 
-    Images whose side neither the manifest nor tags nor names tell are decoded, to see where the tissue lies.
+    Images whose laterality is not given by manifest, tags or file names are decoded, to find it from the tissue.
+
+    Args:
+        images: Images to choose from.
+        n: Number of images.
+        seed: Seed of the random order.
+        progress: Called while images are decoded.
+
+    Returns:
+        n images, or all of them if there are fewer.
     """
     rng = np.random.default_rng(seed)
     shuffled = [images[index] for index in rng.permutation(len(images))]
@@ -41,15 +50,15 @@ def draw(images: Sequence[Image], n: int, seed: int = 0, progress: Progress | No
 
 
 def _look(image: Image) -> Image:
-    """The image with its laterality, where its tissue shows it."""
+    """Set the laterality of an image from its tissue, if it can be decoded."""
     try:
         return replace(image, laterality=laterality_from_tissue(image.decode().pixels))
     except ErfError:
-        return image  # it fails again, and is reported, when its turn comes
+        return image  # decoding fails again in the run, which reports it
 
 
 def _share(available: dict[str, int], n: int) -> dict[str, int]:
-    """Hand out n places one by one to the groups in turn, as long as a group has images left."""
+    """Divide n over groups as evenly as their sizes allow."""
     shares = dict.fromkeys(sorted(available), 0)
     left = min(n, sum(available.values()))
     while left:

@@ -1,4 +1,4 @@
-"""Files that nobody vouches for, opened so that nothing but a regular file of reasonable size is ever read."""
+"""Reading of untrusted files: regular files of limited size only."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 MAX_BYTES = 1 << 30
-"""Of an image file; several times the largest that a detector gives."""
+"""Largest size of an image file in bytes; several times that of the largest detector image."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -18,17 +18,17 @@ _KINDS = {
 
 
 def check_regular(path: Path, limit: int = MAX_BYTES) -> None:
-    """Raise `OSError` for anything but a regular file, or a link to one, of at most `limit` bytes."""
+    """Raise `OSError` unless a path is a regular file, or a link to one, of at most `limit` bytes."""
     _check(os.stat(path), limit)
 
 
 def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
-    """The content of a regular file; `OSError` for anything else, and for more than `limit` bytes."""
-    check_regular(path, limit)  # before it is opened: opening alone can block, or wind a tape back
+    """Read a regular file; raise `OSError` for anything else, and for more than `limit` bytes."""
+    check_regular(path, limit)  # before opening, which alone can block or rewind a tape
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
         found = os.fstat(file.fileno())
-        _check(found, limit)  # what the name stood for may have been replaced
+        _check(found, limit)  # the file may have been replaced meanwhile
         return file.read(found.st_size)
 
 

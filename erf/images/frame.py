@@ -1,4 +1,4 @@
-"""From decoded pixels to a sample: the model's frame, its number of channels, its scale."""
+"""Preprocessing of decoded pixels: padding or cropping to the model's frame, channels, intensity scale."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +20,11 @@ NORMALISATIONS = {
 
 @dataclass(frozen=True)
 class Framing:
-    """How images become samples of one shape.
+    """Preprocessing that brings images to a single shape.
 
-    An image is mirrored only if `mirror` and resampled only if `resample` says so. It is padded with its own darkest
-    value or cropped; the edge of the chest wall stays where it is. Vertically an MLO view keeps its top, any other its
-    middle.
+    An image is mirrored only if `mirror` and resampled only if `resample` is set. It is padded with its own darkest
+    value or cropped, keeping the edge of the chest wall in place. Vertically an MLO view is aligned at its top, any
+    other at its middle.
     """
 
     size: tuple[int, int]
@@ -32,9 +32,9 @@ class Framing:
     channels: int = 1
     normalisation: str = "standardise"
     resample: bool = False
-    """Scale the image, keeping its aspect ratio, so that it just fits into the frame."""
+    """Whether to scale the image, keeping its aspect ratio, to the largest size that fits the frame."""
     mirror: bool = False
-    """Turn what is in the frame left to right, as a test of the network."""
+    """Whether to mirror the framed image left to right, as a test of the network."""
 
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
@@ -45,10 +45,22 @@ class Framing:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of the preprocessed image."""
         return (self.channels, *self.size)
 
     def apply(self, image: Image, decoded: Decoded) -> Sample:
-        """Frame and normalise one image; `ImageError` where it cannot be done."""
+        """Frame and normalise one image.
+
+        Args:
+            image: The image's metadata; view and laterality determine its alignment.
+            decoded: Its pixels (C, H, W), with one channel or as many as the frame has.
+
+        Returns:
+            The model input, its position in the frame, and the notes of the file.
+
+        Raises:
+            ImageError: The channels do not match, or the pixels cannot be normalised.
+        """
         seen = laterality_from_tissue(decoded.pixels)
         pixels = _with_channels(image, decoded.pixels, self.channels)
         before = pixels.shape[1]
@@ -70,7 +82,7 @@ def _with_channels(image: Image, pixels: NDArray[Any], channels: int) -> NDArray
     found = len(pixels)
     if found not in (channels, 1):
         raise ImageError(f"{image.path}: found {found} channels, expected {channels}; convert the image to greyscale")
-    wide = pixels.astype(np.float32)  # a copy in any case, which can then be normalised in place
+    wide = pixels.astype(np.float32)  # always a copy, so that normalisation can work in place
     return wide if found == channels else np.repeat(wide, channels, axis=0)
 
 
@@ -84,14 +96,14 @@ def _fit(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float
 
 
 def _anchor(view: str) -> str:
-    """Where the image touches the frame vertically: the pectoral muscle of an MLO view runs into the top edge."""
+    """Vertical alignment in the frame: the pectoral muscle of an MLO view runs into the top edge."""
     return "start" if view.upper() == "MLO" else "middle"
 
 
 def _place(
     pixels: NDArray[np.float32], size: tuple[int, int], vertical: str, side: str
 ) -> tuple[NDArray[np.float32], int, int]:
-    """The image in its frame, and the row and column on which its first ones fall."""
+    """Pad or crop an image to the frame; also return the frame row and column of its first row and column."""
     if pixels.shape[1:] == size:
         return pixels, 0, 0
     horizontal = {"left": "start", "right": "end", "": "middle"}[side]
@@ -103,7 +115,7 @@ def _place(
 
 
 def _overlap(length: int, frame: int, anchor: str) -> tuple[slice, slice]:
-    """Which part of the image (first) lands in which part of the frame (second), along one axis."""
+    """Matching slices of the image (first) and the frame (second) along one axis."""
     spare = abs(frame - length)
     begin = {"start": 0, "middle": spare // 2, "end": spare}[anchor]
     part = slice(begin, begin + min(length, frame))
@@ -117,7 +129,7 @@ def _normalise(image: Image, pixels: NDArray[np.float32], name: str, dtype: np.d
         if pixels.min() == pixels.max():
             raise ImageError(f"{image.path}: the part inside the frame is constant; use a larger --size")
         pixels -= np.float32(pixels.mean(dtype=np.float64))
-        # Row by row: numpy.std in float64 would make two full-size temporaries.
+        # Row by row: numpy.std in float64 would allocate two full-size temporaries.
         squares = sum(float(np.vdot(row, row)) for row in pixels.reshape(-1, pixels.shape[-1]))
         deviation = np.float32(np.sqrt(squares / pixels.size))
         if not (np.isfinite(deviation) and deviation > np.finfo(np.float32).tiny):

@@ -1,4 +1,4 @@
-"""Images as the run knows them: a row of the manifest, its decoded pixels, a sample ready for a model."""
+"""Image records: a row of the manifest, its decoded pixels, and the preprocessed model input."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from erf.errors import ImageError
 
 MAX_PIXELS = 2**28
-"""Values that an image may hold; more than any detector gives, and refused before anything is allocated."""
+"""Largest number of values in an image; above any detector, and checked before memory is allocated."""
 
 KNOWN_COLUMNS = ("laterality", "view", "patient_id")
-"""Columns of a manifest that every image has, if only empty."""
+"""Manifest columns that every image has, possibly empty."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """The pixels of one image, as stored, with what the file itself says about them."""
+    """Pixels of one image as stored, with remarks from its file."""
 
     pixels: NDArray[np.generic]
     """(C, H, W), integer or floating point, in the file's own scale."""
     sha256: str
-    """Of the file, or of the pixels where there is no file."""
+    """SHA-256 of the file, or of the pixels where there is no file."""
     notes: tuple[str, ...] = ()
-    """What a reader of the results should know, such as unprocessed detector values."""
+    """Remarks for the reader of the results, such as unprocessed detector values."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,22 @@ class Image:
     path: str
     decode: Callable[[], Decoded]
     laterality: str = ""
-    """'left', 'right' or '' where it is not known."""
+    """'left', 'right', or '' if unknown."""
     view: str = ""
     patient_id: str = ""
     pixel_spacing: float = float("nan")
-    """Millimetres between neighbouring pixels, at the detector."""
+    """Distance between neighbouring pixels at the detector, in millimetres; NaN if unknown."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """All further columns of the manifest."""
+    """All other columns of the manifest."""
     number: int = 0
-    """Place in the draw."""
+    """Index in the random order of the run."""
     file: Path | None = None
-    """Where it is read from; None for images that are made or in memory."""
+    """Source file; None for generated images and images in memory."""
     parts: tuple["Image", ...] = ()
-    """Of a case, the images for each input of a network that takes several."""
+    """Images of a case, one per input of a network that takes several."""
 
     def value(self, column: str) -> str:
-        """The value of a manifest column, '' where the image has none."""
+        """Value of a manifest column, '' if the image has none."""
         if column in KNOWN_COLUMNS:
             return str(getattr(self, column))
         return self.columns.get(column, "")
@@ -60,17 +60,17 @@ class Image:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the pixels of a file lie in the frame."""
+    """Transformation from pixel coordinates of a file to those of the frame."""
 
     scale: float = 1.0
     top: int = 0
-    """Row of the frame on which the file's first row falls; negative where it is cropped."""
+    """Frame row of the file's first row; negative if the image is cropped."""
     left: int = 0
     mirrored_width: int = 0
-    """Width of the frame where it is turned left to right, else 0."""
+    """Width of the frame if it is mirrored left to right, else 0."""
 
     def to_frame(self, y: float, x: float) -> tuple[float, float]:
-        """A point (y, x) of the file in pixels of the frame."""
+        """Convert a point (y, x) from pixels of the file to pixels of the frame."""
         y, x = ((place + 0.5) * self.scale - 0.5 for place in (y, x))
         y, x = y + self.top, x + self.left
         return y, self.mirrored_width - 1 - x if self.mirrored_width else x
@@ -78,7 +78,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Sample:
-    """A decoded image in the model's frame."""
+    """Preprocessed image: decoded, framed and normalised for the model."""
 
     image: Image
     pixels: NDArray[np.float32]
@@ -87,19 +87,19 @@ class Sample:
     notes: tuple[str, ...] = ()
     placement: Placement = Placement()
     parts: tuple["Sample", ...] = ()
-    """Of a case of several images, what became of each; their channels follow each other in `pixels`."""
+    """Samples of the single images of a case; `pixels` concatenates their channels in this order."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be made a sample, and why."""
+    """An image that could not be decoded or preprocessed, and the reason."""
 
     image: Image
     reason: str
 
 
 def check_size(path: Path, *shape: int) -> None:
-    """Raise `ImageError` for what a file claims to hold where it is out of all proportion."""
+    """Raise `ImageError` if the shape stated by a file exceeds `MAX_PIXELS`."""
     if math.prod(shape) > MAX_PIXELS:
         found = "x".join(map(str, shape))
         raise ImageError(f"{path}: the header claims {found} pixels, expected at most {MAX_PIXELS / 1e6:.0f} million")

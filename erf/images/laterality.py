@@ -1,4 +1,4 @@
-"""On which side a breast is: from words, from file names, from where the tissue lies."""
+"""Laterality of a breast, from words, file names or the position of the tissue."""
 
 import re
 
@@ -16,27 +16,32 @@ _SAMPLES = 400
 
 
 def parse_laterality(word: str) -> str:
-    """'left', 'right' or '' for a word such as L, Right, r."""
+    """Return 'left', 'right' or '' for a word such as L, Right, r."""
     return _WORDS.get(word.strip().lower(), "")
 
 
 def laterality_from_name(name: str) -> str:
-    """The side that a file name tells, '' where it tells none or both."""
+    """Laterality named in a file name, '' if it names none or both."""
     sides = {_WORDS[match.lower()] for match in _SIDE_IN_NAME.findall(name)}
     return sides.pop() if len(sides) == 1 else ""
 
 
 def view_from_name(name: str) -> str:
-    """The view that a file name tells (CC, MLO, …), '' where it tells none."""
+    """View named in a file name (CC, MLO, …), '' if it names none or several."""
     views = {match.upper() for match in _VIEW_IN_NAME.findall(name)}
     return views.pop() if len(views) == 1 else ""
 
 
 def laterality_from_tissue(pixels: NDArray[np.generic]) -> str:
-    """The side of the chest wall: tissue fills one vertical edge and leaves the other free.
+    """Laterality from the side of the chest wall: tissue fills one vertical edge and leaves the other free.
 
-    A left breast enters at the left edge and a right breast at the right, in images that were not mirrored. Returns ''
-    where both edges are alike, as in pictures of anything else. Takes (C, H, W).
+    A left breast enters at the left edge and a right breast at the right, in images that were not mirrored.
+
+    Args:
+        pixels: Image (C, H, W); only the first channel is used.
+
+    Returns:
+        'left', 'right', or '' if both edges are alike, as in pictures of anything else.
     """
     threshold, _, _ = tissue_threshold(pixels)
     tissue = _sparse(pixels) > threshold
@@ -48,7 +53,7 @@ def laterality_from_tissue(pixels: NDArray[np.generic]) -> str:
 
 
 def tissue_threshold(pixels: NDArray[np.generic]) -> tuple[float, float, float]:
-    """Values of an image (C, H, W): above which it is tissue, of the background, and of the bright end."""
+    """Tissue threshold, background value and bright end (99.5th percentile) of an image (C, H, W)."""
     background, bright = (float(value) for value in np.percentile(_sparse(pixels), (1, 99.5)))
     return background + _TISSUE_LEVEL * (bright - background), background, bright
 

@@ -1,4 +1,4 @@
-"""Where images come from: a folder, a manifest CSV, or the phantom generator."""
+"""Listing of images from a folder, a manifest CSV or the phantom generator."""
 
 import os
 from collections.abc import Sequence
@@ -16,27 +16,41 @@ from erf.text import printable
 
 PHANTOM = "phantom"
 MAX_PHANTOMS = 100_000
-"""Of a run: hours of work, described in a second."""
+"""Largest number of phantoms in a run; a single option can ask for hours of computation."""
 
 
 def list_phantoms(
     n: int, seed: int, size: tuple[int, int], lesions: int = 0, inputs: Sequence[str] = ()
 ) -> list[Image]:
-    """The first n phantoms of a seed, left and right in turn; of several inputs, one of that side for each."""
+    """List the first n phantoms of a seed, left and right in turn.
+
+    Args:
+        n: Number of phantoms, or of cases with `inputs`.
+        seed: Seed of the phantoms.
+        size: (height, width) in pixels.
+        lesions: Number of findings in each phantom.
+        inputs: Names of the inputs of a network that takes several; a case has a phantom of the same side for each.
+
+    Returns:
+        The images or cases, not yet generated.
+
+    Raises:
+        InputError: n exceeds `MAX_PHANTOMS`.
+    """
     if n > MAX_PHANTOMS:
         raise InputError(f"{n} phantoms asked for; expected at most {MAX_PHANTOMS}")
     if not inputs:
         return [_phantom(index, seed, size, lesions) for index in range(n)]
     cases = []
     for index in range(n):
-        # Sides are in turn: phantoms an even number apart have the same.
+        # Sides alternate: an even difference of indices keeps the side.
         parts = [_phantom(index + 2 * n * place, seed, size, lesions) for place in range(len(inputs))]
         cases.append(_case(parts, parts[0].id))
     return cases
 
 
 def _case(parts: Sequence[Image], name: str) -> Image:
-    """Images that a network takes together; what they agree in is known of the case."""
+    """Combine images that a network takes together; the case has the side and patient on which they agree."""
     first = parts[0]
     sides, patients = {part.laterality for part in parts}, {part.patient_id for part in parts}
     return Image(
@@ -51,12 +65,22 @@ def _case(parts: Sequence[Image], name: str) -> Image:
 
 
 def list_images(source: str | Path, allow_outside: bool = False, inputs: Sequence[str] = ()) -> list[Image]:
-    """All images of a folder (searched through) or a manifest CSV, not yet decoded.
+    """List all images of a folder, searched recursively, or of a manifest CSV.
 
     A manifest has a column `path`, relative to its own folder, and may have `laterality`, `view`, `patient_id` and any
-    further columns; each of them can define subsets. Its paths stay below its folder unless `allow_outside`. What it
-    leaves open is filled in from DICOM tags and file names. With `inputs`, it has columns `path:NAME` instead, one for
-    each, and a row is a case.
+    other columns; each of them can define subsets. Missing values are filled in from DICOM tags and file names.
+
+    Args:
+        source: Folder or manifest CSV.
+        allow_outside: Whether paths of the manifest may lead outside its folder.
+        inputs: Names of the inputs of a network that takes several; the manifest then has a column `path:NAME` for
+            each instead of `path`, and a row is a case.
+
+    Returns:
+        The images or cases, not yet decoded.
+
+    Raises:
+        InputError: The source is neither, has no images, or the manifest is invalid.
     """
     path = Path(source)
     if inputs and not (path.is_file() and path.suffix.lower() == ".csv"):
@@ -76,7 +100,7 @@ def list_images(source: str | Path, allow_outside: bool = False, inputs: Sequenc
 
 
 def _files(folder: Path) -> list[Path]:
-    """Images of a folder in order; of several names of one file, such as links within the folder, a single one."""
+    """Sorted images of a folder; a file with several names, such as links within the folder, is listed once."""
     found = (file for file in folder.rglob("*") if file.is_file() and not _hidden(file, folder) and is_image(file))
     files: dict[object, Path] = {}
     for file in sorted(found, key=lambda file: (file.is_symlink(), file)):
@@ -113,7 +137,7 @@ def _read_manifest(path: Path, allow_outside: bool, inputs: Sequence[str]) -> li
 
 
 def _case_of_row(manifest: Path, row: Row, allow_outside: bool, wanted: Sequence[str]) -> Image:
-    """Each image has the row's columns, and its own view or side in `view:NAME` and `laterality:NAME` where given."""
+    """Make a case from a row; each image has the row's columns, with `view:NAME` and `laterality:NAME` if given."""
     parts = []
     for column in wanted:
         name = column.removeprefix("path:")
@@ -127,7 +151,7 @@ def _case_of_row(manifest: Path, row: Row, allow_outside: bool, wanted: Sequence
 
 
 def _refuse_repeats(manifest: Path, rows: Sequence[Row], images: Sequence[Image]) -> None:
-    """An image counts once, by whatever names; and it is known by its id, from its file to the merged result."""
+    """Raise `InputError` for repeated files or ids: an image counts once, and merged results identify it by its id."""
     ids: dict[str, int] = {}
     files: dict[object, int] = {}
     for row, image in zip(rows, images, strict=True):
@@ -162,24 +186,24 @@ def _from_row(manifest: Path, row: Row, allow_outside: bool) -> Image:
 
 
 def _with_slashes(folder: Path, name: str) -> str:
-    """The path with this system's separators, where it is a name of Windows and no file has that very name."""
+    """Convert a Windows path to this system's separators, unless a file has exactly that name."""
     return name if os.sep in name or "\\" not in name or (folder / name).exists() else name.replace("\\", os.sep)
 
 
 def _leaves(name: str) -> bool:
-    """Whether a path leads out of the folder to which it is relative; what links do is up to who made them."""
+    """Whether a path leads out of the folder to which it is relative; links are not resolved but trusted."""
     return (
         os.path.isabs(name) or bool(PureWindowsPath(name).drive) or os.path.normpath(name).split(os.sep)[0] == os.pardir
     )
 
 
 def _from_file(file: Path, name: str, values: dict[str, str]) -> Image:
-    """What is known about a file without decoding it: manifest first, then DICOM tags, then its name."""
+    """Make an image from a file without decoding it; values from the manifest, then DICOM tags, then the file name."""
     header = read_header(file) if is_dicom(file) else None
     further = {key: value for key, value in values.items() if key not in ("laterality", "view", "patient_id", "id")}
     sides = (parse_laterality(values.get("laterality", "")), header.laterality if header else "")
     views = (values.get("view", ""), header.view if header else "")
-    # A result file takes text only: bytes of other encodings and controls are spelled out.
+    # Result files accept text only: undecodable bytes and control characters are escaped.
     name = printable(name).replace("\n", "\\n")
     return Image(
         id=values.get("id") or name,

@@ -1,4 +1,4 @@
-"""What an image looks like at a glance: a thumbnail, and where its tissue is."""
+"""Thumbnail and tissue map of an image."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,10 +7,18 @@ from erf.images.laterality import tissue_threshold
 
 
 def overview(pixels: NDArray[np.float32], block: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Of an image (C, H, W), over square blocks: means as a thumbnail (h, w), and the share of tissue (h, w), 0 to 1.
+    """Downsample an image to a thumbnail and a tissue map, over square blocks.
 
-    A thumbnail runs from 0 at the background to 255 at the bright end. Tissue is what `laterality_from_tissue` takes
-    for it: pixels of the first channel brighter than the background by a twentieth of the image's range.
+    Tissue is defined as in `laterality_from_tissue`: pixels of the first channel that exceed the background by a
+    twentieth of the image's range.
+
+    Args:
+        pixels: Image (C, H, W).
+        block: Side of the blocks in pixels.
+
+    Returns:
+        Thumbnail (h, w) of block means, from 0 at the background to 255 at the bright end, and the fraction of tissue
+        (h, w) in each block, from 0 to 1.
     """
     threshold, background, bright = tissue_threshold(pixels)
     plane = pixels[0] if len(pixels) == 1 else pixels.mean(0)
@@ -19,7 +27,7 @@ def overview(pixels: NDArray[np.float32], block: int) -> tuple[NDArray[np.uint8]
 
 
 def _block_means(plane: NDArray[np.generic], block: int) -> NDArray[np.float32]:
-    """Means (h, w) of a plane over square blocks, the last of which may be cut short."""
+    """Means (h, w) of a plane over square blocks; the last ones may be smaller."""
     starts = [np.arange(0, length, block) for length in plane.shape]
     lengths = [np.diff([*start, length]) for start, length in zip(starts, plane.shape, strict=True)]
     sums = np.add.reduceat(_row_sums(plane, block), starts[1], axis=1, dtype=np.float64)
@@ -27,7 +35,7 @@ def _block_means(plane: NDArray[np.generic], block: int) -> NDArray[np.float32]:
 
 
 def _row_sums(plane: NDArray[np.generic], block: int) -> NDArray[np.generic]:
-    """Sums (h, W) over blocks of rows; reshaped, since `reduceat` along rows is twenty times slower."""
+    """Sums (h, W) over blocks of rows, by reshaping: `reduceat` along rows is twenty times slower."""
     dtype = np.uint32 if plane.dtype == bool else np.float32
     whole = len(plane) // block * block
     sums = plane[:whole].reshape(-1, block, plane.shape[1]).sum(1, dtype=dtype)

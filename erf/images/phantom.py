@@ -1,4 +1,4 @@
-"""Procedural mammograms: a stand-in that needs no data, the same for the same seed.
+"""Procedural mammograms: a substitute for data, reproducible by seed.
 
 A phantom is the outline of a compressed breast at the chest wall (a superellipse, with the pectoral muscle in MLO
 views), filled with texture whose power spectrum falls as frequency to the minus third power, as measured in
@@ -21,7 +21,7 @@ VIEWS = (("left", "CC"), ("right", "CC"), ("left", "MLO"), ("right", "MLO"))
 
 _SPECTRUM = -3.0
 _COARSE = 1110
-"""Longest side on which outline and texture are drawn; the rest is interpolation and noise."""
+"""Approximate longest side of the grid for outline and texture, which are then interpolated; noise is at full size."""
 _STRIP = 128
 _NOISE = 0.02
 _FULL_SCALE = 65535
@@ -44,7 +44,7 @@ class Phantom:
     """One procedural mammogram."""
 
     pixels: NDArray[np.uint16]
-    """(H, W)."""
+    """Pixels (H, W)."""
     laterality: str
     view: str
     patient_id: str
@@ -53,7 +53,7 @@ class Phantom:
 
 @dataclass(frozen=True)
 class _Outline:
-    """Shape of one patient's breast, in units of the image height; u is the distance from the chest wall."""
+    """Shape of one patient's breast, in units of the image height; `depth` is measured from the chest wall."""
 
     middle: float
     half_height: float
@@ -63,14 +63,21 @@ class _Outline:
 
 
 def phantom_labels(index: int) -> tuple[str, str, str]:
-    """(laterality, view, patient_id) of the phantom with this index."""
+    """Return (laterality, view, patient_id) of the phantom with this index."""
     return (*VIEWS[index % len(VIEWS)], f"phantom-{index // len(VIEWS):04d}")
 
 
 def draw_phantom(index: int, seed: int = 0, size: tuple[int, int] = (3328, 2560), lesions: int = 0) -> Phantom:
-    """Draw a phantom of (height, width) `size` with a number of lesions.
+    """Generate a phantom; its pixels depend on the arguments alone.
 
-    The pixels depend on nothing but the arguments. Patients are numbered from 0, four consecutive indices each.
+    Args:
+        index: Number of the image from 0; four consecutive indices are the views of one patient.
+        seed: Seed of the random generator.
+        size: (height, width) in pixels.
+        lesions: Number of findings.
+
+    Returns:
+        The phantom, with 16-bit pixels.
     """
     laterality, view, patient_id = phantom_labels(index)
     rng, signal, findings = _compose(index, seed, size, lesions)
@@ -81,14 +88,14 @@ def draw_phantom(index: int, seed: int = 0, size: tuple[int, int] = (3328, 2560)
 
 
 def find_lesions(index: int, seed: int, size: tuple[int, int], lesions: int) -> tuple[Lesion, ...]:
-    """The findings that `draw_phantom` draws into a phantom, in a third of its time."""
+    """Findings of the phantom that `draw_phantom` makes from the same arguments, in a third of its time."""
     return _as_seen(_compose(index, seed, size, lesions)[2], phantom_labels(index)[0], size)
 
 
 def _compose(
     index: int, seed: int, size: tuple[int, int], lesions: int
 ) -> tuple[np.random.Generator, Plane, list[tuple[Lesion, Plane]]]:
-    """Coarse signal and findings with the chest wall at the left, and the generator that draws the noise."""
+    """Coarse signal and findings with the chest wall at the left, and the random generator for the noise."""
     view = phantom_labels(index)[1]
     outline = _draw_outline(np.random.default_rng((seed, index // len(VIEWS), 0)), size)
     rng = np.random.default_rng((seed, index, 1))
@@ -104,7 +111,7 @@ def _as_seen(findings: Sequence[tuple[Lesion, Plane]], laterality: str, size: tu
 
 
 def decode_phantom(index: int, seed: int, size: tuple[int, int], lesions: int = 0) -> Decoded:
-    """A phantom in the form in which images are decoded from files."""
+    """Generate a phantom as a decoded image, like `read_image`."""
     with stage("decode"):
         pixels = draw_phantom(index, seed, size, lesions).pixels
     with stage("hash"):
@@ -133,7 +140,7 @@ def _tissue(
     """Depth below the skin (negative outside) and X-ray signal (0 to about 1), with the chest wall at the left."""
     y = np.linspace(0, 1, size[0], dtype=np.float32)[:, None]
     u = np.linspace(0, width, size[1], dtype=np.float32)[None, :]
-    u = u[:, : np.searchsorted(u[0], outline.depth, "right")]  # beyond is background
+    u = u[:, : np.searchsorted(u[0], outline.depth, "right")]  # the rest is background
     above = np.float32(2.2 if view == "MLO" else 1.0)
     v = (y - outline.middle) / outline.half_height
     v = np.where(v < 0, v / above, v)
@@ -229,7 +236,7 @@ def _develop(
 
 
 def _filled(columns: NDArray[np.bool_], findings: Sequence[tuple[Lesion, Plane]]) -> int:
-    """How many columns, from the chest wall on, hold signal or findings."""
+    """Number of columns, from the chest wall, up to the last with signal or findings."""
     last = np.flatnonzero(columns)[-1:] + 1
     return max([*map(int, last), *(lesion.box[3] for lesion, _ in findings)], default=0)
 
@@ -237,21 +244,21 @@ def _filled(columns: NDArray[np.bool_], findings: Sequence[tuple[Lesion, Plane]]
 def _interpolation(
     positions: NDArray[np.intp], length: int, coarse: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], Plane]:
-    """Linear interpolation: the two coarse neighbours of each position, and the weight of the second."""
+    """Indices of the two coarse neighbours of each position, and the weight of the second, for linear interpolation."""
     at = np.clip((positions + 0.5) * (coarse / length) - 0.5, 0, coarse - 1)
     first = at.astype(np.intp)
     return first, np.minimum(first + 1, coarse - 1), (at - first).astype(np.float32)
 
 
 def _add(strip: Plane, top: int, box: tuple[int, int, int, int], added: Plane) -> None:
-    """Add the rows of a finding that fall into a strip."""
+    """Add the rows of a finding that lie in a strip."""
     first, last = max(box[0], top), min(box[2], top + len(strip))
     if first < last:
         strip[first - top : last - top, box[1] : box[3]] += added[first - box[0] : last - box[0]]
 
 
 def _add_noise(rng: np.random.Generator, strip: Plane) -> None:
-    """Quantum noise: its variance grows with the signal, and there is none outside the breast."""
+    """Add quantum noise: its variance is proportional to the signal, and zero outside the breast."""
     filled = np.flatnonzero(strip.any(axis=0))
     width = int(filled[-1]) + 1 if len(filled) else 0
     noise = rng.standard_normal((len(strip), width), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Pixels from files, without loss: PNG, TIFF and JPEG through Pillow, NumPy arrays, DICOM."""
+"""Lossless reading of pixels from files: PNG, TIFF and JPEG with Pillow, NumPy arrays, DICOM."""
 
 import hashlib
 import io
@@ -24,15 +24,25 @@ _COMPLAINTS = dict.fromkeys(PICTURE_FORMATS, "cannot be decoded") | {".npy": "ca
 _MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I", "F", "RGB")
 _LARGEST = float(np.finfo(np.float32).max)
 _REASON = 160
-"""Longest part of a decoder's message that is passed on."""
+"""Largest length of a quoted decoder message, in characters."""
 
 
 def read_image(path: Path) -> Decoded:
-    """Decode a file to (C, H, W) in its own scale; `ImageError` says what is wrong with it, whatever that is."""
+    """Decode an image file.
+
+    Args:
+        path: PNG, TIFF, JPEG, .npy or DICOM file.
+
+    Returns:
+        Pixels (C, H, W) on the file's own scale, SHA-256 of the file, and remarks.
+
+    Raises:
+        ImageError: The file cannot be read or decoded, or its pixels cannot be used.
+    """
     try:
         with stage("read"):
             content = read_file(path)
-    except (OSError, ValueError) as error:  # a ValueError of names that no file can have
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: {reason}; expected a readable image file") from error
     with decoding(path), stage("decode"):
@@ -44,7 +54,7 @@ def read_image(path: Path) -> Decoded:
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside is an `ImageError` of one line: decoders raise what a file makes them raise."""
+    """Convert any exception in the block to a one-line `ImageError`: decoders raise many types for damaged files."""
     try:
         yield
     except ImageError:
@@ -55,7 +65,7 @@ def decoding(path: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, in one line; of pydicom's lists of decoders the last."""
+    """Message of an error in one line: the last, where pydicom lists one for each decoder."""
     if isinstance(error, MemoryError):
         return "too large for the memory at hand"
     if isinstance(error, UnidentifiedImageError):
@@ -65,7 +75,7 @@ def _reason(error: Exception) -> str:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is one of the formats that can be read, by suffix or by DICOM's magic bytes."""
+    """Whether a file has a supported format, by suffix or by DICOM's magic bytes."""
     suffix = path.suffix.lower()
     return suffix in (*PICTURE_FORMATS, ".npy") or is_dicom(path)
 
@@ -82,7 +92,7 @@ def _decode(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple[str,
 
 
 def _decode_picture(path: Path, content: bytes) -> NDArray[np.generic]:
-    # Only the format that the name says: Pillow knows dozens, and gives some of them to other programs.
+    # Only the format of the suffix: Pillow supports dozens, and passes some of them to other programs.
     with Pillow.open(io.BytesIO(content), formats=[PICTURE_FORMATS[path.suffix.lower()]]) as picture:
         frames, mode = getattr(picture, "n_frames", 1), picture.mode
         if frames != 1:
@@ -102,12 +112,12 @@ def _decode_picture(path: Path, content: bytes) -> NDArray[np.generic]:
 
 
 def _white_is_zero(picture: Pillow.Image) -> bool:
-    """Of a TIFF; Pillow inverts such images of 1 to 8 bits, but not those of 16."""
+    """Whether a TIFF stores white as 0; Pillow inverts such images of 1 to 8 bits, but not of 16."""
     return isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(262) == 0
 
 
 def _decode_array(path: Path, content: bytes) -> NDArray[np.generic]:
-    """A view of the file's bytes: nothing is allocated, and nothing but numbers is made of them."""
+    """Decode a .npy file as a view of its bytes, without allocation; numbers only, no Python objects."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -1,4 +1,4 @@
-"""Samples one after the other, decoded ahead of the model."""
+"""Image sets, and prefetching of preprocessed images."""
 
 import difflib
 from collections import deque
@@ -20,23 +20,34 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The images of a run and the frame they are brought to."""
+    """The images of a run and their common preprocessing."""
 
     images: tuple[Image, ...]
     framing: Framing
-    """Of each input, where a network takes several."""
+    """Preprocessing of each single input, also for a network that takes several."""
     part: tuple[int, int] = (1, 1)
-    """(i, n), counted from 1: which part of a run this is."""
+    """(i, n), counted from 1: this set is part i of the n parts of a run."""
     thumbnails: bool = True
-    """Whether a result may show what the images look like."""
+    """Whether results may contain thumbnails of the images."""
 
     @classmethod
     def of(cls, images: Sequence[Image], framing: Framing) -> "ImageSet":
-        """Images in the order of a draw."""
+        """Make a set of images and number them in the given order."""
         return cls(tuple(replace(image, number=number) for number, image in enumerate(images)), framing)
 
     def shard(self, index: int, count: int) -> "ImageSet":
-        """The i-th of n parts, counted from 1, that take the images in turn."""
+        """Return one of several parts, to which the images are assigned in turn.
+
+        Args:
+            index: Number of the part, counted from 1.
+            count: Number of parts.
+
+        Returns:
+            A set with every `count`-th image.
+
+        Raises:
+            InputError: `index` is out of range, or there are more parts than images.
+        """
         if not 1 <= index <= count:
             raise InputError(f"shard {index}/{count}; expected a number from 1 to {count}")
         if count > len(self):
@@ -45,17 +56,17 @@ class ImageSet:
 
     @property
     def inputs(self) -> int:
-        """How many images a case has."""
+        """Number of images in a case."""
         return max(1, len(self.images[0].parts))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of what a sample holds."""
+        """Shape (C, H, W) of a preprocessed image or case."""
         channels, height, width = self.framing.shape
         return self.inputs * channels, height, width
 
     def check_columns(self, columns: Sequence[str]) -> None:
-        """Raise `InputError` for a column that no image has, or whose values cannot name a subset."""
+        """Raise `InputError` if a column is missing from all images or has values that cannot name a subset."""
         known = dict.fromkeys([*KNOWN_COLUMNS, *(name for image in self.images for name in image.columns)])
         for column in columns:
             if column not in known:
@@ -69,7 +80,14 @@ class ImageSet:
         return len(self.images)
 
     def sample(self, image: Image) -> Sample | Failure:
-        """Decode, frame and normalise one image, or all images of a case."""
+        """Decode, frame and normalise one image, or all images of a case.
+
+        Args:
+            image: A member of this set.
+
+        Returns:
+            The preprocessed image, or the reason why there is none; expected errors are not raised.
+        """
         if image.parts:
             return _joined(image, [self.sample(part) for part in image.parts])
         try:
@@ -83,7 +101,16 @@ class ImageSet:
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T], workers: int) -> Generator[R, None, None]:
-    """What `work` makes of each item, in their order; `workers` threads keep as many ahead."""
+    """Apply a function to items in background threads and yield the results in order.
+
+    Args:
+        work: Function of one item.
+        items: The items, consumed as needed.
+        workers: Number of threads, and of results prepared in advance; 0 computes each when it is requested.
+
+    Yields:
+        The result for each item.
+    """
     if workers < 1:
         yield from map(work, items)
         return
@@ -101,7 +128,7 @@ def ahead(work: Callable[[T], R], items: Iterable[T], workers: int) -> Generator
 
 
 def _joined(case: Image, samples: Sequence[Sample | Failure]) -> Sample | Failure:
-    """One sample of those of a case, with their channels behind each other."""
+    """Concatenate the channels of the samples of a case; a failure of one is a failure of the case."""
     parts = [sample for sample in samples if isinstance(sample, Sample)]
     if len(parts) < len(samples):
         return Failure(case, "; ".join(sample.reason for sample in samples if isinstance(sample, Failure)))

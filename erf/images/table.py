@@ -1,4 +1,4 @@
-"""Tables of others as CSV, read with the line of every row, so that an error can name it."""
+"""Reading of untrusted CSV tables, with line numbers for error messages."""
 
 import csv
 import io
@@ -11,19 +11,29 @@ from erf.errors import InputError
 from erf.images.files import read_file
 
 MAX_BYTES = 1 << 28
-"""Of a table; some million rows."""
+"""Largest size of a table in bytes; some million rows."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: where it begins, and its values by the names of the columns, without spaces around them."""
+    """One row: the line at which it begins, and its values by column name, without surrounding spaces."""
 
     line: int
     values: dict[str, str]
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], list[Row]]:
-    """Columns that have a name, and rows that are not empty; `InputError` names the file and the line."""
+    """Read a CSV table with a header.
+
+    Args:
+        path: CSV file in UTF-8.
+
+    Returns:
+        Names of the columns that have one, and the rows that are not empty.
+
+    Raises:
+        InputError: The table is malformed; the message gives file and line.
+    """
     lines = read_records(path)
     columns = [name.strip() for name in lines[0][1]] if lines else []
     repeated = [name for name, count in Counter(filter(None, columns)).items() if count > 1]
@@ -41,10 +51,20 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[Row]]:
 
 
 def read_records(path: Path) -> list[tuple[int, list[str]]]:
-    """Lines at which records begin, and their cells; `InputError` for what is no CSV in UTF-8."""
+    """Read the records of a CSV file.
+
+    Args:
+        path: CSV file in UTF-8.
+
+    Returns:
+        For each record that is not empty, the line at which it begins and its fields.
+
+    Raises:
+        InputError: The file cannot be read, or is no CSV in UTF-8.
+    """
     try:
         text = read_file(path, MAX_BYTES).decode("utf-8-sig")
-        # Strict, or a quotation mark that is not closed would swallow the rest of the file.
+        # Strict: otherwise an unclosed quotation mark would absorb the rest of the file.
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         records, line = [], 1
         for cells in reader:
@@ -60,7 +80,7 @@ def read_records(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def identity(path: Path) -> object:
-    """What two names of the same file have in common; of a file that is not there, its plain name."""
+    """Return a key that is equal for all names of one file; the normalised path if the file does not exist."""
     try:
         found = path.stat()
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""From stored DICOM values to grey values for viewing: modality and VOI steps, polarity, padding.
+"""Conversion of stored DICOM values to grey values for viewing: modality and VOI transformations, polarity, padding.
 
-DICOM PS3.3: modality C.11.1, VOI C.11.2, padding C.7.5.1.1.2. A VOI step that a file describes wrongly is left out and
-noted, as viewers do; pixels without it are the same image on another scale. A wrong modality step has no such reading.
+DICOM PS3.3: modality C.11.1, VOI C.11.2, padding C.7.5.1.1.2. An invalid VOI transformation is skipped and noted, as
+viewers do; without it the pixels show the same image on another scale. An invalid modality transformation is an error.
 """
 
 import math
@@ -19,7 +19,7 @@ _UNWINDOWED = "the image is on its scale before windowing"
 
 @dataclass(frozen=True)
 class Grey:
-    """Grey values, the largest that there could be, and what a reader of the results should know."""
+    """Grey values, their largest possible value, and remarks for the reader of the results."""
 
     values: NDArray[Any]
     brightest: float
@@ -27,11 +27,22 @@ class Grey:
 
 
 def for_viewing(data: Any, stored: NDArray[Any]) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """Grey values of stored pixels (1, H, W), bright where tissue is, and notes; `ValueError` for a wrong step."""
+    """Convert stored pixels to grey values in which tissue is bright.
+
+    Args:
+        data: DICOM data set; rescale and window attributes are replaced by their normalised values.
+        stored: Stored pixels (1, H, W).
+
+    Returns:
+        Grey values (1, H, W), and remarks for the reader of the results.
+
+    Raises:
+        ValueError: The modality transformation is invalid.
+    """
     padding = _padding(data, stored)
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
-        # Every step is a function of the stored value: 2^16 of them are quicker than all pixels.
+        # Every step depends on the stored value alone: transforming 2^16 values is faster than all pixels.
         codes = stored.view(f"u{stored.dtype.itemsize}")
         values = np.arange(1 << 8 * stored.dtype.itemsize, dtype=codes.dtype).view(stored.dtype)
         pixels, notes = _grey(data, values)
@@ -73,12 +84,12 @@ def _modality(data: Any, stored: NDArray[Any]) -> Grey:
     slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
     if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
         raise ValueError(f"rescale slope {slope:g} and intercept {intercept:g} give no image")
-    data.RescaleSlope, data.RescaleIntercept = slope, intercept  # for the window, which asks for both
+    data.RescaleSlope, data.RescaleIntercept = slope, intercept  # windowing reads both
     return Grey(stored.astype(np.float64) * slope + intercept, max(end * slope + intercept for end in ends))
 
 
 def _voi(data: Any, grey: Grey) -> Grey:
-    """The table where there is one, else the window; those that are wrong are left out."""
+    """Apply the VOI table if there is one, else the window; skip invalid ones with a note."""
     notes: tuple[str, ...] = ()
     if data.get("VOILUTSequence"):
         try:
@@ -96,12 +107,12 @@ def _voi(data: Any, grey: Grey) -> Grey:
         notes += (f"window of centre {center:g} and width {width:g} not used: {_UNWINDOWED}",)
         return Grey(grey.values, grey.brightest, notes)
     data.WindowCenter, data.WindowWidth, data.VOILUTFunction = center, width, function
-    with np.errstate(over="ignore"):  # of a sigmoid far outside the window
+    with np.errstate(over="ignore"):  # a sigmoid overflows far outside the window
         return Grey(apply_windowing(grey.values, data), grey.brightest, notes)
 
 
 def _first(data: Any, name: str) -> float | None:
-    """The first of one or several numbers, None where there is none."""
+    """First value of an element with one or more numbers, None if it is absent or empty."""
     value = data.get(name)
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = value[0] if len(value) else None
@@ -109,7 +120,7 @@ def _first(data: Any, name: str) -> float | None:
 
 
 def _look_up(data: Any, item: Any, values: NDArray[Any]) -> Grey:
-    """Values through a table (DICOM PS3.3, C.11.1.1); the first and last entries hold for all beyond them."""
+    """Map values through a table (DICOM PS3.3, C.11.1.1); values beyond its ends take the first or last entry."""
     if item.get("LUTDescriptor") is None or item.get("LUTData") is None:
         raise ValueError("a LUT without descriptor or data")
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
