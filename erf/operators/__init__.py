@@ -1,8 +1,8 @@
-"""What every operator of PyTorch does to theoretical receptive fields.
+"""Propagation of theoretical receptive fields through the operators of PyTorch.
 
-Each dimension of a tensor that comes from the input is followed as the factors of which it is made: axes of the map,
-and the rest. So maps may be laid out in any order, cut into windows or flattened to tokens, and come back. A rule is
-either exact, or the operator is named and taken to reach everywhere: the field can be too large, never too small.
+Each dimension of a tensor that depends on the input is tracked as a product of factors: axes of the map, and others.
+Maps may therefore be permuted, cut into windows or flattened to tokens, and restored. A rule is either exact, or the
+operator is recorded by name and assumed to reach everywhere: the field can be too large, never too small.
 """
 
 from erf.operators.rules import SHAPE_ONLY, slide, step

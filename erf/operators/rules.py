@@ -1,4 +1,4 @@
-"""Rules: from an operator's arguments, what they have seen, and its output, to what the output has seen."""
+"""Rules of the operators: receptive-field state of an output, from the arguments and their states."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,9 +30,9 @@ from erf.operators.seen import (
 Arguments = Sequence[Any]
 Find = Callable[[Any], Seen | None]
 Rule = Callable[[str, Arguments, Mapping[str, Any], Seen, Tensor], Seen]
-"""Of operators with one argument that comes from the input."""
+"""Rule of an operator with one argument that depends on the input."""
 Junction = Callable[[str, Arguments, Find, Tensor], Seen]
-"""Of operators whose arguments play different parts."""
+"""Rule of an operator whose arguments have different roles."""
 
 
 def _axis(place: int, dimensions: int) -> int:
@@ -90,7 +90,7 @@ def _expand(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, o
 
 
 def _mapped(seen: Seen, place: int, field: AxisField, size: int) -> Seen:
-    """With another field along the axis that a dimension is, which then has this size."""
+    """Replace the field and the size of the axis that a dimension consists of."""
     assert seen.dims is not None
     axis = axis_of(seen.dims[place])
     assert axis is not None
@@ -99,20 +99,20 @@ def _mapped(seen: Seen, place: int, field: AxisField, size: int) -> Seen:
 
 
 def _along_axis(seen: Seen, place: int) -> tuple[AxisField, int] | None:
-    """The field and the size of the axis that a dimension is; None where it is not an axis and nothing else."""
+    """Field and size of the axis that a dimension consists of; None if it is not a single axis."""
     axis = None if seen.dims is None else axis_of(seen.dims[place])
     return None if axis is None else (seen.field.axes[axis], seen.grid[axis])
 
 
 def _picked(seen: Seen, place: int, units: Sequence[int]) -> Seen:
-    """After units of an axis were picked by number, in this order."""
+    """State after indexing an axis with a list of units."""
     found = _along_axis(seen, place)
     assert found is not None
     return _mapped(seen, place, found[0].picked(units, found[1]), len(units))
 
 
 def _select(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """One position of a dimension, which goes."""
+    """One position of a dimension, which is removed."""
     place = _axis(args[1] if len(args) > 1 else 0, args[0].ndim)
     if seen.dims is None or any(isinstance(factor, Factor) and factor.axis is not None for factor in seen.dims[place]):
         return seen.everywhere(name, None)
@@ -153,7 +153,7 @@ def _slice(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, ou
 
 
 def _unpacked(tokens: Tokens, grid: tuple[int, ...]) -> Dim:
-    """The axes themselves, where no other token is left."""
+    """Axes of the map as factors, if no other tokens are left."""
     if tokens.before or tokens.after:
         return (tokens,)
     return tuple(Factor(size, axis) for axis, size in enumerate(grid))
@@ -164,7 +164,7 @@ def _replaced(dims: Dims, place: int, dim: Dim) -> Dims:
 
 
 def _windows(name: str, args: Arguments, seen: Seen, output: Tensor, values: Sequence[Any], **options: Any) -> Seen:
-    """A sliding window over the last dimensions, wherever axes are; `values` are kernel, stride, padding, dilation."""
+    """Sliding window over the last dimensions, which may contain axes; `values`: kernel, stride, padding, dilation."""
     if not seen.spatial:
         return replace(seen, dims=tuple(plain(size) for size in output.shape))
     seen = settled(seen)
@@ -185,7 +185,7 @@ def _windows(name: str, args: Arguments, seen: Seen, output: Tensor, values: Seq
 
 
 def _windowed(name: str, seen: Seen, place: int, window: Sequence[int], size: int, transposed: bool = False) -> Seen:
-    """After a window (kernel, stride, padding, dilation) along one dimension, which then has this size."""
+    """State after a window (kernel, stride, padding, dilation) along one dimension; `size` is its new size."""
     assert seen.dims is not None
     found = _along_axis(seen, place)
     if found is None:
@@ -196,7 +196,16 @@ def _windowed(name: str, seen: Seen, place: int, window: Sequence[int], size: in
 
 
 def slide(seen: Seen, window: tuple[int, int, int, int], output: Tensor) -> Seen:
-    """After a sliding window (kernel, stride, padding, dilation) over a map, whatever operators it is made of."""
+    """State after a sliding window over a map, for modules whose operators need not be followed.
+
+    Args:
+        seen: State of the map.
+        window: (kernel, stride, padding, dilation), the same along every axis.
+        output: The resulting map (N, C, *axes).
+
+    Returns:
+        The state of the output.
+    """
     count = len(seen.grid)
     grid = tuple(output.shape[-count:])
     axes = tuple(axis.window(*window, size) for axis, size in zip(seen.field.axes, grid, strict=True))
@@ -231,7 +240,7 @@ def _adaptive_pool(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: 
 def _resized(
     name: str, seen: Seen, output: Tensor, mode: str, scales: Sequence[float | None], aligned: bool = False
 ) -> Seen:
-    """After interpolation of the last dimensions, wherever axes are."""
+    """State after interpolation of the last dimensions, which may contain axes."""
     if not seen.spatial:
         return replace(seen, dims=tuple(plain(size) for size in output.shape))
     seen = settled(seen)
@@ -254,7 +263,7 @@ _MODES = {"nearest": "nearest", "nearest_exact": "nearest-exact", "bicubic": "cu
 
 
 def _upsample(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Arguments are the size, whether corners are aligned (not of nearest), and the factor along each dimension."""
+    """Upsampling; arguments: size, whether corners are aligned (except nearest), and scale of each dimension."""
     kind = name.strip("_").removeprefix("upsample_").removesuffix("_aa").removesuffix("d").rstrip("123")
     mode = _MODES.get(kind)
     sliding = output.ndim - 2
@@ -273,7 +282,7 @@ def _shuffle(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, 
 
 
 def _pad(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Around a map, wherever its axes are; dimensions are given from the last on."""
+    """Padding of dimensions that may contain axes; the arguments begin with the last dimension."""
     mode = {"reflection": "reflect", "replication": "replicate"}.get(name.partition("_")[0], "constant")
     whole = settled(seen)
     for index, (ahead, behind) in enumerate(zip(args[1][::2], args[1][1::2], strict=True)):
@@ -292,7 +301,7 @@ def _pad(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, outp
 
 
 def _split(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Pieces of a dimension, which are views of it."""
+    """Pieces of a dimension, as views."""
     place = _axis(args[2] if len(args) > 2 else 0, output.ndim)
     whole = settled(seen)
     if whole.dims is None:
@@ -307,7 +316,7 @@ def _split(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, ou
 
 
 def _reorder(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Positions of some dimensions change places."""
+    """Permutation of the positions of some dimensions, by flipping or rolling."""
     places = args[1] if name == "flip" else args[2] if len(args) > 2 else []
     shifts = [None] * len(places) if name == "flip" else args[1]
     seen = settled(seen)
@@ -324,7 +333,7 @@ def _reorder(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, 
 
 
 def _rotate(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Quarter turns in the plane of two dimensions."""
+    """Rotation by quarter turns in the plane of two dimensions."""
     turns, (one, two) = (args[1] if len(args) > 1 else 1) % 4, args[2] if len(args) > 2 else (0, 1)
     if turns == 2:
         return _reorder("flip", (args[0], (one, two)), {}, seen, output)
@@ -335,7 +344,7 @@ def _rotate(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, o
 
 
 def _index(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Positions picked by number."""
+    """Positions selected by index."""
     indices = {place: index for place, index in enumerate(args[1]) if index is not None} if name == "index" else {
         _axis(args[1], args[0].ndim): args[2]
     }  # fmt: skip
@@ -370,7 +379,7 @@ def _repeat(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, o
 
 
 def _unfold(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Windows along a dimension, whose elements become a last dimension."""
+    """Windows along a dimension; their elements form a new last dimension."""
     place, kernel, stride = _axis(args[1], args[0].ndim), args[2], args[3]
     seen = settled(seen)
     if seen.dims is None:
@@ -382,14 +391,14 @@ def _unfold(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, o
 
 
 def _real(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Real and imaginary parts as a last dimension, or the numbers that they are."""
+    """Complex numbers as real and imaginary parts in a last dimension, or the reverse."""
     if seen.dims is None:
         return seen
     return replace(seen, dims=(*seen.dims, plain(2)) if name == "view_as_real" else seen.dims[:-1])
 
 
 def _unpool(name: str, args: Arguments, find: Find, output: Tensor) -> Seen:
-    """Values put back to where they were the largest, by their numbers: anywhere, but on average evenly."""
+    """Unpooling to the positions of the maxima: unbounded, but spread evenly on average."""
     seen = find(args[0])
     if seen is None:
         return joined(name, [each for each in map(find, args[:2]) if each], output.shape).everywhere(name, None)
@@ -398,14 +407,14 @@ def _unpool(name: str, args: Arguments, find: Find, output: Tensor) -> Seen:
 
 
 def _copy(name: str, args: Arguments, find: Find, output: Tensor) -> Seen:
-    """The second argument, broadcast, in place of the first."""
+    """Replacement of the first argument by the second, broadcast."""
     source = find(args[1]) or find(args[0])
     assert source is not None
     return joined(name, [source], output.shape)
 
 
 def _reduce(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Sums, means and maxima over dimensions."""
+    """Reductions over dimensions, such as sums, means and maxima."""
     count, at = args[0].ndim, 2 if name in ("norm", "linalg_vector_norm") else 1
     asked = kwargs.get("dim", args[at] if len(args) > at else None)
     if not isinstance(asked, int | Sequence) or isinstance(asked, bool) or asked == []:
@@ -422,7 +431,7 @@ def _reduce(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, o
 
 
 def _along(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Softmax and the like along one dimension."""
+    """Operators along one dimension, such as softmax."""
     place = kwargs.get("dim", args[1] if len(args) > 1 else -1)
     if seen.dims is None or is_spatial(seen.dims[_axis(place, args[0].ndim)]):
         return seen.everywhere(name, seen.dims)
@@ -431,7 +440,7 @@ def _along(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, ou
 
 
 def _layer_norm(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Over the last dimensions; its statistics have those before."""
+    """Layer norm over the last dimensions; outputs of another shape are its statistics."""
     if output.shape != args[0].shape and seen.dims is not None:
         return replace(
             seen, dims=tuple(dim if size > 1 else () for dim, size in zip(seen.dims, output.shape, strict=True))
@@ -442,7 +451,7 @@ def _layer_norm(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: See
 
 
 def _batch_norm(name: str, args: Arguments, kwargs: Mapping[str, Any], seen: Seen, output: Tensor) -> Seen:
-    """Channel by channel; in training mode, as in an instance norm, over all positions."""
+    """Batch norm: per channel; in training mode, as in an instance norm, over all positions."""
     training = name not in _EVAL_NORMS and (len(args) < 6 or bool(args[5]))
     if output.shape != args[0].shape:
         return seen
@@ -453,7 +462,7 @@ _EVAL_NORMS = {"_batch_norm_no_update", "_native_batch_norm_legit_no_training"}
 
 
 def _product(name: str, args: Arguments, found: Find, output: Tensor) -> Seen:
-    """Matrix products (…, n, k) by (…, k, m): local where nothing is summed over positions and no two of them meet."""
+    """Matrix product of (…, n, k) and (…, k, m): local if no sum runs over positions and no two positions combine."""
     left, right = args[1:3] if name in ("addmm", "baddbmm") else args[:2]
     one, two = found(left), found(right)
     added = found(args[0]) if left is not args[0] else None
@@ -473,7 +482,7 @@ def _product(name: str, args: Arguments, found: Find, output: Tensor) -> Seen:
 
 
 def _operands(main: Seen | None, other: Seen | None, name: str) -> Seen:
-    """What two factors have seen; the grid is that of the first."""
+    """Union of the states of two factors, on the grid of the first."""
     if main is None or other is None:
         seen = main or other
         assert seen is not None
@@ -515,7 +524,7 @@ def _concatenate(name: str, args: Arguments, found: Find, output: Tensor) -> See
 
 
 def _end_to_end(name: str, parts: Sequence[Seen | None], sizes: Sequence[int], place: int) -> Seen:
-    """Parts of one axis, one after another."""
+    """Concatenation of parts along an axis of the map."""
     known = [each for each in parts if each is not None]
     main = known[0]
     assert main.dims is not None
@@ -537,7 +546,7 @@ def _concatenated(name: str, seen: Sequence[Seen], shape: Sequence[int], place: 
 
 
 def _with_tokens(name: str, own: Sequence[Seen | None], sizes: Sequence[int], place: int) -> Seen:
-    """Tokens that are no positions of the map, such as a class token, put before or after a flattened map."""
+    """Concatenation of a flattened map with tokens outside it, such as a class token, before or after."""
     maps = [index for index, each in enumerate(own) if each and each.dims and is_spatial(each.dims[place])]
     seen, others = own[maps[0]], [each for index, each in enumerate(own) if each and index not in maps]
     assert seen is not None
@@ -559,7 +568,7 @@ def _with_tokens(name: str, own: Sequence[Seen | None], sizes: Sequence[int], pl
 SHAPE_ONLY = {f"{kind}_like" for kind in ("empty", "full", "ones", "rand", "randint", "randn", "zeros")} | {
     f"new_{kind}" for kind in ("empty", "empty_strided", "full", "ones", "zeros")
 }
-"""Operators that look at the shape of a tensor only: what they make comes from no pixel."""
+"""Operators that use only the shape of a tensor: their output depends on no pixel."""
 
 _COPIES = ("_to_copy", "alias", "clone", "contiguous", "detach", "dropout", "lift_fresh", "native_dropout")
 _VIEWS = ("_reshape_alias", "_reshape_copy", "_unsafe_view", "flatten", "reshape", "unflatten", "view")
@@ -612,13 +621,25 @@ _JUNCTIONS: dict[str, Junction] = {
 }
 
 _POINTWISE = {"_prelu_kernel", "hardsigmoid", "hardswish", "log_sigmoid_forward", "prelu", "rrelu", "rrelu_with_noise"}
-"""Pointwise operators that PyTorch does not tag as such."""
+"""Pointwise operators without PyTorch's tag `pointwise`."""
 
 
 def step(
     func: Any, args: Arguments, kwargs: Mapping[str, Any], find: Find, seen: Sequence[Seen], output: Tensor
 ) -> Seen:
-    """What an output of an operator has seen; `find` tells it of an argument, `seen` has all that are known."""
+    """Propagate receptive-field states through one operator.
+
+    Args:
+        func: ATen operator overload.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        find: Function that returns the state of an argument, None if it does not depend on the input.
+        seen: States of all arguments that depend on the input.
+        output: One output tensor.
+
+    Returns:
+        The state of the output; infinite, naming the operator, if no rule is exact.
+    """
     name = func.overloadpacket.__name__
     base = name.rstrip("_") if not name.startswith("_") else "_" + name.strip("_")
     return _checked(base, _follow(func, base, args, kwargs, find, seen, output), output)
@@ -638,7 +659,7 @@ def _follow(
         rule = _upsample if name.lstrip("_").startswith("upsample") else _RULES.get(name)
         if rule is not None:
             ruled = rule(name, args, kwargs, first, output)
-            # Other arguments that come from the input, such as indices or weights, can carry anything anywhere.
+            # Other arguments that depend on the input, such as indices or weights, can connect all positions.
             return ruled if len(seen) == 1 else joined(name, seen, output.shape).everywhere(name, ruled.dims)
     main = joined(name, seen, output.shape)
     same = first is not None and args[0].shape == output.shape and name != "as_strided"
@@ -646,7 +667,7 @@ def _follow(
 
 
 def _checked(name: str, seen: Seen, output: Tensor) -> Seen:
-    """What was found, where its axes fit the output's shape; else the order is lost."""
+    """Return a state whose axes match the output's shape; otherwise one with unknown dimensions."""
     if seen.dims is None:
         return seen
     if len(seen.dims) != output.ndim:

@@ -1,4 +1,4 @@
-"""What positions of a tensor have seen of the input, and of what its dimensions are made."""
+"""Receptive-field state of a tensor: the field of its positions, and the factors of its dimensions."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from erf.layers import Layout
 
 @dataclass(frozen=True)
 class Factor:
-    """Part of a dimension: an axis of the map, or something else such as a batch or channels (`axis` None)."""
+    """Factor of a dimension: an axis of the map, or another such as batch or channels (`axis` None)."""
 
     size: int
     axis: int | None = None
@@ -18,7 +18,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Tokens:
-    """A dimension that holds the whole map in order, and other tokens before and after it."""
+    """A dimension with the whole flattened map in order, and other tokens before and after it."""
 
     size: int
     before: int
@@ -31,33 +31,40 @@ Dims = tuple[Dim, ...]
 
 @dataclass(frozen=True)
 class Seen:
-    """What the positions of a tensor have seen of the input."""
+    """Receptive-field state: the part of the input on which each position of a tensor depends."""
 
     field: ReceptiveField
     grid: tuple[int, ...]
-    """Size of the map to which they belong."""
+    """Size of the map to which the positions belong."""
     dims: Dims | None
-    """Of what the tensor's dimensions are made; None where their order was lost, and the field is infinite."""
+    """Factors of the tensor's dimensions; None if their order was lost, and the field is infinite."""
 
     @classmethod
     def source(cls, shape: Sequence[int]) -> "Seen":
-        """The input (N, C, *axes) itself."""
+        """State of the input itself, of shape (N, C, *axes)."""
         grid = tuple(shape[2:])
         axes = tuple(AxisField() for _ in grid)
         return cls(ReceptiveField(axes), grid, dims_of_map(shape))
 
     @property
     def spatial(self) -> bool:
-        """Whether positions differ in what they see, as far as is known."""
+        """Whether positions may differ in their receptive field."""
         return self.dims is None or any(is_spatial(dim) for dim in self.dims)
 
     def everywhere(self, name: str, dims: Dims | None) -> "Seen":
-        """After an operator that may carry anything anywhere; a value that is global already stays what it is."""
+        """State after an operator that may connect all positions; a value that is already global is unchanged."""
         is_global = not self.spatial and self.field.infinite
         return Seen(self.field if is_global else self.field.unbounded(name), self.grid, dims)
 
     def layout(self, shape: Sequence[int]) -> Layout | None:
-        """How a tensor of this shape is read as a map; None where it is none."""
+        """Layout by which a tensor is read as a map.
+
+        Args:
+            shape: Shape of the tensor with this state.
+
+        Returns:
+            The dimensions of the map's axes or its tokens; None if the tensor is not a map.
+        """
         seen = settled(self)
         if seen.dims is None:
             return None
@@ -70,7 +77,7 @@ class Seen:
                 return Layout((place,), seen.grid, 0)
             if len(axes) == 1 and axes[0] is not None:
                 places[axes[0]] = place
-        # An axis of a single unit may have no dimension of its own left.
+        # An axis of size 1 may no longer have a dimension of its own.
         if sorted(places) != [*range(len(seen.grid))] or any(
             shape[place] != seen.grid[axis] for axis, place in places.items()
         ):
@@ -79,26 +86,36 @@ class Seen:
 
 
 def axis_of(dim: Dim) -> int | None:
-    """The axis that a dimension is, if it is one and nothing else."""
+    """Axis that a dimension consists of, None if it has other factors or no axis."""
     factor = dim[0] if len(dim) == 1 else None
     return factor.axis if isinstance(factor, Factor) else None
 
 
 def is_spatial(dim: Dim) -> bool:
+    """Whether a dimension contains an axis of the map or tokens."""
     return any(isinstance(factor, Tokens) or factor.axis is not None for factor in dim)
 
 
 def plain(size: int) -> Dim:
+    """Factors of a dimension without positions of the map; none for size 1."""
     return (Factor(size),) if size != 1 else ()
 
 
 def dims_of_map(shape: Sequence[int]) -> Dims:
+    """Factors of the dimensions of a map (N, C, *axes)."""
     axes = tuple((Factor(size, axis),) for axis, size in enumerate(shape[2:]))
     return (plain(shape[0]), plain(shape[1]), *axes)
 
 
 def settled(seen: Seen) -> Seen:
-    """With every axis in a dimension of its own, where it was cut into windows and put together again."""
+    """Merge axes that were cut into windows and reassembled, so that each has a dimension of its own.
+
+    Args:
+        seen: State of a tensor.
+
+    Returns:
+        The state with merged axes; a dimension with other factors stays as it is.
+    """
     if seen.dims is None:
         return seen
     dims = list(seen.dims)
@@ -116,9 +133,16 @@ def settled(seen: Seen) -> Seen:
 
 
 def regroup(seen: Seen, shape: Sequence[int]) -> Seen:
-    """After a view of another shape: factors are taken up in order, and cut where a dimension ends within them.
+    """State after a view of another shape: factors are consumed in order, and cut where a dimension ends within them.
 
-    An axis that is cut becomes that of the coarser pieces, each of which sees all that is in it.
+    An axis that is cut is replaced by that of the coarser pieces, each of which has the union of its fields.
+
+    Args:
+        seen: State of the tensor before.
+        shape: New shape.
+
+    Returns:
+        The new state; infinite, with unknown dimensions, if the shape does not divide the factors.
     """
     if seen.dims is None:
         return seen
@@ -152,7 +176,16 @@ def regroup(seen: Seen, shape: Sequence[int]) -> Seen:
 
 
 def joined(name: str, seen: Sequence[Seen], shape: Sequence[int]) -> Seen:
-    """Values that flow together position by position, broadcast to a shape."""
+    """State of values combined elementwise with broadcasting.
+
+    Args:
+        name: Operator, recorded as the cause where the maps do not match.
+        seen: States of the operands.
+        shape: Shape of the result.
+
+    Returns:
+        The union of the fields if the operands' axes agree; else an infinite field.
+    """
     wide = [broadcast(_settled_if_unlike(each, seen), len(shape)) for each in seen]
     main = max(wide, key=lambda each: (each.spatial and each.dims is not None, math.prod(each.grid)))
     field = main.field
@@ -169,20 +202,21 @@ def joined(name: str, seen: Sequence[Seen], shape: Sequence[int]) -> Seen:
 
 
 def _settled_if_unlike(seen: Seen, others: Sequence[Seen]) -> Seen:
-    """A map that was cut into windows is put together where another one meets it whole."""
+    """Reassemble a map that was cut into windows if another operand has a different grid."""
     if seen.dims is None or all(other.grid == seen.grid for other in others):
         return seen
     return settled(seen)
 
 
 def broadcast(seen: Seen, dimensions: int) -> Seen:
+    """Prepend dimensions of size 1, up to a number of dimensions."""
     if seen.dims is None:
         return seen
     return replace(seen, dims=((),) * (dimensions - len(seen.dims)) + seen.dims)
 
 
 def agree(one: Dims | None, two: Dims | None) -> bool:
-    """Whether the axes lie in the same dimensions."""
+    """Whether both have their axes in the same dimensions; False if either is unknown."""
     if one is None or two is None:
         return False
     return all(a == b or not (is_spatial(a) or is_spatial(b)) for a, b in zip(one, two, strict=True))

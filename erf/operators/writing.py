@@ -1,4 +1,4 @@
-"""Writing into a part of a tensor, through a view of it."""
+"""Receptive fields after writing into a part of a tensor through a view."""
 
 from dataclasses import replace
 
@@ -8,13 +8,22 @@ from erf.geometry import AxisField
 from erf.operators.seen import Dim, Factor, Seen, agree, axis_of, broadcast, is_spatial, plain, settled
 
 Along = tuple[int, range]
-"""A dimension of the part, and where in the whole its positions lie."""
+"""A dimension of the view, and the positions of its elements in the whole tensor."""
 
 
 def written_into(whole: Tensor, before: Seen | None, part: Tensor, seen: Seen) -> Seen | None:
-    """What a tensor has seen after a view of it, `part`, was written into; None where that is not known.
+    """Receptive-field state of a tensor after an in-place write to a view of it.
 
-    What it had seen before it is still thought to have seen: other channels may not have been written.
+    The previous state is kept in the union: other channels may not have been overwritten.
+
+    Args:
+        whole: The tensor.
+        before: Its state before the write; None if it did not depend on the input.
+        part: The view that was written.
+        seen: State of the written values.
+
+    Returns:
+        The new state of `whole`, or None if it cannot be determined.
     """
     seen = broadcast(settled(seen), part.ndim)
     before = None if before is None else settled(before)
@@ -41,7 +50,7 @@ def written_into(whole: Tensor, before: Seen | None, part: Tensor, seen: Seen) -
 
 
 def _merged(before: AxisField | None, written: AxisField, units: range, length: int) -> AxisField:
-    """The field along an axis of which some units were written; what was empty continues these, as padding does."""
+    """Field along an axis after some units were written; empty positions continue the written ones, like padding."""
     if before is not None:
         return before.written(written, units, length)
     if units.step == 1:
@@ -50,7 +59,7 @@ def _merged(before: AxisField | None, written: AxisField, units: range, length: 
 
 
 def _places(whole: Tensor, part: Tensor, seen: Seen) -> dict[int, Along] | None:
-    """By dimension of the whole, what of the part lies along it; None where the part is no slice of it."""
+    """Map dimensions of the whole tensor to those of the view along them; None if the view is not a slice."""
     rest = int(part.storage_offset() - whole.storage_offset())
     starts: dict[int, int] = {}
     strides = whole.stride()
@@ -62,7 +71,7 @@ def _places(whole: Tensor, part: Tensor, seen: Seen) -> dict[int, Along] | None:
     if rest or any(start >= whole.shape[place] for place, start in starts.items()):
         return None
     found: dict[int, Along] = {}
-    # Dimensions of one position follow: their stride may fit several.
+    # Dimensions of size 1 come last: their stride may match several.
     for source in sorted(range(part.ndim), key=lambda source: part.shape[source] == 1):
         size, stride = part.shape[source], part.stride(source)
         if size == 1 and not (seen.dims and is_spatial(seen.dims[source])):
