@@ -196,7 +196,7 @@ def _windowed(name: str, seen: Seen, place: int, window: Sequence[int], size: in
 
 
 def slide(seen: Seen, window: tuple[int, int, int, int], output: Tensor) -> Seen:
-    """State after a sliding window over a map, for modules whose operators need not be followed.
+    """State after a sliding window over a map, for modules whose operators hide the window.
 
     Args:
         seen: State of the map.
