@@ -1,14 +1,14 @@
-"""Backward passes where only the gradient of the input is wanted, faster and with less memory than the library's.
+"""Backward passes for input gradients only, faster and with less memory than the library's.
 
-Strided convolutions with few input channels, such as the stem of most networks, by phases: of a stride s, every s-th
-pixel of the input gradient is one phase. Each is an ordinary convolution of the output's gradient with every s-th tap
-of the flipped kernel, so that all of them are one convolution onto s² times as many channels, whose channels are then
-dealt out to the pixels. Of very few channels, neighbouring pixels of a row are made together, as more channels. It is
-the same sum as in the library's routine, which is slow where there is a single input channel: on a CPU this takes a
-third of the time. The forward pass is the library's.
+Strided convolutions with few input channels, such as the stem of most networks, are computed by phases: with a stride
+s, every s-th pixel of the input gradient is one phase. Each is an ordinary convolution of the output's gradient with
+every s-th tap of the flipped kernel, so that all of them are one convolution onto s² times as many channels, which are
+then permuted to pixels. With very few channels, neighbouring pixels of a row are computed together, as more channels.
+It is the same sum as in the library's routine, which is slow where there is a single input channel: on a CPU this takes
+a third of the time. The forward pass is the library's.
 
-Batch normalisation in eval mode multiplies by a constant, so that its input need not be kept. Of a maximum pooling, the
-places of the maxima are enough: its input, with most networks the largest map of all, is free.
+Batch normalisation in eval mode multiplies by a constant, so that its input need not be kept. For max pooling the
+indices of the maxima are enough: its input, in most networks the largest map of all, is freed.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ _FEW = 4
 """Input channels up to which phases are faster."""
 
 _FULL = 8
-"""Output channels of a convolution below which a CPU computes in vain."""
+"""Output channels of a convolution below which a CPU leaves vector lanes unused."""
 
 
 class _Phased(torch.autograd.Function):
@@ -47,9 +47,17 @@ class _Phased(torch.autograd.Function):
 def input_gradient(
     gradient: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], size: tuple[int, int]
 ) -> Tensor:
-    """Gradient (N, C, H, W) with respect to inputs of (H, W) `size`, from that of the outputs (N, K, h, w).
+    """Compute the input gradient of a strided convolution by phases.
 
-    `weight` is (K, C, kh, kw).
+    Args:
+        gradient: gradient (N, K, h, w) of the outputs.
+        weight: (K, C, kh, kw).
+        stride: stride along both axes.
+        padding: zeros added on each side along (y, x).
+        size: (H, W) of the inputs.
+
+    Returns:
+        The gradient (N, C, H, W).
     """
     blocks = (1, max(1, _FULL // (weight.shape[1] * stride**2)))
     taps = [-(-length // stride) for length in weight.shape[2:]]
@@ -69,7 +77,7 @@ def input_gradient(
 
 
 def _phases(weight: Tensor, stride: int, block: int) -> Tensor:
-    """Kernels (C, phases of a column, pixels of a row that are made together, K, taps, taps) of the input gradient."""
+    """Return kernels (C, phases of a column, pixels of a row computed together, K, taps, taps) of the gradient."""
     taps = [-(-length // stride) for length in weight.shape[2:]]
     missing = [count * stride - length for count, length in zip(taps, weight.shape[2:], strict=True)]
     phases = (
@@ -138,7 +146,7 @@ class _Pooled(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        # The library asks for the input, of which it reads the shape alone: memory that is never touched.
+        # The library needs the input as an argument but reads its shape only: this memory is never touched.
         like = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=ctx.layout)
         (places,) = ctx.saved_tensors
         dealt: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(gradient, like, *ctx.options, places)
@@ -166,9 +174,11 @@ def _pool(module: Any, inputs: Tensor) -> Tensor:
 
 @contextmanager
 def input_gradients_only(model: nn.Module, phases: bool = True) -> Iterator[None]:
-    """Convolutions, normalisations and maximum poolings of a frozen model go these ways, as long as the context lasts.
+    """Context manager that runs convolutions, normalisations and max poolings with these backward passes.
 
-    `phases` are for CPUs; on a GPU the library's convolutions are as fast.
+    Args:
+        model: a frozen network.
+        phases: whether to compute strided convolutions by phases; on a GPU the library's are as fast.
     """
     ways: dict[nn.Module, Callable[[Any, Tensor], Tensor]] = {}
     for module in model.modules():

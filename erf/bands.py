@@ -1,10 +1,9 @@
-"""The local beginning of a network, run in bands of rows, so that its maps are never in memory as a whole.
+"""Bands: run the local beginning of a network in bands of rows, so that its maps are never in memory as a whole.
 
-The first maps of a network are its largest, and local operators make them: a band of rows depends on a band of rows of
-the image alone. The modules at the beginning that form a chain are run band by band: forward without keeping anything,
-backward by running each band again and adding its gradient to that of the image. Bands overlap by what their receptive
-fields share. The sum is the same, with the memory of one band. It takes up to half as long again, because the
-chain runs twice.
+The first maps of a network are its largest, and local operators make them: a band of rows depends only on a band of
+rows of the image. The chain of modules at the beginning is run band by band: forward without keeping anything, backward
+by running each band again and adding its gradient to that of the image. Bands overlap where their receptive fields do.
+The sum is the same, with the memory of one band. It takes up to half as long again, because the chain runs twice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,25 +23,25 @@ from erf.layers import forward_to, split_name
 from erf.tracing import Follower, Trace, blank, follow, sourced, watched
 
 WORTHWHILE = 100 * 2**20
-"""Bytes of maps that bands have to spare."""
+"""Bytes of maps that bands must save to be used."""
 
 MOST_ROWS = 1.3
-"""Rows of the image that all bands together may take in, as a share of the image's."""
+"""Largest total number of rows of all bands, relative to the rows of the image."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """Rows of the chain's result, half open, and the rows of the image that they are made from."""
+    """Band of rows of the chain's result, half open, and the rows of the image that it is computed from."""
 
     first: int
     last: int
     top: int
     bottom: int
     skipped: int
-    """Rows that the chain makes of the band before `first`."""
+    """Number of result rows before `first`, which are discarded."""
 
     def of(self, inputs: Tensor) -> Tensor:
-        """A copy, so that the chain may change it in place."""
+        """Copy the band's rows from inputs (N, C, H, W), so that the chain may change them in place."""
         return inputs[:, :, self.top : self.bottom].detach().clone()
 
     def keep(self, result: Tensor) -> Tensor:
@@ -51,7 +50,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Link:
-    """A module of a chain, and what is known of its result."""
+    """A module of a chain and the trace of its result."""
 
     path: str
     module: nn.Module
@@ -63,7 +62,7 @@ class Link:
         return self.trace.feature_shape
 
     def bands(self, rows: int, height: int) -> tuple[Band, ...]:
-        """Bands of so many rows of the result, for an image of `height`."""
+        """Split the result into bands of `rows` rows, for an image of `height` rows."""
         edges = [*range(0, self.shape[1], rows), self.shape[1]]
         return tuple(self._band(first, last, height) for first, last in pairwise(edges))
 
@@ -78,7 +77,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Prefix:
-    """The modules with which a network begins, each of which takes what the one before it returns, and their bands."""
+    """Chain of modules at the beginning of a network, each taking the result of the previous one, and its bands."""
 
     links: tuple[Link, ...]
     bands: tuple[Band, ...]
@@ -91,17 +90,17 @@ def find_prefix(
     worthwhile: int = WORTHWHILE,
     most_rows: float = MOST_ROWS,
 ) -> Prefix | None:
-    """Find the beginning of a network, on the way to some layers, whose bands take least memory.
+    """Find the beginning of a network, up to some layers, whose bands need the least memory.
 
     Args:
-        model: the network, of one input.
-        layers: what is asked of it.
+        model: the network, with one input.
+        layers: the layers to measure.
         input_shape: (C, H, W) of one image.
-        worthwhile: bytes that have to be spared.
-        most_rows: rows that all bands together may take in, as a share of the image's.
+        worthwhile: bytes that bands must save.
+        most_rows: largest total number of rows of all bands, relative to the rows of the image.
 
     Returns:
-        The chain and its bands; None where the network does not begin with one, or where too little would be spared.
+        The chain and its bands; None where the network does not begin with a chain, or too little would be saved.
     """
     links, total = _chain(model, layers, input_shape)
     best: tuple[float, Prefix] | None = None
@@ -120,14 +119,14 @@ def find_prefix(
 
 
 def _bytes(last: Link, bands: Sequence[Band], height: int, total: int) -> float:
-    """Bytes of maps that are in memory at once: the largest band's, or those that follow the chain."""
+    """Return the bytes of maps in memory at once: those of the largest band, or those after the chain."""
     share = max(band.bottom - band.top for band in bands) / height
     result = 4 * last.shape[0] * last.shape[1] * last.shape[2]
     return result + max(last.trace.activation_bytes * share + result, total - last.trace.activation_bytes)
 
 
 def _chain(model: nn.Module, layers: Sequence[str], input_shape: Sequence[int]) -> tuple[list[Link], int]:
-    """All modules of the chain with which a network begins, and the bytes of all its maps."""
+    """Find all modules of the chain at the beginning of a network, and the bytes of all the network's maps."""
     (source,) = sourced((blank(model, input_shape),))
     with watched(model, input_shape) as follower:
         finder = _ChainFinder(model, layers, source, follower)
@@ -137,9 +136,9 @@ def _chain(model: nn.Module, layers: Sequence[str], input_shape: Sequence[int]) 
 
 
 class _ChainFinder(TorchDispatchMode):
-    """Notes the modules that are called one after the other on what the one before returned, and on nothing else.
+    """Mode that records the modules called in sequence, each only on the result of the previous one.
 
-    A result that something else uses too, such as a skip connection, ends the chain before it.
+    A result that is also used elsewhere, as by a skip connection, ends the chain before it.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str], source: Tensor, follower: Follower) -> None:
@@ -161,7 +160,7 @@ class _ChainFinder(TorchDispatchMode):
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
-        """Within, calls of modules are noted."""
+        """Context manager that records calls of modules."""
         handles = [module.register_forward_pre_hook(self._enter, with_kwargs=True) for module in self._paths]
         handles += [module.register_forward_hook(self._leave) for module in self._paths]
         try:
@@ -199,7 +198,7 @@ class _ChainFinder(TorchDispatchMode):
             self._tensors.append(output)
 
     def _link(self, module: nn.Module, output: Any) -> Link | None:
-        """The module as a link, where its result is a map of finite field."""
+        """Return the module as a link if its result is a map with a finite field, otherwise None."""
         if not isinstance(output, Tensor) or output.ndim != len(self._size) + 2:
             return None
         try:
@@ -216,20 +215,20 @@ class _ChainFinder(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def _used(self, tensor: Tensor) -> None:
-        """An operator takes a tensor: of the chain, only the last result may be taken, and by the next module alone."""
+        """Record that an operator uses a tensor: only the next module may use a result of the chain, the last one."""
         place = max((place for place, known in enumerate(self._tensors) if known is tensor), default=None)
         if place is not None and (place < len(self.links) or self._running is None):
             self._cut(place)
 
     def _cut(self, length: int) -> None:
-        """Leave only so many links."""
+        """Truncate the chain to `length` links."""
         del self.links[length:], self._tensors[length + 1 :]
         self._ended = True
 
 
 @contextmanager
 def banded(prefix: Prefix | None) -> Iterator[None]:
-    """Within, the first module of the chain runs all of it, in bands, and the others return what they are given."""
+    """Context manager under which the first module of the chain runs all of it in bands; the others are identities."""
     modules = [link.module for link in prefix.links] if prefix else []
     before = [(module, module.forward, "forward" in vars(module)) for module in modules]
     forwards = [forward for _, forward, _ in before]

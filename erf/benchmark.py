@@ -1,4 +1,4 @@
-"""How fast the engine is for a network, beside the loop that is usually copied."""
+"""Speed of the engine for a network, compared with a standard autograd loop."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,24 +20,24 @@ from erf.windows import Window, find_window
 
 Pixels = NDArray[np.float32]
 Visit = Callable[[Sequence[Pixels]], None]
-"""Takes in a batch of images (C, H, W)."""
+"""Function that processes a batch of images (C, H, W)."""
 
 
 class RunningMean:
-    """Of absolute gradients, in NumPy, as it is usually done."""
+    """Running mean of absolute gradients in NumPy, as in a standard loop."""
 
     def __init__(self) -> None:
         self.count = 0
         self.mean: NDArray[np.floating] | float = 0.0
 
     def add(self, gradient: Tensor) -> None:
-        """Take in the gradient (1, C, H, W) of one image."""
+        """Add the gradient (1, C, H, W) of one image."""
         self.count += 1
         self.mean += (gradient[0].abs().sum(0).cpu().numpy() - self.mean) / self.count
 
 
 def plain_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
-    """The usual loop: batch 1, parameters that require gradients, full forward pass, unit gradient, backward pass."""
+    """Build the standard loop: batch 1, parameters that require gradients, full forward pass, backward pass."""
     kept: list[Tensor] = []
     model.to(device).get_submodule(layer).register_forward_hook(lambda *call: kept.append(call[2]))
     mean = RunningMean()
@@ -59,7 +59,7 @@ def plain_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
 
 
 def engine_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
-    """What the engine does with decoded images; variance, curves and each image's footprint come with it."""
+    """Build the engine's loop over decoded images, which also computes variance, curves and per-image profiles."""
     reuse_freed_memory()
     model.to(device)
     way = Way(channels_last=memory_layout(device) is not None, windows=True, own_backward=True)
@@ -87,7 +87,14 @@ def engine_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
 def take_turns(
     visits: Mapping[str, Visit], images: Sequence[Pixels], rounds: int, device: torch.device
 ) -> dict[str, float]:
-    """Median seconds per image of each way; they take turns, and the first round is not counted."""
+    """Measure the median seconds per image of each loop; loops alternate, and the first round is not counted.
+
+    Args:
+        visits: loops by name.
+        images: one batch of images (C, H, W).
+        rounds: number of rounds that count.
+        device: device to synchronise before the clock is read.
+    """
     found: dict[str, list[float]] = {name: [] for name in visits}
     for _ in range(rounds + 1):
         for name, visit in visits.items():

@@ -1,8 +1,8 @@
-"""Progress of a run that may be interrupted at any moment: small files in a folder beside the result.
+"""Saved progress of a run that may be interrupted at any time: small files in a folder next to the result.
 
 Every file is complete or absent. `state.json` names the others and is written last, so that it always describes one
-moment: the sums of the cells that are finished, those of the cell at hand, and the images that went into them. What it
-no longer names is removed afterwards. The folder is locked, and goes when the result is there.
+moment: the sums of complete image groups, those of the current group, and the images in them. Files it no longer names
+are removed afterwards. The folder is locked, and removed once the result exists.
 """
 
 import hashlib
@@ -35,39 +35,41 @@ Sums = Mapping[str, NDArray[Any]]
 _FORMAT = 2
 _STATE = "state.json"
 _OWN = ("created", "command", "versions", "self_check")
-"""What may differ between a run and its continuation."""
+"""Attributes that may differ between a run and its continuation."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """One moment of a run."""
+    """Saved state of a run at one moment."""
 
     provenance: tuple[Provenance, ...]
-    """By tap."""
+    """Provenance by tap."""
     identity: Mapping[str, Any]
-    """What else must be the same to go on."""
+    """Further values that must be equal to resume."""
     cells: tuple[tuple[tuple[str, ...], Callable[[], tuple[Sums, ...]]], ...]
-    """Subsets of the cells that are finished, and what reads their sums, by tap; none where no image could be used."""
+    """Subsets of the complete image groups, and a reader of their sums by tap; no sums if no image could be used."""
     running: tuple[Sums, ...]
-    """Sums, by tap, of the cell at hand; empty between cells."""
+    """Sums, by tap, of the current group; empty between groups."""
     visited: int
-    """Images of the cell at hand."""
+    """Number of images processed in the current group."""
     rows: Callable[[], Iterator[tuple[Row, ...]]]
-    """Reads the images, each with a row by tap."""
+    """Reader of the processed images, each with one row per tap."""
 
 
 @dataclass
 class Checkpoint:
-    """The folder of a run's progress; use it in a `with` block, which holds the lock.
+    """Folder of a run's progress; use it in a `with` block, which holds the lock.
 
-    Raises `CheckpointError` where another run holds it.
+    Raises:
+        LockedError: another run holds the lock.
+        UnfinishedRunError: there is progress, and neither `resume` nor `fresh` was given.
     """
 
     folder: Path
     resume: bool = False
-    """Go on from the progress that is there; where there is none, the run begins anew."""
+    """Resume from existing progress; without any, the run starts anew."""
     fresh: bool = False
-    """Forget the progress that is there. Without either, progress is an error, so that none is lost by mistake."""
+    """Discard existing progress. Without `resume` or `fresh`, existing progress is an error, so that none is lost."""
     every: float = EVERY
     _files: dict[str, Any] = field(default_factory=dict)
     _pending: list[tuple[Row, ...]] = field(default_factory=list)
@@ -102,18 +104,18 @@ class Checkpoint:
         return (self.folder / _STATE).exists()
 
     def _clear(self) -> None:
-        """Remove all files, first the one that names the others: what is left by a kill meanwhile is no progress."""
+        """Remove all files, `state.json` first, so that files left by a kill in between do not count as progress."""
         (self.folder / _STATE).unlink(missing_ok=True)
         for path in self.folder.iterdir():
             if path.name != "lock":
                 path.unlink()
 
     def saved_at(self) -> float:
-        """When progress was saved last, as the time of a file."""
+        """Return the modification time of the last saved progress."""
         return (self.folder / _STATE).stat().st_mtime
 
     def add(self, rows: Sequence[Row]) -> None:
-        """An image was visited; rows are by tap."""
+        """Add the rows of one processed image, one per tap."""
         self._pending.append(tuple(rows))
 
     def is_due(self) -> bool:
@@ -127,7 +129,18 @@ class Checkpoint:
         running: Sequence[Sums],
         visited: int,
     ) -> None:
-        """Make the present moment the one from which the run can go on; sums of cells are asked for once."""
+        """Save the current state, from which the run can resume.
+
+        Args:
+            provenance: provenance by tap.
+            identity: further values that must be equal to resume.
+            cells: subsets of the complete image groups, and a function that returns their sums, called once.
+            running: sums of the current group by tap; empty between groups.
+            visited: number of images processed in the current group.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
         files = self._files or {"cells": [], "rows": [], "running": "", "images": 0}
         for number, (subsets, sums) in enumerate(cells[len(files["cells"]) :], start=len(files["cells"])):
             files["cells"].append({"subsets": subsets, "file": self._write(f"cell-{number:04d}.npz", _by_tap(sums()))})
@@ -156,7 +169,7 @@ class Checkpoint:
         return name
 
     def load(self) -> Saved:
-        """What an earlier run saved last; raises `CheckpointError` where it is damaged."""
+        """Load what an earlier run saved last; raises `CheckpointError` if it is damaged."""
         with self._reading():
             payload = _unsealed((self.folder / _STATE).read_text(encoding="utf-8"))
             files = payload["files"]
@@ -199,7 +212,7 @@ class Checkpoint:
 
 
 def differences(saved: Saved, provenance: Sequence[Provenance], identity: Mapping[str, Any]) -> list[str]:
-    """What is not as it was when progress was saved, in words."""
+    """Describe the differences between a run and saved progress, in words; empty if it can be resumed."""
     if len(saved.provenance) != len(provenance):
         return [f"{len(saved.provenance)} and {len(provenance)} layers"]
     names = [name for name in PROVENANCE if name not in _OWN]
@@ -210,7 +223,7 @@ def differences(saved: Saved, provenance: Sequence[Provenance], identity: Mappin
 
 
 def changed_images(images: ImageSet, records: Iterable[ImageRecord], since: float) -> list[str]:
-    """Files of images that have been used, and have other content now; read only where they were touched since."""
+    """List files of used images whose content has changed; only files modified after `since` are read."""
     known = {one.id: one for image in images.images for one in image.parts or (image,)}
     pairs = ((known.get(record.id), record.sha256) for record in records)
     return [f"content of {image.file}" for image, digest in pairs if image and _has_changed(image, digest, since)]
@@ -230,7 +243,7 @@ def _by_tap(sums: Sequence[Sums]) -> dict[str, NDArray[Any]]:
 
 
 def _pack(rows: Sequence[tuple[Row, ...]]) -> dict[str, NDArray[Any]]:
-    """Rows of several images as arrays; of images that failed, only the record."""
+    """Convert rows of several images to arrays; for images that failed, only the record."""
     records = [[asdict(row.record) for row in taps] for taps in rows]
     arrays: dict[str, NDArray[Any]] = {"records": np.frombuffer(json.dumps(records).encode(), np.uint8)}
     for number, taps in enumerate(rows):

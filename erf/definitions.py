@@ -1,4 +1,4 @@
-"""How the signed gradient of a unit with respect to its input becomes a map.
+"""Definitions of the ERF: reductions of the signed input gradient of a unit to a map.
 
 Each definition is applied to every input channel first, and the channels are summed after: with several channels the
 order matters, because opposite signs would cancel. `signed` is the mean gradient of Luo et al. (NIPS 2016,
@@ -17,4 +17,4 @@ DEFINITIONS: dict[str, Callable[[Any], Any]] = {
     "relu": lambda gradient: gradient.clip(min=0).sum(-3),
     "square": lambda gradient: (gradient * gradient).sum(-3),
 }
-"""Name -> map: an array (NumPy or PyTorch) (..., C, H, W) becomes (..., H, W)."""
+"""Reductions by name, of an array (NumPy or PyTorch) (..., C, H, W) to (..., H, W)."""

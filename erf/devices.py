@@ -1,4 +1,4 @@
-"""Devices: which one, how much memory, how to be deterministic on it."""
+"""Devices: choice, free memory, precision and determinism."""
 
 import ctypes
 import os
@@ -15,7 +15,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The named device, or the fastest there is; `InputError` for one that is not at hand."""
+    """Return the named device, or the fastest available for 'auto'; raises `InputError` if it is not available."""
     found = ["cpu"]
     if torch.cuda.is_available():
         found.insert(0, "cuda")
@@ -33,7 +33,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on the device."""
+    """Return the bytes of memory available on the device."""
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + kept
@@ -41,7 +41,7 @@ def available_memory(device: torch.device) -> int:
 
 
 def scarce_memory() -> int:
-    """Bytes of maps from which on memory counts more than time: an eighth of what the machine has in all."""
+    """Return the bytes of maps above which memory matters more than time: an eighth of the machine's memory."""
     return int(psutil.virtual_memory().total // 8)
 
 
@@ -59,12 +59,12 @@ def reuse_freed_memory() -> None:
 
 
 def memory_layout(device: torch.device) -> torch.memory_format | None:
-    """Channels last halves the time of a pass on a CPU; MPS gains nothing."""
+    """Return the fastest memory layout: channels last, which halves a pass on a CPU; None on MPS, with no gain."""
     return None if device.type == "mps" else torch.channels_last
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -73,9 +73,9 @@ def synchronise(device: torch.device) -> None:
 
 @contextmanager
 def float32_convolutions(device: torch.device) -> Iterator[None]:
-    """Within, convolutions on a GPU are in TF32 only where matrix products are.
+    """Context manager that allows TF32 for convolutions on a GPU only where matrix products use it.
 
-    By itself PyTorch rounds the operands of convolutions, though not of matrix products, to 10 bits.
+    By default PyTorch rounds the operands of convolutions, but not of matrix products, to 10 bits.
     """
     if device.type != "cuda":
         yield
@@ -90,8 +90,12 @@ def float32_convolutions(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """Only algorithms that give the same bits each time, while the context lasts."""
-    if not wanted:  # to say so imports PyTorch's compiler, which takes seconds
+    """Context manager that, if wanted, allows only algorithms that give the same bits each time.
+
+    Raises:
+        InputError: an operation has no deterministic algorithm on the device.
+    """
+    if not wanted:  # setting it imports PyTorch's compiler, which takes seconds
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, PyTorch refuses products on a GPU
@@ -112,7 +116,7 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def memory_errors(remedy: str) -> Iterator[None]:
-    """Turns PyTorch's and Python's out-of-memory errors into one clear line."""
+    """Context manager that converts out-of-memory errors to `InsufficientMemoryError` with a remedy."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""What to ask of a gradient before it is believed: where it ends, and whether it is that of the forward pass."""
+"""Diagnosis of gradients: where they vanish, and whether they match finite differences of the forward pass."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,24 +13,31 @@ from erf.layers import forward_to, outputs
 
 _OFF = ("Dropout", "DropPath", "StochasticDepth", "DropBlock")
 _STEP = 1e-4
-"""Of a finite difference, in units of the input's standard deviation; in double precision."""
+"""Step of a finite difference in double precision, relative to the input's standard deviation."""
 
 
 @dataclass
 class _Visit:
-    """What a module returned."""
+    """A tensor returned by a module."""
 
     path: str
     kind: str
     tensor: Tensor
     takes_gradient: bool
-    """Whether something that it was given carries a gradient to the input."""
+    """Whether one of the module's arguments carries a gradient to the input."""
 
 
 def gradient_end(model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange = alone) -> str:
-    """Where on its way to the input the gradient of a unit becomes zero, NaN or is cut; '' where it arrives.
+    """Describe where the gradient of a unit becomes zero, NaN or is cut on its way to the input.
 
-    The model is used as it is; call it within `frozen`.
+    Args:
+        model: the network, used as it is; call this within `frozen`.
+        inputs: (N, C, H, W).
+        target: the unit.
+        arrange: builds the network's arguments from the inputs.
+
+    Returns:
+        One phrase; '' if the gradient reaches the input.
     """
     visits, total = _visits(model, inputs, target, arrange)
     if not total.requires_grad:
@@ -62,7 +69,7 @@ def _cut(visits: Sequence[_Visit]) -> str:
 
 
 def _backwards(visits: Sequence[_Visit], total: Tensor) -> Iterator[tuple[_Visit, Tensor]]:
-    """What lies on the way from the unit to the input, each with the gradient of its output."""
+    """Yield the modules between the unit and the input, backwards, each with the gradient of its output."""
     kept = [visit for visit in visits if visit.tensor.requires_grad]
     with in_place_errors():
         gradients = torch.autograd.grad(total, [visit.tensor for visit in kept], allow_unused=True) if kept else ()
@@ -77,14 +84,14 @@ def _between(dead: _Visit, alive: _Visit | None) -> str:
 
 
 def _dead(alive: _Visit | None) -> str:
-    """A ReLU whose outputs are all zero passes nothing."""
+    """Describe a dead ReLU: outputs that are all zero pass no gradient; otherwise ''."""
     if alive is None or alive.tensor.any():
         return ""
     return "; its output is zero everywhere, as that of a dead ReLU"
 
 
 def _visits(model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange) -> tuple[list[_Visit], Tensor]:
-    """What modules without parts returned, in order, and the unit's value."""
+    """Return the outputs of all leaf modules, in order of their calls, and the unit's value."""
     visits: list[_Visit] = []
 
     def note(path: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -114,7 +121,7 @@ def _visits(model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange) 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Finite differences of a unit's value beside what its gradient says of them."""
+    """Finite differences of a unit's value, and the values that its gradient predicts."""
 
     measured: tuple[float, ...]
     expected: tuple[float, ...]
@@ -130,9 +137,17 @@ class Agreement:
 def directions_agree(
     model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange = alone, count: int = 6, seed: int = 0
 ) -> Agreement:
-    """The unit's value along random directions of the whole input.
+    """Compare the gradient with finite differences along random directions of the whole input.
 
-    Finds a backward pass that is not that of the forward pass. `inputs` are best in double precision, and the model.
+    Detects a backward pass that does not match the forward pass. Use inputs and model in double precision.
+
+    Args:
+        model: the network, used as it is.
+        inputs: (N, C, H, W).
+        target: the unit.
+        arrange: builds the network's arguments from the inputs.
+        count: number of directions.
+        seed: seed of the directions.
     """
     generator = torch.Generator().manual_seed(seed)
     moves = [torch.randn(inputs.shape, generator=generator).to(inputs) for _ in range(count)]
@@ -142,9 +157,10 @@ def directions_agree(
 def pixels_agree(
     model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange = alone, count: int = 24, seed: int = 0
 ) -> Agreement:
-    """The unit's value after moving single pixels: the receptive field without any backward pass.
+    """Compare the gradient with finite differences at single pixels, which need no backward pass.
 
-    Half of the pixels are drawn in proportion to the gradient, half evenly.
+    Half of the pixels are drawn in proportion to the gradient, half uniformly. `count` is the number of pixels; the
+    other arguments are those of `directions_agree`.
     """
     (gradient,) = unit_gradients(model, inputs, [target], arrange)
     weights = gradient.abs().flatten().double().cpu()
@@ -180,7 +196,7 @@ def _compare(model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange,
 
 
 def is_repeatable(model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange = alone) -> bool:
-    """Whether the unit has the same value, bit by bit, when it is asked twice."""
+    """Whether the unit has the same value, bit by bit, in two forward passes."""
     values = []
     for _ in range(2):
         with torch.no_grad():
@@ -192,7 +208,7 @@ def is_repeatable(model: nn.Module, inputs: Tensor, target: Target, arrange: Arr
 
 
 def switched_off(model: nn.Module) -> str:
-    """Which modules do something else in eval mode than in training, and how often, in words."""
+    """Describe the modules that behave differently in eval mode than in training, with counts."""
     kinds = Counter(type(module).__name__ for module in model.modules())
     off = [f"{count} {kind}" for kind, count in kinds.items() if kind.startswith(_OFF)]
     fixed = [f"{count} {kind}" for kind, count in kinds.items() if "BatchNorm" in kind]

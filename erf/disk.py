@@ -1,7 +1,7 @@
-"""Writing files that are complete or absent, to a disk that may fill up.
+"""Atomic writing of files, to a disk that may fill up.
 
 HDF5 crashes the interpreter when it closes a file that it could not write. So it writes to a `PatientFile`, which keeps
-the first error and takes whatever comes after as written; the error is raised between HDF5's calls instead.
+the first error and reports all later writes as successful; the error is raised between HDF5's calls instead.
 """
 
 import errno
@@ -34,14 +34,14 @@ _REMEDIES = {
 
 
 def unwritable(path: Path | str, error: Exception, verb: str = "written") -> OutputError:
-    """The error of a file that could not be written: what went wrong, and what would help."""
+    """Build the error for a file that could not be written, with cause and remedy."""
     number = error.errno if isinstance(error, OSError) else None
     found = os.strerror(number) if number else str(error) or type(error).__name__
     return OutputError(f"{path} cannot be {verb} ({found}); {remedy(error)}")
 
 
 def remedy(error: Exception) -> str:
-    """What would help against an error of the operating system."""
+    """Return the remedy for an error of the operating system."""
     number = error.errno if isinstance(error, OSError) else None
     return _REMEDIES.get(number or 0, "is the disk full or damaged?")
 
@@ -65,7 +65,7 @@ def check_replaceable(path: Path) -> None:
 
 @contextmanager
 def complete_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` in the end; `OutputError` where it cannot be written."""
+    """Context manager that yields a temporary path, renamed to `path` on exit; raises `OutputError` on failure."""
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield part
@@ -80,7 +80,7 @@ def complete_file(path: Path) -> Iterator[Path]:
 
 
 def move(part: Path, path: Path) -> None:
-    """Give a complete file its name, so that a crash leaves the old file or the new one."""
+    """Rename a complete file atomically, so that a crash leaves the old file or the new one."""
     check_replaceable(path)
     os.replace(part, path)
     if os.name == "posix":
@@ -92,9 +92,10 @@ def move(part: Path, path: Path) -> None:
 
 
 def open_locked(path: Path) -> io.FileIO:
-    """A file, made where there is none, that nobody else can open so until it is closed or this process ends.
+    """Open a file, created if missing, with an exclusive lock held until it is closed or this process ends.
 
-    `BlockingIOError` where somebody has it open.
+    Raises:
+        BlockingIOError: another process holds the lock.
     """
     while True:
         file = io.FileIO(path, "r+", opener=_open_or_make)
@@ -151,7 +152,7 @@ class PatientFile(io.RawIOBase):
         return len(view)
 
     def readinto(self, buffer: "Buffer") -> int:
-        """Read; zeros where nothing is."""
+        """Read into the buffer; zeros beyond the end of the file."""
         view = memoryview(buffer).cast("B")
         found = self._file.readinto(view) or 0
         view[found:] = bytes(len(view) - found)

@@ -1,8 +1,8 @@
-"""What goes wrong on the user's side: one line that says what was found, what was expected, what to do."""
+"""User-facing exceptions: one line with what was found, what was expected, and what to do."""
 
 
 class ErfError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can fix."""
 
 
 class InputError(ErfError, ValueError):
@@ -10,7 +10,7 @@ class InputError(ErfError, ValueError):
 
 
 class ImageError(ErfError, ValueError):
-    """One image that cannot be used; a run passes over it unless it is strict."""
+    """One image that cannot be used; a run skips it unless it is strict."""
 
 
 class LayerError(ErfError, ValueError):
@@ -26,7 +26,7 @@ class NoGradientError(LayerError):
 
 
 class FormatError(ErfError, ValueError):
-    """A file that is no ERF file, is damaged, or was written by a newer version."""
+    """A file that is not an ERF file, is damaged, or was written by a newer version."""
 
 
 class OutputError(ErfError, OSError):
@@ -34,7 +34,7 @@ class OutputError(ErfError, OSError):
 
 
 class OutputExistsError(OutputError):
-    """A file that exists and was not to be replaced."""
+    """A file that exists and must not be replaced."""
 
 
 class CheckpointError(ErfError, OSError):
@@ -42,7 +42,7 @@ class CheckpointError(ErfError, OSError):
 
 
 class UnfinishedRunError(CheckpointError):
-    """Progress of an interrupted run, which nobody said to go on from or to forget."""
+    """Progress of an interrupted run, without an instruction to resume or discard it."""
 
 
 class LockedError(CheckpointError):

@@ -1,4 +1,4 @@
-"""Where in an image the sums lie that are kept of each map: blocks of pixels, and zones around the unit's centre.
+"""Grid of the sums that are kept of each map: blocks of pixels, and zones around the unit's centre.
 
 Pixel i reaches from i - 1/2 to i + 1/2. Blocks are as small as pixels at the unit and grow with the distance from it,
 so that a small field is resolved as well as a large one; zones are rings and square frames of half a pixel.
@@ -15,10 +15,10 @@ Array = NDArray[np.float64]
 Box = tuple[float, float, float, float]
 
 ZONE = 0.5
-"""Width of rings and frames in pixels, to which a radius is known, whatever the field."""
+"""Width of rings and frames in pixels: the resolution of radii, independent of the field."""
 
 _NEAR = 8
-"""Blocks are at most so many times smaller than their distance from the unit."""
+"""Largest ratio of a block's distance from the unit to its side."""
 _ROWS = 256
 _ROUNDING = 1e-6
 
@@ -54,7 +54,7 @@ class Grid:
         return even | {end for end in ends if 0 < end < length} | self._near(axis)
 
     def _near(self, axis: int) -> set[int]:
-        """Bounds that lie the closer together, the closer to the unit."""
+        """Return bounds that are denser closer to the unit."""
         length = self.size[axis]
         first = int(np.clip(np.floor(self.center[axis] + 0.5), 0, length - 1))
         found, step, away = set(), self.finest, 0
@@ -88,11 +88,11 @@ class Grid:
 
     @cached_property
     def even(self) -> "Grid":
-        """The same in square blocks, those of thumbnails and tissue."""
+        """The grid with equal square blocks, as used for thumbnails and tissue."""
         return Grid(self.size, self.block, self.center)
 
     def evened(self, small: NDArray[np.floating]) -> Array:
-        """Sums over square blocks, of sums (..., h, w) over those of this grid."""
+        """Convert sums (..., h, w) over this grid's blocks to sums over square blocks."""
         starts = [
             np.searchsorted(bounds, even[:-1]) for bounds, even in zip(self.bounds, self.even.bounds, strict=True)
         ]
@@ -101,7 +101,7 @@ class Grid:
 
     @cached_property
     def distances(self) -> tuple[Array, Array]:
-        """Of rows and of columns, from the unit's centre."""
+        """Distances of rows and of columns from the unit's centre, in pixels."""
         along_y, along_x = (
             np.abs(np.arange(length) - center) for length, center in zip(self.size, self.center, strict=True)
         )
@@ -130,10 +130,10 @@ class Grid:
 
 
 def number_of_zones(farthest: float) -> int:
-    """How many rings or frames reach a distance; a pixel at distance d is in that of number `d / ZONE`, rounded."""
+    """Return the number of rings or frames up to a distance; a pixel at distance d has index `d / ZONE`, rounded."""
     return int(farthest / ZONE + 0.5) + 1
 
 
 def outer_edges(count: int) -> Array:
-    """Outer radii of rings, or half sides of frames, in pixels."""
+    """Return the outer radii of `count` rings, or half sides of frames, in pixels."""
     return (np.arange(count, dtype=np.float64) + 0.5) * ZONE

@@ -1,7 +1,7 @@
-"""Tap points: a layer is a module of the network, named by its path, whose output is a map.
+"""Layers: modules of the network, named by their path, whose output is a map.
 
-`output` is what the network itself returns. Where a module returns several tensors, keys lead to one of them, each
-behind a colon: `output:aux`, `encoder:0`.
+`output` is the network's own output. Where a module returns several tensors, keys select one of them, each after a
+colon: `output:aux`, `encoder:0`.
 """
 
 import difflib
@@ -18,24 +18,24 @@ from erf.errors import LayerError
 T = TypeVar("T")
 
 OUTPUT = "output"
-"""Name of the network's own output, where no module has it."""
+"""Name of the network's own output, unless a module has that name."""
 
 Unit = tuple[int, ...]
-"""Indices along the axes of a layer's map, of an image (y, x)."""
+"""Indices along the axes of a layer's map; (y, x) for images."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the output (N, …) of a layer is read as a map."""
+    """Layout: the rule by which the output (N, …) of a layer is read as a map."""
 
     places: tuple[int, ...]
     """Dimensions of the axes; a single one where the map is flattened to tokens, none for a vector."""
     grid: tuple[int, ...]
     """Size of the map."""
     before: int = 0
-    """Tokens ahead of those of the map, such as a class token."""
+    """Number of tokens before those of the map, such as a class token."""
     is_assumed: bool = False
-    """Whether units are only taken to lie evenly over the image, because global operators made all of them."""
+    """Whether units are only assumed to lie evenly over the image, because global operators made all of them."""
 
     @property
     def is_tokens(self) -> bool:
@@ -54,7 +54,7 @@ class Layout:
 
     @property
     def words(self) -> str:
-        """Such as `channels first`, or `14x14 tokens after 1 other`."""
+        """The layout in words, such as `channels first`, or `14x14 tokens after 1 other`."""
         return f"{self._order}, taken to lie evenly over the image" if self.is_assumed else self._order
 
     @property
@@ -75,14 +75,14 @@ class _AllReached(Exception):  # noqa: N818 (a way out, not an error)
 
 
 def split_name(model: nn.Module, name: str) -> tuple[str, tuple[str, ...]]:
-    """The module's path and the keys into what it returns."""
+    """Split a layer's name into the module's path and the keys into its output."""
     path, *keys = name.split(":")
     own = path == OUTPUT and not hasattr(model, OUTPUT)
     return "" if own else path, tuple(keys)
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
-    """The module of a layer; `LayerError` offers the nearest names."""
+    """Return the module of a layer; raises `LayerError` with the nearest names if it is unknown."""
     path, _ = split_name(model, name)
     modules = dict(model.named_modules())
     if path not in modules or name == "":
@@ -100,10 +100,20 @@ def forward_to(
     *,
     once: bool = False,
 ) -> dict[str, T]:
-    """Run the model as far as the last of some layers; what `take` makes of the output of each, by name.
+    """Run the model up to the last of some layers and apply a function to the output of each.
 
-    It is called as soon as a layer returns, before the network can change the output in place. With `once` the model
-    runs to its end, and a layer that is called again is an error.
+    Args:
+        model: the network.
+        names: layers.
+        inputs: the network's arguments.
+        take: called with name and output as soon as a layer returns, before the output can be changed in place.
+        once: run the model to its end, and raise an error for a layer that is called again.
+
+    Returns:
+        The results of `take`, by name.
+
+    Raises:
+        LayerError: a layer is unknown, is not called, or, with `once`, is called more than once.
     """
     taken: dict[str, T] = {}
 
@@ -140,7 +150,7 @@ def forward_to(
 
 
 def outputs(output: Any, prefix: str = "") -> dict[str, Tensor]:
-    """All tensors of what a module returns, by their keys."""
+    """Return all tensors in a module's output, by their keys."""
     if isinstance(output, Tensor):
         return {prefix: output}
     found: dict[str, Tensor] = {}
@@ -158,7 +168,7 @@ def _items(output: Any) -> list[tuple[str, Any]]:
 
 
 def _pick(name: str, output: Any, keys: Sequence[str]) -> Tensor:
-    """The tensor to which keys lead."""
+    """Return the tensor that keys select."""
     found = outputs(output)
     wanted = "".join(f":{key}" for key in keys)
     if wanted in found:
