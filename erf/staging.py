@@ -22,6 +22,9 @@ from erf.outputs import check_new
 
 _RUN = "run.json"
 
+_MOVING, _FREE = "moving", "free"
+"""Results in the lock: those that are being renamed, and those of an earlier command that may be replaced."""
+
 
 @dataclass
 class Staging:
@@ -85,14 +88,14 @@ class Staging:
         if is_run and self.resume:
             return
         # Of a command that was killed while it renamed its results, some may be there.
-        free = set() if is_run else self._moving()
+        free = [] if is_run else [name for names in self._noted().values() for name in names]
         try:
             if not self.resume:
                 check_new([path for path in self.outputs if str(path) not in free], self.overwrite)
         finally:
-            for folder, lock in self._locks.items():
+            for folder in self.folders:
                 self._clear(folder)
-                lock.truncate(0)
+        self._note(_FREE, free)
 
     @property
     def has_progress(self) -> bool:
@@ -104,23 +107,26 @@ class Staging:
     @property
     def is_moving(self) -> bool:
         """Whether a killed run was renaming its results."""
-        return bool(self._moving())
+        return _MOVING in self._noted()
 
-    def _moving(self) -> set[str]:
-        """What was noted in the lock; nothing where noting it was cut short, before anything was renamed."""
+    def _noted(self) -> dict[str, list[str]]:
+        """Names of results in the lock; none where noting them was cut short, before anything was renamed."""
         try:
             lock = self._locks[self.folder]
             lock.seek(0)
-            return set(json.loads(lock.readall()))
-        except (KeyError, ValueError):
-            return set()
+            return dict(json.loads(lock.readall()))
+        except (KeyError, ValueError, TypeError):
+            return {}
 
-    def _note_moving(self) -> None:
+    def _note(self, state: str, names: Sequence[str]) -> None:
+        """Replace what the lock says, in one call and never by less, so that a kill leaves the old text or the new."""
         lock = self._locks[self.folder]
+        text = json.dumps({state: list(names)}).encode()
         try:
+            lock.seek(0, os.SEEK_END)
+            text = text.ljust(lock.tell())
             lock.seek(0)
-            lock.truncate()
-            lock.write(json.dumps([str(path) for path in self.outputs]).encode())
+            lock.write(text)
             os.fsync(lock.fileno())
         except OSError as error:
             raise unwritable(self.folder, error) from error
@@ -145,7 +151,7 @@ class Staging:
     def publish(self) -> None:
         """Give all results their names; if that is cut short, the next command knows of it."""
         if not self.is_moving:
-            self._note_moving()
+            self._note(_MOVING, [str(path) for path in self.outputs])
         for path in self.outputs:
             try:
                 if self.part(path).exists():

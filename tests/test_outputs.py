@@ -134,6 +134,10 @@ def test_what_a_killed_command_left_is_cleared_and_its_results_may_be_replaced(r
     assert {".a.h5.progress", ".a.h5.lock"} < set(os.listdir())
     if removed:
         shutil.rmtree(".a.h5.progress")
+    second = Staging(OUTPUTS)
+    second.__enter__()
+    assert not second.is_moving
+    second._locks.popitem()[1].close()  # killed as well, before it had made anything
     with Staging(OUTPUTS) as again:
         begin(again)
         again.publish()
