@@ -1,4 +1,4 @@
-"""How a network takes an image: as it is, cut into several inputs, as a volume or as a signal."""
+"""Arguments of a network: an image as it is, split into several inputs, as a volume or as a signal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arguments:
-    """How the arguments of a network are made of inputs (N, C, H, W)."""
+    """Rule by which the arguments of a network are built from inputs (N, C, H, W)."""
 
     names: tuple[str, ...] = ()
-    """Of several inputs, each of which has an equal share of the channels; empty for a network with one input."""
+    """Names of the inputs, which share the channels equally; empty for a network with one input."""
     depth: int = 0
-    """Of a volume: the channels are those of so many slices, (N, C / depth, depth, H, W); 0 for an image."""
+    """Number of slices of a volume (N, C / depth, depth, H, W), stored as channels; 0 for an image."""
     signal: bool = False
     """Take the single row of an image as a signal (N, C, W)."""
 
@@ -33,7 +33,7 @@ class Arguments:
         return self.names or ("",)
 
     def check(self, input_shape: Sequence[int]) -> None:
-        """Raise `InputError` where inputs (C, H, W) cannot be arranged so."""
+        """Raise `InputError` if inputs (C, H, W) cannot be arranged in this way."""
         channels, height, _ = input_shape
         share = len(self.parts) * max(self.depth, 1)
         if channels % share:
@@ -43,13 +43,13 @@ class Arguments:
             raise InputError(f"a signal of {height} rows; expected a --size of 1xLENGTH")
 
     def channels(self, input_shape: Sequence[int]) -> list[slice]:
-        """Of the image, those that belong to each input."""
+        """Return the channels of an image (C, H, W) that belong to each input."""
         share = input_shape[0] // len(self.parts)
         return [slice(index * share, (index + 1) * share) for index in range(len(self.parts))]
 
     def __call__(self, inputs: "Tensor") -> "tuple[Tensor, ...]":
         """The network's arguments."""
-        # Slices, which a network may change in place; those of `chunk` it may not.
+        # A network may change these slices in place, unlike the results of `chunk`.
         parts = [inputs[:, channels] for channels in self.channels(inputs.shape[1:])]
         if self.depth:
             return tuple(part.unflatten(1, (part.shape[1] // self.depth, self.depth)) for part in parts)

@@ -1,4 +1,4 @@
-"""The receptive field as an attribution in captum's manner, for those whose code calls captum."""
+"""The receptive field as an attribution with captum's interface, for code that uses captum."""
 
 from collections.abc import Callable
 
@@ -17,8 +17,12 @@ NeuronSelector = UnitChoice | Callable[[Tensor], Tensor]
 class UnitGradient:
     """Gradient of a unit with respect to the input, called as captum's `NeuronGradient` is.
 
-    Other than there, the layer is named by its path, its output may be a map of any layout, and a unit is a position
-    of which all channels count. The model is in eval mode and its parameters are frozen while it is asked.
+    Unlike there, the layer is named by its path, its output may be a map of any layout, and a unit is a position with
+    all its channels. During a call the model is in eval mode and its parameters are frozen.
+
+    Args:
+        model: the network.
+        layer: path of the module.
     """
 
     def __init__(self, model: nn.Module, layer: str) -> None:
@@ -27,10 +31,15 @@ class UnitGradient:
     def attribute(
         self, inputs: Tensor | tuple[Tensor, ...], neuron_selector: NeuronSelector = CENTER
     ) -> Tensor | tuple[Tensor, ...]:
-        """Gradients of the shape of `inputs`, (N, C, *axes), one for each where the model takes several.
+        """Compute the gradient of a unit with respect to the inputs.
 
-        `neuron_selector` is a unit as `erf.compute` takes it ('center', (y, x), 'pixel:y,x'), (channel, y, x), or a
-        function from the layer's output to a value for each image.
+        Args:
+            inputs: (N, C, *axes), or a tuple of such tensors for a model with several inputs.
+            neuron_selector: a unit as in `erf.compute` ('center', (y, x), 'pixel:y,x'), (channel, y, x), or a function
+                from the layer's output to a value for each image.
+
+        Returns:
+            Gradients of the shape of `inputs`.
         """
         tensors = inputs if isinstance(inputs, tuple) else (inputs,)
         value = neuron_selector if callable(neuron_selector) else self._target(tensors, neuron_selector).totals

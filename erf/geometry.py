@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Spans = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""First and last pixels, by unit."""
+"""First and last pixels of each unit's field."""
 
 
 @dataclass(frozen=True)
 class AxisField:
-    """What the units of a layer see along one axis.
+    """Theoretical receptive field of the units of a layer along one axis.
 
     Unit i sees the pixels from `starts[i]` to `stops[i]`, both included and not clipped to the image, by convolution
-    and pooling alone. Units are given for one period; as many units further on, the same is seen `shift` pixels further
-    on. The period is 1 unless something was up-sampled: then neighbours share the units from which they come. Where
-    units do not repeat, all of the map are given, with their `centers`, and the periods go on beyond its ends only.
-    `infinite` tells that an operator such as attention lets every unit see all pixels.
+    and pooling alone. Units are listed for one period; one period further on, fields are shifted by `shift` pixels.
+    The period is 1 unless something was up-sampled: then neighbours share their source units. Where units do not
+    repeat, all units of the map are listed, with their `centers`, and periods continue only beyond its ends.
+    `infinite` means that an operator such as attention lets every unit see all pixels.
     """
 
     shift: int = 1
@@ -36,7 +36,7 @@ class AxisField:
     """Pixel coordinate on which unit 0 is centred; of several phases the mean. Where branches meet, that of the one
     that sees least: a unit lies where its shortest way leads, as that of the shortcut of a U-Net."""
     centers: tuple[float, ...] = ()
-    """Of each unit, where they do not repeat."""
+    """Centre of each unit in pixels, where units do not repeat."""
     listed_period: int = 1
     """Units to a period beyond the ends of a map whose units do not repeat."""
 
@@ -71,7 +71,7 @@ class AxisField:
         return float(self._centers([index])[0])
 
     def _centers(self, places: ArrayLike) -> NDArray[np.float64]:
-        """The same of several units, or of places between them."""
+        """Return the centres of several units, or of positions between them."""
         asked = np.asarray(places, float)
         if self.regular:
             return asked * self.stride + self.offset
@@ -101,7 +101,7 @@ class AxisField:
         return int(starts[0]), int(stops[0])
 
     def _spans(self, units: NDArray[np.int64]) -> Spans:
-        """What units see, those beyond the ends of the map too."""
+        """Return the fields of units, also of those beyond the ends of the map."""
         last, period = len(self.starts), self.period
         low, high = np.minimum(units, 0) // period, np.maximum(units - last + period, 0) // period
         periods = low + high
@@ -299,7 +299,7 @@ class AxisField:
 
     @classmethod
     def tiling(cls, units: int, length: int) -> "AxisField":
-        """Units that share an axis evenly and see all of it: what is left where a grid was made in an unknown way."""
+        """Return units that divide an axis evenly and see all of it, for a grid made by unknown operators."""
         common = math.gcd(units, length)
         edges = [Fraction(unit * length, units) for unit in range(units // common + 1)]
         starts = tuple(math.floor(edge) for edge in edges[:-1])
@@ -352,7 +352,7 @@ def _interpolation(
 
 
 def _between(first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.int64]:
-    """All numbers from first to last, by unit; the last is repeated where there are fewer than elsewhere."""
+    """List all numbers from first to last, by unit; shorter ranges are padded with their last number."""
     return np.minimum(first[:, None] + np.arange((last - first).max() + 1), last[:, None])
 
 
@@ -428,7 +428,7 @@ class ReceptiveField:
         return tuple(axis.middle(index) - axis.center(index) for axis, index in pairs)
 
     def on(self, axis: int, field: AxisField) -> "ReceptiveField":
-        """The same with another field along one axis."""
+        """Return a copy with another field along one axis."""
         return replace(self, axes=(*self.axes[:axis], field, *self.axes[axis + 1 :]))
 
     def union(self, other: "ReceptiveField", grid: Sequence[int]) -> "ReceptiveField":
@@ -439,7 +439,7 @@ class ReceptiveField:
         return ReceptiveField(axes, tuple(names), moving)
 
     def unbounded(self, *operators: str) -> "ReceptiveField":
-        """The same field after operators that may see everything."""
+        """Return the field after global operators, whose names are added."""
         names = tuple(dict.fromkeys((*self.unbounded_by, *operators)))
         axes = tuple(replace(axis, infinite=True) for axis in self.axes)
         return replace(self, axes=axes, unbounded_by=names)

@@ -1,4 +1,4 @@
-"""One ERF of several, measured alike on different images: what shards of a run become."""
+"""Merging of ERFs measured in the same way on different images, such as the shards of a run."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,12 +15,21 @@ _MAY_DIFFER = ("shard", "created", "command", "device", "versions", "source", "i
 
 
 def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None = None) -> ERF:
-    """Merge ERFs of different images, such as those of `--shard`, to that of all of them.
+    """Merge ERFs of different images, such as those of `--shard`, into one.
 
-    Means and variances are merged in double precision (Chan, Golub, LeVeque, Stanford report STAN-CS-79-773); shards
-    keep theirs so, and then the result is that of one run but for rounding. Images are in the order of one run. Raises
-    `InputError` where an image is in two of them, where they were measured differently, or where shards are missing
-    and that was not allowed.
+    Means and variances are merged in double precision (Chan, Golub, LeVeque, Stanford report STAN-CS-79-773). Shards
+    store them in double precision, so the result equals that of one run up to rounding.
+
+    Args:
+        erfs: one or more results.
+        allow_missing: accept an incomplete set of shards.
+        sink: destination of the result, by default memory.
+
+    Returns:
+        The merged ERF, with images in the order of one run.
+
+    Raises:
+        InputError: an image is in two of the results, they were measured differently, or shards are missing.
     """
     if not erfs:
         raise InputError("nothing to merge: expected at least one ERF")
@@ -40,7 +49,7 @@ def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None
 
 
 def _merged_ways(origins: Sequence[Provenance]) -> dict[str, Any]:
-    """How parts were computed; one that could not take the fast way has the same maps, and is the one to know of."""
+    """Merge windows and self-checks; a part that fell back from the fast way has the same maps, and is reported."""
     windows = [origin.window for origin in origins]
     tops, bottoms, lefts, rights = zip(*windows, strict=True) if all(windows) else ((),) * 4
     checks = [origin.self_check for origin in origins]
@@ -55,7 +64,7 @@ def _place(record: ImageRecord) -> tuple[tuple[str, ...], int]:
 
 
 def _subsets(erfs: Sequence[ERF]) -> list[str]:
-    """In the order of a single run: that in which images come to have them."""
+    """List the subsets in the order of a single run: by their first image."""
     records = sorted((record for erf in erfs for record in erf.images if record.status == "ok"), key=_place)
     return list(dict.fromkeys(name for record in records for name in record.subsets))
 

@@ -1,4 +1,4 @@
-"""Ways of attributing a unit's value to pixels, beside the plain gradient: those of captum.
+"""Attribution methods: the plain gradient, and those of captum.
 
 Kokhlikyan et al. Captum: a unified and generic model interpretability library for PyTorch. arXiv 2009.07896.
 """
@@ -32,7 +32,7 @@ def attributions(
 
 @contextmanager
 def _captum_errors(name: str, options: Mapping[str, Any]) -> Iterator[None]:
-    """Turns what captum objects to into one clear line."""
+    """Context manager that converts captum's errors into an `InputError` of one line."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that hooks are set and removed again
@@ -100,7 +100,7 @@ def _neuron(name: str, baseline: str = "", **defaults: Any) -> Method:
 
 
 def _selector(target: Target) -> Callable[[Any], Tensor]:
-    """Of one image, or of a batch that captum has made of several."""
+    """Build the function from a layer's output to unit values, also for batches that captum has expanded."""
 
     def totals(output: Any) -> Tensor:
         tensor = output[0] if isinstance(output, tuple) else output
@@ -122,7 +122,7 @@ def _selector(target: Target) -> Callable[[Any], Tensor]:
 def _occlusion(
     model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange, options: Mapping[str, Any]
 ) -> Iterator[Tensor]:
-    """How much the unit's value falls when a patch of all channels is set to zero, shared by its pixels."""
+    """Compute by how much the unit's value falls when a patch of all channels is zeroed, divided among its pixels."""
     from captum.attr import Occlusion
 
     arguments = {"side": 16} | dict(options)
@@ -147,7 +147,7 @@ METHODS: dict[str, Method] = {
     "gradient-shap": _neuron("NeuronGradientShap", baseline="baselines", n_samples=5, stdevs=0.1),
     "occlusion": _occlusion,
 }
-"""By name; options are those of captum's class, of `occlusion` the side and stride of the patch."""
+"""Methods by name; options are those of captum's class, for `occlusion` the side and stride of the patch."""
 
 
 def is_random(name: str) -> bool:

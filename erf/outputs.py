@@ -1,4 +1,4 @@
-"""The files that a command will write: what stands against them is found before the work begins."""
+"""Checks of the files that a command will write, made before the work begins."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from erf.errors import InputError, OutputError, OutputExistsError
 
 _NAME_BYTES = 255
 _HIDDEN_BYTES = 40
-"""Room for what names of files on the way add to that of a result."""
+"""Bytes that the names of temporary files add to the name of a result."""
 
 
 def check_outputs(outputs: Sequence[Path], suffixes: Sequence[str] = ()) -> None:
@@ -108,7 +108,7 @@ def _check_place(path: Path) -> None:
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
-    """What all names and links of a file have in common; None where there is none."""
+    """Return the device and inode, shared by all names and links of a file; None if it does not exist."""
     try:
         found = path.stat() if path is not None else None
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Who an ERF is of: what in a file would tell, and files that do not.
+"""Anonymisation: identifying content of a file, and its replacement by pseudonyms.
 
 Names become pseudonyms, keyed hashes (BLAKE2) with a salt: whoever has the salt, or guesses it, can try names; without
 it nobody can. Files with one salt belong together: the same image and the same patient have the same pseudonym.
@@ -25,18 +25,18 @@ _OWN_COLUMNS = ("unit", "input")
 """Columns that a run adds: positions in the layer's map, names of the network's inputs."""
 
 _TELLING_NOTHING = ("view", "laterality", "input")
-"""What subsets may be made by without telling of whom an image is."""
+"""Columns whose subsets do not identify a patient."""
 
 _PSEUDONYM = re.compile(r"(image|patient|content|source|value)-[0-9a-f]{16}(:[^/\\]*)?")
 _MADE = re.compile(r"(phantom|array)\S*")
-"""Names of images that were made, not taken."""
+"""Names of synthetic images."""
 
 _Origin = TypeVar("_Origin", bound=Origin)
 
 
 @dataclass(frozen=True)
 class Anonymity:
-    """How names are hidden."""
+    """Rules of anonymisation."""
 
     salt: str
     keep: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Anonymity:
         return hashlib.sha256(self.salt.encode("utf-8", "backslashreplace")).digest()
 
     def pseudonym(self, kind: str, name: str) -> str:
-        """What a name is called instead; nothing stays nothing."""
+        """Return the pseudonym of a name; '' stays ''."""
         if not name:
             return ""
         name = name.encode("utf-8", "backslashreplace").decode()
@@ -109,7 +109,7 @@ class Anonymity:
         return f"{column}={self.pseudonym('patient' if column == 'patient_id' else 'value', value)}"
 
     def origin(self, origin: _Origin) -> _Origin:
-        """What is known of a run, with names in place of paths and the command's options without their values."""
+        """Anonymise an origin: names in place of paths, and the command's options without their values."""
         return replace(
             origin,
             model=_last(origin.model),
@@ -121,11 +121,11 @@ class Anonymity:
         )
 
     def provenance(self, origin: Provenance) -> Provenance:
-        """The same of all that is known of a run."""
+        """Anonymise the provenance of a run."""
         return replace(self.origin(origin), method_options=_without_paths(origin.method_options))
 
     def overview(self, overview: Overview | None) -> Overview | None:
-        """What images look like, without thumbnails unless they are kept."""
+        """Return the overview of images, without thumbnails unless they are kept."""
         if overview is None or self.thumbnails:
             return overview
         return replace(overview, thumbnail=np.zeros_like(overview.thumbnail))
@@ -160,10 +160,18 @@ def anonymise(
 def anonymise(
     subject: ERF | Series | ImageSet, *, salt: str | None = None, keep: Sequence[str] = (), thumbnails: bool = False
 ) -> ERF | Series | ImageSet:
-    """Replace names by pseudonyms: of an ERF or a series, or of images before they are used.
+    """Replace names by pseudonyms in an ERF or a series, or in images before they are used.
 
-    Ids, paths, patients and sums over contents are hashed with `salt`, by default one that is drawn and forgotten;
-    columns of the manifest go but for those in `keep`; paths become names; thumbnails go unless they are asked for.
+    Ids, paths, patients and checksums of contents are hashed with the salt; paths become names.
+
+    Args:
+        subject: an ERF, a series or a set of images.
+        salt: key of the hashes; by default a random one that is discarded.
+        keep: columns of the manifest to keep; all others are removed.
+        thumbnails: keep thumbnails of the images.
+
+    Returns:
+        An anonymised copy of the subject.
     """
     anonymity = Anonymity(salt if salt is not None else drawn_salt(), tuple(keep), thumbnails)
     if isinstance(subject, ERF):
@@ -223,7 +231,7 @@ class Identifier:
 def identifiers(
     images: Sequence[ImageRecord], origins: Sequence[Provenance], overview: Overview | None
 ) -> list[Identifier]:
-    """What would tell of whom images are; nothing of images that were made, and nothing of pseudonyms."""
+    """List the content that identifies patients; neither synthetic images nor pseudonyms count."""
     taken = [row for row, image in enumerate(images) if not _MADE.fullmatch(image.id)]
     records = [images[row] for row in taken]
     fields: dict[str, Callable[[ImageRecord], Iterable[str]]] = {

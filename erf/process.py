@@ -1,4 +1,4 @@
-"""The process of a command: signals, streams and limits, seen to before a library is loaded."""
+"""Set-up of a command's process: signals, streams and limits, before a library is loaded."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Which ask a command to end; SIGHUP comes when a terminal is closed."""
+"""Signals that ask a command to end; SIGHUP is sent when a terminal is closed."""
 
 _LEAST_MEMORY = 2**29
 """Bytes of address space below which numerical libraries hang or abort while they are loaded."""

@@ -25,10 +25,10 @@ STAGES = {
     "thumbnail": "thumbnail and tissue",
     "write": "rows, maps and progress to disk",
 }
-"""What is measured, in the order in which an image meets it."""
+"""Stages that are measured, in the order in which an image passes them."""
 
 BESIDE = ("read", "hash", "decode", "frame")
-"""Stages of the decoding threads, which run beside the others."""
+"""Stages of the decoding threads, which run concurrently with the others."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ def profiled() -> Iterator[Profile]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Count what happens within towards a stage, if a profile is asked for."""
+    """Context manager that adds its duration to a stage of the current profile, if there is one."""
     profile = _current
     if profile is None:
         yield

@@ -51,7 +51,7 @@ class Projections:
 
     @contextmanager
     def each(self) -> Iterator[Iterator[int]]:
-        """Within, the model goes from draw to draw; afterwards it has its own again."""
+        """Context manager that iterates the model over the draws, and restores its own on exit."""
 
         def walk() -> Iterator[int]:
             for index in range(len(self)):

@@ -1,4 +1,4 @@
-"""How p values are printed, everywhere alike."""
+"""Uniform formatting of p values."""
 
 import math
 

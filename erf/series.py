@@ -1,7 +1,7 @@
-"""ERFs of one network as it was trained: the same images at every moment, small maps and curves without the full map.
+"""Series: ERFs of one network during training, on the same images at every snapshot, as per-image profiles only.
 
-A series is an HDF5 file of its own kind, described in docs/file-format.md; it takes about 200 KB for each image and
-moment at full size. It is rewritten whole when a moment is added, so that it is always complete.
+A series is an HDF5 file with its own format, described in docs/file-format.md; it takes about 200 KB per image and
+snapshot (`Moment`) at full size. It is rewritten when a snapshot is added, so that it is always complete.
 """
 
 import json
@@ -46,27 +46,27 @@ _SAME = (
 
 @dataclass(frozen=True)
 class Moment:
-    """A network at one epoch."""
+    """Snapshot of a network at one epoch of its training."""
 
     epoch: int
-    """Of the whole training; 0 is before it."""
+    """Epoch of the whole training; 0 is before it."""
     stage: str
     provenance: Provenance
     footprints: Mapping[str, Footprint]
-    """By definition; arrays of all images, stacked."""
+    """Per-image profiles by definition; arrays of all images, stacked."""
     scores: Mapping[str, float]
-    """How the network did on the validation images, where that is known."""
+    """Scores of the network on the validation images, if known."""
 
     @classmethod
     def of(cls, erf: ERF, epoch: int, stage: str = "", scores: Mapping[str, float] | None = None) -> "Moment":
-        """What a series keeps of an ERF."""
+        """Build the snapshot that a series keeps of an ERF."""
         footprints = {definition: erf.footprints[definition] for definition in erf.provenance.definitions}
         return cls(epoch, stage, erf.provenance, footprints, dict(scores or {}))
 
 
 @dataclass(frozen=True)
 class Series:
-    """Moments of a training, in the order of their epochs."""
+    """Snapshots of a training, in the order of their epochs."""
 
     images: tuple[ImageRecord, ...]
     overview: Overview | None
@@ -211,7 +211,7 @@ def _scores(values: Any) -> dict[str, float]:
 def _read_footprints(
     file: h5py.File, definition: str, origin: Provenance, count: int, images: Sequence[ImageRecord]
 ) -> list[Footprint]:
-    """Of each moment, the footprints of all images."""
+    """Read the profiles of all images, by snapshot."""
     group, blank = child(child(file, "footprints", h5py.Group), definition, h5py.Group), blank_footprint(origin)
     expected = {name: Expected((count, len(images), *row.shape), ("float32", "float64")) for name, row in kept(blank)}
     missing = np.empty((count, len(images), 0), np.float32)

@@ -1,4 +1,4 @@
-"""How a run goes."""
+"""Settings of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ALL_CHANNELS, SIGNS = "all", "signs"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a run goes; the same as the arguments of `compute`."""
+    """Settings of a run; the same as the arguments of `compute`."""
 
     unit: UnitChoice = CENTER
     channel: int | str = ALL_CHANNELS
@@ -68,10 +68,10 @@ class Settings:
 
     @property
     def shown_definition(self) -> str:
-        """The definition that tables and pictures show unless another is asked for."""
+        """The definition that tables and pictures show by default."""
         return DEFAULT_DEFINITION if DEFAULT_DEFINITION in self.definitions else self.definitions[0]
 
     @property
     def moves(self) -> bool:
-        """Whether maps are moved so that the unit lies in the middle of the frame."""
+        """Whether maps are shifted so that their units coincide, on the centre unit of the layer's map."""
         return self.aligned or is_by_image(self.unit)

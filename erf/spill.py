@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 SMALLEST = 4 * 2**20
-"""Bytes of a tensor from which on it is worth a file."""
+"""Bytes above which a tensor is written to a file."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 @contextmanager
 def saved_on_disk(smallest: int = SMALLEST) -> Iterator[None]:
-    """Within, large tensors that autograd saves lie on disk; those for which there is no room stay in memory."""
+    """Context manager that keeps large tensors saved by autograd on disk; those without room stay in memory."""
     with (
         TemporaryFile(buffering=0) as file,
         torch.autograd.graph.saved_tensors_hooks(partial(_pack, file=file, smallest=smallest), _unpack),
@@ -64,7 +64,7 @@ def saved_on_disk(smallest: int = SMALLEST) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A tensor that stays in memory; autograd leaves it to hooks to see whether it was changed in place."""
+    """A tensor that stays in memory; with hooks, autograd does not check itself for changes in place."""
 
     kept: Tensor
     version: int

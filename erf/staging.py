@@ -28,7 +28,7 @@ _MOVING, _FREE = "moving", "free"
 
 @dataclass
 class Staging:
-    """Where the results of a command lie until they are complete; use it in a `with` block.
+    """Temporary folder for a command's results until they are complete; use it in a `with` block.
 
     Raises `OutputExistsError` for results that exist and may not be replaced, `UnfinishedRunError` where an interrupted
     run has left progress, and `CheckpointError` where another command is writing the first of them.
@@ -48,7 +48,7 @@ class Staging:
         return self._folder(self.outputs[0])
 
     def part(self, output: Path) -> Path:
-        """Where a result is made."""
+        """Return the path at which a result is written."""
         return self._folder(output) / output.name
 
     def _folder(self, output: Path) -> Path:
@@ -110,7 +110,7 @@ class Staging:
         return _MOVING in self._noted()
 
     def _noted(self) -> dict[str, list[str]]:
-        """Names of results in the lock; none where noting them was cut short, before anything was renamed."""
+        """Return the names of results in the lock; none if writing them was interrupted, before any was renamed."""
         try:
             lock = self._locks[self.folder]
             lock.seek(0)
@@ -192,7 +192,7 @@ def _lock_of(folder: Path) -> Path:
 
 
 def unlike_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Which settings of a run differ, with both values where they are short."""
+    """List the settings of a run that differ, with both values where they are short."""
     found = []
     for name in dict.fromkeys([*before, *now]):
         values = [_words(each.get(name)) for each in (before, now)]

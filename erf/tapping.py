@@ -1,4 +1,4 @@
-"""The tap points that a network offers, with what their units can see."""
+"""Layers of a network that yield maps, with the theoretical receptive field of their units."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -26,20 +26,20 @@ class TapPoint:
     kind: str
     """Class of the module."""
     output_shape: tuple[int, ...]
-    """As the module returns it, of one image."""
+    """Shape of the module's output for one image."""
     trace: Trace
     calls: int
-    """How often it is called in a forward pass; one that is called again cannot be tapped."""
+    """Number of calls in a forward pass; a layer that is called more than once cannot be measured."""
 
     @property
     def depth(self) -> int:
-        """Of modules within modules; 0 for the network's own output."""
+        """Nesting depth of the module; 0 for the network's own output."""
         path = self.name.split(":")[0]
         return 0 if path == OUTPUT else path.count(".") + 1
 
     @property
     def is_norm(self) -> bool:
-        """Behind an untrained layer norm the channels of a unit sum to nothing."""
+        """Whether the layer is a layer norm, after which, if untrained, the channels of a unit sum to zero."""
         return "LayerNorm" in self.kind or "RMSNorm" in self.kind
 
     @property

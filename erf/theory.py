@@ -1,4 +1,4 @@
-"""Theory beside measurement: what a unit can see, and what gradients of noise reach of it."""
+"""Theory and measurement: the theoretical field of a unit, and the part that gradients on noise reach."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Probe:
 
     @property
     def box(self) -> Box | None:
-        """What it reaches; None where it is zero everywhere."""
+        """Bounding box of the non-zero gradient; None if it is zero everywhere."""
         rows, columns = np.flatnonzero(self.map.sum(1)), np.flatnonzero(self.map.sum(0))
         if not len(rows):
             return None
@@ -73,7 +73,7 @@ def probe(
 
 
 def theoretical_box(traced: Trace, unit: Unit, size: Sequence[int]) -> Box:
-    """What theory lets a unit see of an image of (height, width)."""
+    """Return the theoretical receptive field of a unit, clipped to an image of (height, width)."""
     axes, indices = traced.field.axes[-2:], unit[-2:]
     if traced.field.kind != "finite":
         return 0, size[0], 0, size[1]

@@ -1,4 +1,4 @@
-"""Which unit of a layer's map: from what a user says to indices."""
+"""Resolution of a user's choice of units to indices in a layer's map."""
 
 import re
 from collections.abc import Sequence

@@ -34,7 +34,7 @@ class Uploader:
 
     device: torch.device
     stream: torch.cuda.Stream | None = None
-    """On which copies are made; None leaves pixels in the memory of the host."""
+    """Stream of the copies; None leaves pixels in host memory."""
 
     @classmethod
     def to(cls, device: torch.device) -> "Uploader":
