@@ -1,7 +1,7 @@
-"""Images, or patients, drawn again from those that a file keeps (Efron, Tibshirani 1993).
+"""Bootstrap over images or patients (Efron, Tibshirani 1993).
 
-SciPy draws; what is drawn is how often each image counts, so that no map is ever copied. Patients are drawn whole where
-every image names one, within the sides that they have, as the images of a run are.
+SciPy resamples; a sample is represented by the count of each image, so that no map is copied. Patients are resampled
+whole if every image names one, stratified by their lateralities, like the images of a run.
 """
 
 import warnings
@@ -21,8 +21,17 @@ _BATCH = 250
 def bootstrap_interval(
     drawn_from: Sequence[Observations], values: Callable[[list[Array]], Array], drawing: Drawing
 ) -> tuple[Array, Array]:
-    """(low, high), each (K,), of K values (K, ...) of how often each image of some ERFs was drawn (..., N)."""
-    from scipy.stats import bootstrap  # takes a second, and runs that draw nothing load this module
+    """Bootstrap intervals of K statistics.
+
+    Args:
+        drawn_from: Observations of one or more ERFs, resampled independently.
+        values: Function of the counts (..., N) of the images of each ERF that returns the statistics (K, ...).
+        drawing: Level, method, number of resamples, and seed.
+
+    Returns:
+        Lower and upper limits, each (K,); NaN if a stratum has fewer than two members.
+    """
+    from scipy.stats import bootstrap  # takes a second, and this module is also loaded without resampling
 
     point = values([np.ones(len(observed)) for observed in drawn_from])
     strata = [(number, members) for number, observed in enumerate(drawn_from) for members in observed.strata]
@@ -41,7 +50,7 @@ def bootstrap_interval(
         nothing = np.full(point.shape, np.nan)
         return nothing, nothing
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore")  # about values that do not vary, which are dealt with below
+        warnings.simplefilter("ignore")  # about constant values, which are handled below
         result = bootstrap(
             tuple(members for _, members in strata),
             statistic,
@@ -69,7 +78,7 @@ def bands(observed: Observations, drawing: Drawing | None = None, curve: str = "
 
 
 def _counts(rows: NDArray[np.intp], length: int) -> Array:
-    """How often each of `length` numbers occurs along the last axis."""
+    """Counts of the numbers below `length` along the last axis."""
     flat = rows.reshape(-1, rows.shape[-1])
     offsets = np.arange(len(flat))[:, None] * length
     counts = np.bincount((flat + offsets).ravel(), minlength=len(flat) * length)

@@ -1,4 +1,4 @@
-"""What an uncertain number is, and how uncertainty is told."""
+"""Intervals and differences, and the settings for computing them."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and where it may lie; NaN where nothing can be said, as with a single image."""
+    """A value and its confidence interval; NaN if undetermined, as with a single image."""
 
     value: float
     low: float
@@ -24,22 +24,22 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """How much larger a measure is for the second of two ERFs."""
+    """Difference of a measure between two ERFs, second minus first."""
 
     p: float
-    """Two-sided: 1 less the level at which the jackknife-t interval would just touch 0; at least what an exact test of
-    so many images or patients could give."""
+    """Two-sided p value: 1 minus the level at which the jackknife-t interval would just touch 0; at least the smallest
+    value of an exact test on the same number of images or patients."""
     paired: bool
     """Whether both were measured on the same images."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How intervals are made, and how images and sides are drawn again."""
+    """Settings for intervals, resampling and permutation tests."""
 
     level: float = LEVEL
     resamples: int = RESAMPLES
-    """Of the bootstrap and of permutations; the jackknife needs none."""
+    """Number of bootstrap samples and of permutations; the jackknife uses none."""
     method: str = "t"
     seed: int = 0
 

@@ -1,7 +1,7 @@
 """Measures of ERFs with their intervals, and differences with their p values.
 
 Both come from the jackknife (`erf.intervals.jackknife`), so that p < 0.05 wherever the 95 % interval of a difference
-excludes 0. Intervals can be had from the bootstrap instead; p values stay the same.
+excludes 0. Intervals can be computed by the bootstrap instead; p values stay the same.
 """
 
 import os
@@ -37,7 +37,17 @@ def compare(
 def contrast(
     observed: Sequence[Observations], measures: Sequence[Measure], drawing: Drawing | None = None
 ) -> tuple[list[dict[str, Interval]], list[dict[str, Difference]]]:
-    """Measures of ERFs, and their differences to the first: paired where both have the same images, in any order."""
+    """Compute measures of several ERFs, and their differences to the first.
+
+    Args:
+        observed: Observations of each ERF.
+        measures: Measures to compute.
+        drawing: Settings of the intervals; default if None.
+
+    Returns:
+        Intervals by measure for each ERF, and differences by measure for each but the first; a difference is paired if
+        both ERFs have the same images, in any order.
+    """
     drawing = drawing or Drawing()
     first, *others = observed
     pairing = [are_paired(first, other) for other in others]
@@ -62,14 +72,25 @@ def vary(
     limits: tuple[float, float],
     drawing: Drawing,
 ) -> dict[str, Interval]:
-    """Intervals of named values (K, ...) of how often each image counts (..., N), by weights (N,) of images."""
+    """Compute intervals of K named statistics.
+
+    Args:
+        observed: Observations of one ERF.
+        values: Function of the counts (..., N) of the images that returns the statistics (K, ...).
+        weights: For each name, the weights (N,) of the images in the statistic.
+        limits: Smallest and largest possible value, to which intervals are clipped.
+        drawing: Settings of the intervals.
+
+    Returns:
+        Intervals by name.
+    """
     found = leave_out(values, Groups.of(observed), {name: [own] for name, own in weights.items()}, list(weights))
     edges = _edges(found, [observed], lambda counts: values(counts[0]), drawing)
     return _named(list(weights), found.values, *np.clip(edges, *limits))
 
 
 def are_paired(one: Observations, two: Observations) -> bool:
-    """Whether two ERFs are of the same images, each of which is there once."""
+    """Whether two ERFs have the same images, each exactly once."""
     return sorted(one.keys) == sorted(two.keys) and len(set(one.keys)) == len(one)
 
 
@@ -82,19 +103,29 @@ def same_order(other: Observations, first: Observations) -> NDArray[np.intp]:
 def convergence(
     observed: Observations, measure: Measure, drawing: Drawing | None = None, points: int = 12
 ) -> list[tuple[int, Interval]]:
-    """A measure and its interval on the first n images in the order of the draw, balanced over sides, for rising n."""
+    """Compute a measure and its interval on the first n images, balanced over sides, for increasing n.
+
+    Args:
+        observed: Observations of one ERF, in the random order of the run.
+        measure: Measure to compute.
+        drawing: Settings of the intervals; default if None.
+        points: Largest number of values of n, spaced geometrically.
+
+    Returns:
+        Pairs of n and interval.
+    """
     order = interleaved(observed.sides)
     numbers = np.unique(np.geomspace(min(4, len(order)), len(order), points).round().astype(int))
     return [(int(n), estimate(observed.pick(order[:n]), [measure], drawing)[measure.name]) for n in numbers]
 
 
 def _like(other: Observations, first: Observations) -> Observations:
-    """The same images in the order, and in the groups, of another ERF's."""
+    """Reorder images to match those of another ERF, and use its groups."""
     return replace(other.pick(same_order(other, first)), groups=first.groups, sides=first.sides)
 
 
 def _one_of(observed: Observations, measures: Sequence[Measure], counts: list[Array]) -> Array:
-    """(K, ...), measures of the draws of the last of some ERFs."""
+    """Measures (K, ...) of the resampled last ERF."""
     sample = Sample(observed, counts[-1])
     return np.stack([np.asarray(measure.of(sample)) for measure in measures])
 

@@ -1,4 +1,4 @@
-"""Estimates, and how they change when one image, or one patient, is left out.
+"""Jackknife: estimates, and their changes when one image or patient is left out.
 
 The sum of squares of these changes is the variance of an estimate (Efron, Tibshirani. An introduction to the bootstrap,
 1993, chapter 11). How far the estimate may lie from the truth follows from the distribution of the ratio of both
@@ -19,7 +19,7 @@ from erf.intervals.ratio import ErrorRatio
 from erf.measures import Measure, Observations, Sample
 
 MOST_GROUPS = 400
-"""Of more images or patients, several are left out together."""
+"""Largest number of jackknife groups; with more images or patients, several are left out together."""
 
 _BATCH = 256
 _ROUNDING = 1e-12
@@ -27,7 +27,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Groups:
-    """Which images are left out together, and which groups have the same sides."""
+    """Jackknife groups of images that are left out together, and strata of groups with the same lateralities."""
 
     numbers: NDArray[np.intp]
     """(N,), the group of each image."""
@@ -35,7 +35,7 @@ class Groups:
 
     @classmethod
     def of(cls, observed: Observations) -> "Groups":
-        """Patients, or images; several together where there are many."""
+        """Group by patient or image, merging several if there are more than `MOST_GROUPS`."""
         count = int(observed.grouping.max()) + 1
         merged, strata, start = np.empty(count, np.intp), [], 0
         for members in observed.strata:
@@ -54,7 +54,7 @@ class Groups:
 
     @cached_property
     def centering(self) -> Array:
-        """(G, G), what takes the mean of its stratum from each value of a group."""
+        """(G, G), matrix that subtracts the stratum's mean from the value of each group."""
         out = np.zeros((len(self), len(self)))
         for members in self.strata:
             n = len(members)
@@ -62,7 +62,7 @@ class Groups:
         return out
 
     def without_one(self) -> Iterable[Array]:
-        """Counts (..., N) that hold every image, then all but one group; in batches."""
+        """Yield batches of counts (..., N): first all images, then all but one group."""
         counts = np.arange(-1, len(self))
         for start in range(0, len(counts), _BATCH):
             yield (counts[start : start + _BATCH, None] != self.numbers).astype(np.float64)
@@ -77,14 +77,14 @@ class Estimates:
     changes: Array
     """(K, G), less the mean of the stratum."""
     kinds: Sequence[str]
-    """(K,), which of `ratios` is that of an estimate."""
+    """(K,), key in `ratios` of each estimate."""
     ratios: Mapping[str, ErrorRatio]
     least_p: float = 0.0
-    """That an exact test of so many groups could give."""
+    """Smallest p value of an exact test with this number of groups."""
 
     @property
     def errors(self) -> Array:
-        """(K,), root of the sum of squares of the changes; 0 where there is only rounding."""
+        """(K,), root of the sum of squares of the changes; 0 if only numerical noise."""
         found = np.linalg.norm(self.changes, axis=1)
         return np.where(found <= _ROUNDING * np.abs(self.values), 0, found)
 
@@ -109,11 +109,11 @@ class Estimates:
                 str(number): self.ratios[kind].beside(other.ratios[kind], scale)
                 for number, (kind, scale) in enumerate(zip(self.kinds, self._scales(other), strict=True))
             },
-            2 / math.comb(count + others, count),  # groups dealt to both
+            2 / math.comb(count + others, count),  # ways to assign groups to the two
         )
 
     def _scales(self, other: "Estimates") -> Array:
-        """(K,), how many times the standard deviation of a value the other's is, as far as it is known."""
+        """(K,), ratio of the other's standard deviation of a value to one's own; 1 if unknown."""
         own, theirs = (
             each.errors / [each.ratios[kind].expected_error for kind in each.kinds] for each in (self, other)
         )
@@ -121,13 +121,13 @@ class Estimates:
             return np.asarray(np.clip(np.nan_to_num(theirs / own, nan=1.0), 1e-6, 1e6))
 
     def reaches(self, level: float) -> Array:
-        """(K,), half widths of intervals; NaN where there is none."""
+        """(K,), half widths of intervals; NaN if undetermined."""
         quantiles = {kind: ratio.quantile(level) for kind, ratio in self.ratios.items()}
         with np.errstate(invalid="ignore"):
             return np.asarray(self.errors * [quantiles[kind] for kind in self.kinds])
 
     def p_of_zero(self) -> Array:
-        """(K,), two-sided."""
+        """(K,), two-sided p values of the hypothesis that the estimate is 0."""
         return np.array(
             [
                 self._p(value, error, self.ratios[kind])
@@ -146,10 +146,17 @@ class Estimates:
 def leave_out(
     values: Callable[[Array], Array], groups: Groups, weights: Mapping[str, Sequence[Array]], kinds: Sequence[str]
 ) -> Estimates:
-    """K estimates (K, ...) of counts (..., N), of which each goes by some weights (N,) of images.
+    """Compute K estimates and their jackknife changes.
 
-    Weights of several kinds are given by name; several of a kind are those of parts with errors of their own, such as
-    left and right breasts.
+    Args:
+        values: Function of the counts (..., N) of the images that returns the estimates (K, ...).
+        groups: Groups to leave out.
+        weights: Weights (N,) of the images by kind; several for a kind whose parts have independent errors, such as
+            left and right breasts.
+        kinds: Kind of weights of each estimate.
+
+    Returns:
+        Estimates, changes (K, G), and error distributions.
     """
     found = np.concatenate([values(counts) for counts in groups.without_one()], axis=1)
     changes = (found[:, 1:] - found[:, :1]) @ groups.centering.T
@@ -164,7 +171,16 @@ def _ratio(parts: Sequence[Array], groups: Groups) -> ErrorRatio:
 
 
 def leave_out_of(observed: Observations, measures: Sequence[Measure], groups: Groups) -> Estimates:
-    """Measures of an ERF, and how they change without each group."""
+    """Compute measures of an ERF and their jackknife changes.
+
+    Args:
+        observed: Observations of the ERF.
+        measures: Measures to compute.
+        groups: Groups to leave out.
+
+    Returns:
+        One estimate per measure.
+    """
     mass = observed.across_rows.sum(1)
     weights = {
         "mass": [mass],

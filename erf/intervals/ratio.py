@@ -19,15 +19,15 @@ from erf.grid import Array
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 _LEAST, _MOST = -20, 20
-"""Logarithms of ratios, between which quantiles are looked for."""
+"""Search range of quantiles, as logarithms of ratios."""
 _SQUARED_SINES = np.sin(np.pi / 4 * (_NODES + 1)) ** 2
 
 
 @dataclass(frozen=True)
 class ErrorRatio:
-    """Distribution of T = e / |d|, of an error e and deviations d (G,) that are normal together.
+    """Distribution of T = e / |d| for a jointly normal error e and deviations d (G,).
 
-    Deviations are what the jackknife finds: how much an estimate changes without each group.
+    The deviations are those of the jackknife: the changes of an estimate without each group.
     """
 
     deviations: Array
@@ -35,11 +35,11 @@ class ErrorRatio:
     mixed: Array
     """(G,), covariance of the deviations and the error."""
     variance: float
-    """Of the error."""
+    """Variance of the error."""
 
     @classmethod
     def of_weighted_mean(cls, weights: Array, centering: Array) -> Self:
-        """Of a mean of independent values of one variance with weights (G,) that sum to 1.
+        """Distribution for a mean of independent values of equal variance, with weights (G,) that sum to 1.
 
         Without group i it changes by w_i / (1 - w_i) times the distance of value i from the mean. `centering` (G, G) is
         applied to the deviations.
@@ -50,11 +50,11 @@ class ErrorRatio:
         return cls(centering @ covariance @ centering.T, centering @ (leverage * (weights - square)), float(square))
 
     def __add__(self, other: Self) -> Self:
-        """Of the sum of two independent errors, whose deviations are of the same groups and are added."""
+        """Distribution for the sum of two independent errors whose deviations, of the same groups, add up."""
         return type(self)(self.deviations + other.deviations, self.mixed + other.mixed, self.variance + other.variance)
 
     def beside(self, other: Self, scale: float) -> Self:
-        """Of the sum of two errors of unlike groups; the other's values have so many times the standard deviation."""
+        """Distribution for the sum of two errors of different groups; `scale` is the ratio of standard deviations."""
         return type(self)(
             block_diag(self.deviations, scale**2 * other.deviations),
             np.concatenate([self.mixed, scale**2 * other.mixed]),
@@ -65,7 +65,7 @@ class ErrorRatio:
     def _modes(self) -> tuple[Array, Array]:
         """Variances of independent combinations of the deviations, and the share of the error's variance in each.
 
-        The first combination does not vary; its share is what the deviations do not tell.
+        The first combination is constant; its share is the part of the error independent of the deviations.
         """
         values, vectors = np.linalg.eigh(self.deviations)
         varies = values > 1e-12 * values[-1]
@@ -75,16 +75,16 @@ class ErrorRatio:
 
     @property
     def is_known(self) -> bool:
-        """Whether deviations tell anything; not those of a single group."""
+        """Whether the deviations are informative, unlike those of a single group."""
         return bool(np.isfinite(self.deviations).all() and np.trace(self.deviations) > 0)
 
     @property
     def expected_error(self) -> float:
-        """Root of the expected sum of squares of the deviations, of values of variance one."""
+        """Root of the expected sum of squares of the deviations, for values of unit variance."""
         return float(np.sqrt(np.trace(self.deviations)))
 
     def exceeds(self, ratio: float) -> float:
-        """Probability that |T| is `ratio` or more; NaN where nothing is known."""
+        """Probability that |T| is at least `ratio`; NaN if undetermined."""
         if not self.is_known:
             return float("nan")
         values, shares = self._modes
@@ -96,7 +96,7 @@ class ErrorRatio:
 
         least = 1e-15 * self.variance
         if secular(least) <= 0:
-            return 0.0  # the error is a combination of the deviations, and T has an end
+            return 0.0  # the error is a combination of the deviations, and T is bounded
         largest = brentq(secular, least, 2 * self.variance, xtol=least)
         at = largest * _SQUARED_SINES[:, None]
         last = (shares / (largest + values) * at / (at + values)).sum(1)
@@ -104,7 +104,7 @@ class ErrorRatio:
         return float(min(_WEIGHTS @ np.exp(-logarithm / 2) / 2, 1.0))
 
     def quantile(self, level: float) -> float:
-        """What |T| stays below with a probability; infinite where that lies beyond all bounds, NaN if not known."""
+        """Quantile of |T| at a level; infinite beyond the search range, NaN if undetermined."""
         if not self.is_known:
             return float("nan")
 

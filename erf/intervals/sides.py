@@ -1,8 +1,8 @@
-"""A permutation test of left against right: sides are dealt out anew, as they would fall if they did not matter.
+"""Permutation test of left against right: sides are permuted under the hypothesis that they do not matter.
 
-What is dealt is a breast: the images of one side of a patient, who are alike. A patient with both sides keeps hers or
-has them swapped; of patients with one side each, whole patients are dealt (Good. Permutation, parametric and bootstrap
-tests of hypotheses. 2005, chapter 3: exact wherever what is dealt is exchangeable).
+The exchangeable unit is a breast: the images of one side of a patient, which are alike. The sides of a patient with
+both are kept or swapped; patients with one side are permuted as a whole (Good. Permutation, parametric and bootstrap
+tests of hypotheses. 2005, chapter 3: exact if the permuted units are exchangeable).
 """
 
 import itertools
@@ -25,7 +25,7 @@ _TIE = 1e-9
 
 @dataclass(frozen=True)
 class Deals:
-    """The ways in which sides can be dealt to the images of an ERF."""
+    """Permutations of the sides among the images of an ERF."""
 
     observed: Observations
 
@@ -45,12 +45,12 @@ class Deals:
 
     @cached_property
     def with_one(self) -> NDArray[np.intp]:
-        """Groups with one side, which are dealt."""
+        """Groups with one side, which are permuted."""
         return np.flatnonzero(self._sides_of_groups[0] != self._sides_of_groups[1])
 
     @cached_property
     def lefts(self) -> int:
-        """How many of the groups with one side are left."""
+        """Number of left groups among those with one side."""
         return int(self._sides_of_groups[0, self.with_one].sum())
 
     def __len__(self) -> int:
@@ -58,18 +58,18 @@ class Deals:
 
     @property
     def least_p(self) -> float:
-        """The smallest p value that there can be; a deal with all sides swapped is as extreme as the dealt one."""
+        """Smallest possible p value; swapping all sides gives a permutation as extreme as the original."""
         has_mirror = 2 * self.lefts == len(self.with_one)
         return (1 + has_mirror) / len(self)
 
     def all(self) -> Iterator[NDArray[np.bool_]]:
-        """Each deal: whether a group's sides change (G,)."""
+        """Yield every permutation, as a mask (G,) of groups whose sides change."""
         for swapped in itertools.product((False, True), repeat=len(self.with_both)):
             for chosen in itertools.combinations(self.with_one, self.lefts):
                 yield self._changed(np.array(swapped, bool), np.array(chosen, np.intp))
 
     def some(self, count: int, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
-        """Random deals."""
+        """Yield `count` random permutations, as in `all`."""
         for _ in range(count):
             chosen = rng.permutation(self.with_one)[: self.lefts]
             yield self._changed(rng.random(len(self.with_both)) < 0.5, chosen)
@@ -85,10 +85,18 @@ class Deals:
 def left_right_tests(
     observed: Observations, measures: Sequence[Measure], drawing: Drawing | None = None
 ) -> dict[str, float]:
-    """The p values of left-right measures if sides did not matter, all from the same deals.
+    """Test left-right measures against the hypothesis that sides do not matter, all with the same permutations.
 
-    Every deal is counted where there are no more than `drawing.resamples`. NaN where a side has fewer than two images,
-    or where sides can only be swapped all at once. Raises `InputError` for a measure that does not compare sides.
+    Args:
+        observed: Observations of the ERF.
+        measures: Measures of `TWO_SIDED`.
+        drawing: Number of permutations and seed; all permutations are used if there are no more than `resamples`.
+
+    Returns:
+        p values by measure; NaN if a side has fewer than two images, or sides can only be swapped all at once.
+
+    Raises:
+        InputError: A measure does not compare sides.
     """
     for measure in measures:
         if measure.name not in TWO_SIDED:
@@ -99,7 +107,7 @@ def left_right_tests(
     if min((observed.sides == side).sum() for side in ("left", "right")) < 2 or deals.least_p == 1:
         return {measure.name: float("nan") for measure in measures}
     found = _sizes(observed, measures, np.zeros((1, int(observed.grouping.max()) + 1), bool))
-    ties = found[:, 0] * (1 - _TIE)  # the same sides dealt again must tie, whatever the rounding
+    ties = found[:, 0] * (1 - _TIE)  # equal permutations must tie despite rounding
     is_exact = len(deals) <= drawing.resamples
     dealt = deals.all() if is_exact else deals.some(drawing.resamples, np.random.default_rng(drawing.seed))
     extreme, count = np.zeros(len(measures)), 0
@@ -116,7 +124,7 @@ def left_right_test(observed: Observations, measure: Measure, drawing: Drawing |
 
 
 def _sizes(observed: Observations, measures: Sequence[Measure], changed: NDArray[np.bool_]) -> Array:
-    """(K, D), sizes of measures where the sides of some groups (D, G) change."""
+    """Absolute values (K, D) of measures after changing the sides of some groups (D, G)."""
     is_left, is_right = (observed.sides == side for side in ("left", "right"))
     change = changed[:, observed.grouping]
     dealt = {

@@ -1,4 +1,4 @@
-"""When there are images enough."""
+"""Stopping criterion: enough images for a given precision."""
 
 from dataclasses import dataclass, field, replace
 
@@ -8,17 +8,17 @@ from erf.intervals.estimation import estimate
 from erf.measures import MEASURES, Observations
 
 LOOKS = 3
-"""The looks of a run, at half as many more images each time, go wrong no more often than so many independent ones;
-found by simulation (docs/measures.md), since what is looked at is the width of the interval, not where it lies."""
+"""Effective number of independent checks in a run that checks after every increase of images by half.
+
+Found by simulation (docs/measures.md), since the checks look at the width of the interval, not its position."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """When there are images enough: the interval's half width over the value is at most `relative`.
+    """Criterion for enough images: the ratio of the interval's half width to the value is at most `relative`.
 
-    A run looks again and again, and the first narrow interval may be one that happens to be narrow and wrong. So each
-    look takes an interval of a higher level, by Bonferroni's inequality, and that at the stop has the level that was
-    asked for.
+    A run checks repeatedly, and the first narrow interval may be narrow by chance and wrong. Each check therefore uses
+    a higher level, by Bonferroni's inequality, so that the interval at the stop has the requested level.
     """
 
     relative: float
@@ -34,10 +34,10 @@ class Precision:
             )
 
     def estimate(self, observed: Observations) -> Interval:
-        """The measure with its interval, which allows for looks at fewer images before."""
+        """Compute the measure with an interval corrected for repeated checks."""
         each = replace(self.drawing, level=1 - (1 - self.drawing.level) / LOOKS)
         return estimate(observed, [MEASURES[self.measure]], each)[self.measure]
 
     def is_reached(self, interval: Interval) -> bool:
-        """Whether an interval is narrow enough; never where there is none."""
+        """Whether an interval is narrow enough; False if it is undetermined."""
         return bool(interval.half_width <= self.relative * abs(interval.value))
