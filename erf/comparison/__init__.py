@@ -1,4 +1,4 @@
-"""ERFs beside each other in numbers: whether they may be compared, the table, and its forms."""
+"""Numerical comparison of ERFs: check of comparability, table, and output formats."""
 
 from erf.comparison.checks import differing
 from erf.comparison.formats import FORMATS, render

@@ -18,7 +18,7 @@ _ALIKE = {
 
 
 def differing(erfs: Sequence[ERF]) -> list[str]:
-    """What was measured differently, in words; nothing where numbers can be set beside each other."""
+    """Describe the settings in which ERFs differ; empty if their numbers are comparable."""
     return [
         f"{words} {' / '.join(found)}"
         for name, words in _ALIKE.items()
@@ -31,7 +31,7 @@ def _words(value: Any) -> str:
 
 
 def check_alike(erfs: Sequence[ERF], allow_different: bool) -> list[str]:
-    """What differs; `InputError` unless it was allowed."""
+    """Return the differing settings; raise `InputError` unless differences are allowed."""
     found = differing(erfs)
     if found and not allow_different:
         raise InputError(

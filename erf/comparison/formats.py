@@ -1,4 +1,4 @@
-"""A comparison as text: for a terminal, a paper, a page or a program."""
+"""Text formats of a comparison: for terminals, papers, pages and programs."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from erf.pvalues import p_words
 from erf.text import for_csv, for_latex, for_markdown
 
 Rows = tuple[list[str], list[list[str]]]
-"""Heads of columns, and rows of cells."""
+"""Column headers, and rows of cells."""
 
 
 def value_rows(table: ComparisonTable, millimetres: bool = False) -> Rows:
@@ -73,7 +73,7 @@ def number_words(value: float, sign: str = "") -> str:
 
 
 def caption(table: ComparisonTable) -> str:
-    """How the numbers came about, in a sentence or two."""
+    """Description of the statistical methods, in a sentence or two, with notes."""
     drawing = table.drawing
     counts = " / ".join(map(str, dict.fromkeys(table.images)))
     lines = [
@@ -87,7 +87,7 @@ def caption(table: ComparisonTable) -> str:
 
 
 def to_markdown(table: ComparisonTable, millimetres: bool = False) -> str:
-    """Pipe tables."""
+    """Markdown pipe tables."""
     parts = [_pipes(*value_rows(table, millimetres))]
     if len(table.erfs) > 1:
         parts.append(_pipes(*difference_rows(table, millimetres)))
@@ -100,7 +100,7 @@ def _pipes(head: list[str], rows: list[list[str]]) -> str:
 
 
 def to_latex(table: ComparisonTable, millimetres: bool = False) -> str:
-    """Tabulars for the package booktabs."""
+    """LaTeX tabulars for the package booktabs."""
     parts = [_tabular(*value_rows(table, millimetres), drop=1)]
     if len(table.erfs) > 1:
         parts.append(_tabular(*difference_rows(table, millimetres)))
@@ -182,7 +182,7 @@ _COLUMNS = (
 
 
 def to_csv(table: ComparisonTable, millimetres: bool = False) -> str:
-    """One line per ERF and measure, at full precision; empty where there is no number."""
+    """CSV with one line per ERF and measure, at full precision; empty for missing numbers."""
     out = io.StringIO()
     writer = csv.DictWriter(out, _COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -192,7 +192,7 @@ def to_csv(table: ComparisonTable, millimetres: bool = False) -> str:
 
 
 def to_json(table: ComparisonTable, millimetres: bool = False) -> str:
-    """An object with how the numbers came about, and one record per ERF and measure; null where there is no number."""
+    """JSON object with the statistical settings, and one record per ERF and measure; null for missing numbers."""
     content = {
         "level": table.drawing.level,
         "interval": METHODS[table.drawing.method],
@@ -230,5 +230,5 @@ FORMATS: dict[str, Callable[[ComparisonTable, bool], str]] = {
 
 
 def render(table: ComparisonTable, kind: str, millimetres: bool = False) -> str:
-    """A comparison in one of `FORMATS`."""
+    """Format a comparison; `kind` is a key of `FORMATS`."""
     return FORMATS[kind](table, millimetres)

@@ -1,7 +1,7 @@
-"""The mirror test: whether the receptive field turns with an image that is turned left to right, or stays.
+"""Mirror test: whether the receptive field is mirrored with the image (equivariance) or unchanged (invariance).
 
-Compared are the curves across rows of each image and of its mirror image. Around the unit's centre, because that of
-most networks lies beside the middle of the image, and no unit lies where its mirror image would.
+It compares the curves across rows of each image and of its mirror image. Curves are mirrored around the unit's centre:
+in most networks it is not the middle of the image, and no unit lies at its mirrored position.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ MIRROR_MEASURES = {
         "%",
     ),
 }
-"""Meaning and unit; all are between 0 and 1."""
+"""Meaning and unit of each measure; all values are between 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MirrorTest:
     label: str
     images: int
     groups: int
-    """Patients, or images, that were drawn again."""
+    """Number of resampling units: patients or images."""
     intervals: dict[str, Interval]
 
 
@@ -56,7 +56,20 @@ def mirror_test(
 ) -> MirrorTest:
     """Compare an ERF with that of the same network over the same images, mirrored.
 
-    Raises `InputError` where one is not the mirrored counterpart of the other.
+    Args:
+        erf: ERF without mirroring.
+        mirrored: ERF of the same run with mirroring.
+        label: Name of the test; the ERF's title if empty.
+        subset: Subset of images.
+        definition: Definition of the map.
+        drawing: Settings of the intervals; default if None.
+        by_patient: Whether to resample whole patients if every image names one.
+
+    Returns:
+        Measures of the test with intervals.
+
+    Raises:
+        InputError: The ERFs are not counterparts, or have different images.
     """
     _check_counterparts(erf, mirrored)
     one, two = (observe(each, subset, definition) for each in (erf, mirrored))
@@ -97,7 +110,7 @@ def _variation(one: Array, two: Array) -> Array:
 
 
 def _flipped(curves: Array, center: float) -> Array:
-    """Curves (N, W) mirrored around a position; what would come from outside is 0."""
+    """Mirror curves (N, W) around a position, with 0 outside the image."""
     positions = np.arange(curves.shape[-1])
     sources = 2 * center - positions
     return np.stack([np.interp(sources, positions, curve, left=0, right=0) for curve in curves])

@@ -17,7 +17,9 @@ from erf.result import ERF
 CORRECTION = "Benjamini-Hochberg"
 
 FEW = 10
-"""Of fewer patients or images, simulated intervals cover less than 92 % for some measures (docs/measures.md)."""
+"""Number of patients or images below which simulated intervals cover less than 92 % for some measures.
+
+See docs/measures.md."""
 
 _SIGNIFICANT = 0.05
 
@@ -28,11 +30,11 @@ class Entry:
 
     interval: Interval
     difference: Difference | None = None
-    """To the first ERF; None for the first itself."""
+    """Difference to the first ERF; None for the first itself."""
     adjusted_p: float = float("nan")
-    """Of the difference, corrected for all differences of the table."""
+    """p value of the difference, corrected for all differences of the table."""
     side_p: float = float("nan")
-    """Of a left-right measure, if sides did not matter."""
+    """p value of a left-right measure under the hypothesis that sides do not matter."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,15 @@ class ComparisonTable:
     definition: str
     measures: tuple[Measure, ...]
     entries: tuple[dict[str, Entry], ...]
-    """By ERF, then by measure."""
+    """Entries by ERF, then by measure."""
     area_ratios: tuple[dict[str, float], ...]
     """RepLKNet's measures of each mean map, which have no interval."""
     images: tuple[int, ...]
     spacings: tuple[float, ...]
-    """Millimetres per pixel of each ERF, NaN where images differ or do not tell."""
+    """Millimetres per pixel of each ERF; NaN if images differ or the value is unknown."""
     drawing: Drawing
     units: str
-    """What is drawn again: 'images' or 'patients'."""
+    """Resampling unit: 'images' or 'patients'."""
     notes: tuple[str, ...] = field(default=())
 
     def shown(self, index: int, measure: Measure, millimetres: bool = False) -> tuple[float, str]:
@@ -75,11 +77,27 @@ def tabulate(
     by_patient: bool = True,
     allow_different: bool = False,
 ) -> ComparisonTable:
-    """Measure ERFs from what their files keep.
+    """Measure and compare ERFs.
 
-    `by_patient` draws patients whole where every image names one. Differences are to the first, paired where the same
-    images were used, and their p values are corrected by the method of Benjamini and Hochberg. Raises `InputError` for
-    ERFs that were measured differently.
+    Differences are to the first ERF, paired if the same images were used; their p values are corrected by the method
+    of Benjamini and Hochberg.
+
+    Args:
+        erfs: ERFs, of which only the stored results are used.
+        measures: Measures to compute.
+        area_ratios: Names of RepLKNet's measures to add.
+        labels: Column labels; the ERFs' titles if None.
+        subset: Subset of images.
+        definition: Definition of the map.
+        drawing: Settings of intervals and tests; default if None.
+        by_patient: Whether to resample whole patients if every image names one.
+        allow_different: Whether ERFs may have been measured with different settings.
+
+    Returns:
+        The table with notes on its limitations.
+
+    Raises:
+        InputError: There are no ERFs, labels do not match, or settings differ.
     """
     if not erfs:
         raise InputError("nothing to compare: expected at least one ERF")
@@ -167,7 +185,7 @@ def _entries(observed: Sequence[Observations], measures: Sequence[Measure], draw
 
 
 def _adjusted(entries: list[dict[str, Entry]]) -> tuple[dict[str, Entry], ...]:
-    """The same with p values of all differences corrected together."""
+    """Correct the p values of all differences together."""
     found = [
         (index, name, entry.difference.p)
         for index, row in enumerate(entries)
