@@ -1,7 +1,7 @@
-"""Numbers of a receptive field: how wide, of what shape, where, and how much it depends on the image.
+"""Measures of a receptive field: size, shape, position, and dependence on the image.
 
 Pure functions of maps and curves live in `size`, `shape` and `dynamics`; the catalogue names them. Nothing here needs a
-model or PyTorch: everything comes from what a file keeps.
+model or PyTorch: everything is computed from the contents of an ERF file.
 """
 
 from erf.grid import Grid

@@ -1,4 +1,4 @@
-"""Every measure by name: what it means, its unit and range, where it comes from, and how it is computed."""
+"""Catalogue of the measures: name, meaning, unit, range, source and computation."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ RESOLUTION = {
     "blocks": "1 px at the unit, an eighth of the distance from it; withheld for fields narrower than three blocks",
     "tissue": "square blocks of a 128th of the image; withheld where a field is narrower than three",
 }
-"""Of what is kept of each image, how fine it is."""
+"""Resolution of each part of the per-image profiles."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Measure:
     bounds: str
     source: str
     part: str
-    """Of what is kept, that from which it comes, which has its `RESOLUTION`."""
+    """Part of the per-image profile from which it is computed, a key of `RESOLUTION`."""
     compute: Callable[[Sample], Array]
 
     def of(self, sample: Sample) -> Array:
-        """Of a batch of draws, one number each, in units of one (not per cent); NaN where the field is not resolved."""
+        """Compute the measure for a batch of samples, as fractions instead of per cent; NaN if not resolved."""
         values = self.compute(sample)
         return values if sample.observed.resolves(self.part) else np.full_like(values, np.nan)
 
@@ -48,17 +48,17 @@ class Measure:
 
     @property
     def factor(self) -> float:
-        """From what `of` returns to the unit in which it is shown."""
+        """Factor from the result of `of` to the unit for display."""
         return 100.0 if self.unit == "%" else 1.0
 
     @property
     def weighing(self) -> str:
-        """By what an image counts in the measure: its 'mass', that within its side ('sides'), or nothing ('images')."""
+        """Weight of an image in the measure: its 'mass', its mass within its side ('sides'), or equal ('images')."""
         return "sides" if self.name in TWO_SIDED else "images" if self.name == "variability" else "mass"
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Between which the number lies, in units of one."""
+        """Lower and upper limit of the result of `of`."""
         return _LIMITS.get(self.name, (0.0, np.inf) if self.group == "size" else (-np.inf, np.inf))
 
 
@@ -462,11 +462,21 @@ TWO_SIDED = ("lean", "separation", "left_right_tv", "left_right_emd")
 REPLKNET = {
     f"replknet{round(100 * share)}": partial(size.replknet_area_ratio, share=share) for share in (0.2, 0.5, 0.99)
 }
-"""Measures of the full map (H, W), which a file keeps as a mean only: they have no interval."""
+"""Measures of the full map (H, W), which is stored as a mean only, so that they have no interval."""
 
 
 def pick_measures(names: tuple[str, ...] = ()) -> tuple[list[Measure], list[str]]:
-    """Measures, and which of `REPLKNET`, by name; 'all' for every one; `InputError` names those that there are."""
+    """Look up measures by name.
+
+    Args:
+        names: Names from `MEASURES` and `REPLKNET`, or 'all'; empty for `DEFAULT_MEASURES`.
+
+    Returns:
+        The measures, and the chosen names of `REPLKNET`.
+
+    Raises:
+        InputError: A name does not exist.
+    """
     names = names or DEFAULT_MEASURES
     if "all" in names:
         return list(MEASURES.values()), list(REPLKNET)

@@ -1,4 +1,4 @@
-"""Zones of older files, of which only blocks were kept, and curves as means over stretches of pixels."""
+"""Rings and frames for older files, which store blocks only, and smoothing of curves over bins of pixels."""
 
 from functools import lru_cache
 
@@ -7,12 +7,12 @@ import numpy as np
 from erf.grid import Array, Grid
 
 SMOOTHED_POINTS = 256
-"""Curves are smoothed to at most so many means."""
+"""Largest number of bins to which a curve is smoothed."""
 
 _LEAST_STRETCH, _FROM_LENGTH = 4, 192
-"""Axes of this length or more are smoothed at least so much; on shorter ones every pixel counts."""
+"""Smallest bin width, and axis length from which it applies; shorter axes are not smoothed."""
 _POINTS_PER_BLOCK = 8
-"""Along each side, where the mass of a block is spread over points."""
+"""Number of points per side over which the mass of a block is spread."""
 
 
 @lru_cache(maxsize=8)  # files of one run share their grid
@@ -34,19 +34,19 @@ def zones_of_blocks(grid: Grid, distance: np.ufunc) -> tuple[Array, Array]:
 
 
 def _spread(edges: Array) -> Array:
-    """Points that share each stretch between edges evenly."""
+    """Points that divide each interval between edges evenly."""
     fractions = (np.arange(_POINTS_PER_BLOCK) + 0.5) / _POINTS_PER_BLOCK
     return (edges[:-1, None] + np.diff(edges)[:, None] * fractions).ravel()
 
 
 def stretch_length(length: int) -> int:
-    """Pixels that share a mean: a power of two, since strides print a pattern with such a period on a curve."""
+    """Bin width in pixels: a power of two, since strides cause a pattern with such a period in a curve."""
     least = _LEAST_STRETCH if length >= _FROM_LENGTH else 1
     return int(2 ** np.ceil(np.log2(max(least, length / SMOOTHED_POINTS))))
 
 
 def smooth(curve: Array, stretch: int) -> tuple[Array, Array]:
-    """Positions in pixels, and means of curves (..., L) over stretches of equal length; the last may be shorter."""
+    """Bin centres in pixels, and means of curves (..., L) over bins of equal width; the last may be narrower."""
     edges = np.arange(0, curve.shape[-1], stretch)
     lengths = np.diff([*edges, curve.shape[-1]])
     return edges + (lengths - 1) / 2, np.add.reduceat(curve, edges, axis=-1) / lengths

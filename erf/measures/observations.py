@@ -1,4 +1,4 @@
-"""What a file keeps of the images of one ERF, and any reweighting of them: the input of every measure."""
+"""Per-image profiles of one ERF, and weighted samples of them: the input of every measure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,12 +17,12 @@ from erf.measures.size import mass_radius, shortest_half, width_stretch
 from erf.result import ERF, Footprint, ImageRecord, Provenance
 
 BLOCKS_OF_A_FIELD = 3
-"""A field is resolved by blocks of which so many fit into the shortest stretch that holds half of its mass."""
+"""Number of blocks that must fit into the shortest interval with half of the mass for a field to be resolved."""
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Maps, curves and tissue of N images, and where they lie."""
+    """Maps, curves and tissue of N images, with their coordinates."""
 
     grid: Grid
     small: Array
@@ -34,9 +34,9 @@ class Observations:
     sides: NDArray[np.str_]
     """(N,), 'left', 'right' or ''."""
     groups: NDArray[np.str_]
-    """(N,), what is drawn together when images are drawn again: the patient, or the image itself."""
+    """(N,), resampling unit of each image: the patient, or the image itself."""
     keys: NDArray[np.str_]
-    """(N,), the content of each image, by which two files are paired."""
+    """(N,), hash of each image's content (or its id), by which images of two files are matched."""
     tissue: Array | None = None
     """(N, h, w), share of each square block that is tissue."""
     rings: Array | None = None
@@ -44,17 +44,17 @@ class Observations:
     frames: Array | None = None
     """(N, R), sums over square frames around it."""
     cross_moments: Array | None = None
-    """(N,), sums of mass times how far it lies below and to the right of the unit's centre."""
+    """(N,), sums of mass times its vertical and its horizontal distance from the unit's centre."""
     field_box: tuple[float, float, float, float] | None = None
     field_size: tuple[float, float] = (np.inf, np.inf)
     spacing: float = float("nan")
-    """Millimetres per pixel, where all images have the same."""
+    """Millimetres per pixel if equal for all images, else NaN."""
 
     def __len__(self) -> int:
         return len(self.small)
 
     def pick(self, rows: NDArray[np.intp]) -> "Observations":
-        """Some of the images, in another order."""
+        """Select images by row, in the given order."""
         found = {item.name: getattr(self, item.name) for item in fields(self)}
         picked: dict[str, Any] = {name: it[rows] for name, it in found.items() if isinstance(it, np.ndarray)}
         return replace(self, **picked)
@@ -66,7 +66,7 @@ class Observations:
 
     @cached_property
     def strata(self) -> list[NDArray[np.intp]]:
-        """Numbers of the groups that have the same sides; all groups in one where a kind has a single member."""
+        """Indices of groups with the same lateralities; a single stratum if one would have one member only."""
         count = int(self.grouping.max()) + 1
         kinds = [tuple(sorted(set(self.sides[self.grouping == number]))) for number in range(count)]
         strata = [np.flatnonzero([other == kind for other in kinds]) for kind in sorted(set(kinds))]
@@ -125,34 +125,34 @@ class Observations:
 
     @cached_property
     def stretches(self) -> tuple[int, int]:
-        """Pixels over which the curves along y and along x are smoothed where their width is measured."""
+        """Bin widths in pixels for smoothing the curves along y and along x before measuring their width."""
         along_y, along_x = (width_stretch(curve.mean(0)) for curve in (self.across_columns, self.across_rows))
         return along_y, along_x
 
     @cached_property
     def tops(self) -> tuple[int, int]:
-        """Pixels at which the curves along y and along x are highest."""
+        """Pixels of the maxima of the curves along y and along x."""
         along_y, along_x = (int(curve.mean(0).argmax()) for curve in (self.across_columns, self.across_rows))
         return along_y, along_x
 
     @cached_property
     def radius_of_center(self) -> float:
-        """Radius in pixels of what counts as the unit's centre, a sixteenth of that which holds half of the mass."""
+        """Radius in pixels of the unit's centre region, a sixteenth of the radius that holds half of the mass."""
         return float(mass_radius(self.ring_masses.mean(0), self.ring_edges, 0.5)) / 16 if self.grid.finest else 0.0
 
     @cached_property
     def extent(self) -> float:
-        """Length in pixels, on one of the axes, of the shortest stretch that holds half of the mass."""
+        """Length in pixels of the shortest interval, on either axis, that holds half of the mass."""
         return min(shortest_half(curve.mean(0)) for curve in (self.across_columns, self.across_rows))
 
     @cached_property
     def block(self) -> float:
-        """Side in pixels of the blocks in which the mass lies: the geometric mean."""
+        """Mass-weighted geometric mean of the block sides, in pixels."""
         share = self.small.mean(0) / max(float(self.small.mean(0).sum()), np.finfo(float).tiny)
         return float(np.exp((share * np.log(self.grid.areas)).sum() / 2))
 
     def resolves(self, part: str) -> bool:
-        """Whether what is kept is fine enough for measures of a part: 'curves', 'sums', 'blocks' or 'tissue'."""
+        """Whether the stored resolution suffices for measures of a part: 'curves', 'sums', 'blocks' or 'tissue'."""
         if part == "curves" or (part == "sums" and self.rings is not None):
             return True
         block = self.grid.block if part == "tissue" else self.block
@@ -164,14 +164,23 @@ class Observations:
         return pairwise_total_variation(self.small)
 
     def all(self) -> "Sample":
-        """Every image once."""
+        """Sample with every image once."""
         return Sample(self, np.ones(len(self)))
 
 
 def observe(erf: ERF, subset: str = "all", definition: str = DEFAULT_DEFINITION) -> Observations:
-    """The images of a subset that could be used.
+    """Collect the per-image profiles of a subset, without failed images.
 
-    Raises `InputError` for a subset or definition that is not there, and for `signed`, whose maps hold no mass.
+    Args:
+        erf: The ERF.
+        subset: Name of the subset.
+        definition: Definition of the map, not `signed`, whose maps have negative values.
+
+    Returns:
+        Profiles of the N usable images.
+
+    Raises:
+        InputError: Subset or definition does not exist, or the definition is `signed`.
     """
     if definition == "signed":
         raise InputError(
@@ -190,7 +199,17 @@ def observe(erf: ERF, subset: str = "all", definition: str = DEFAULT_DEFINITION)
 def observe_images(
     origin: Provenance, images: Sequence[ImageRecord], footprint: Footprint, tissue: Array | None = None
 ) -> Observations:
-    """The same from parts: images that could be used, what is kept of them, stacked, and their tissue."""
+    """Collect observations from their parts.
+
+    Args:
+        origin: Provenance of the run.
+        images: Records of the N usable images.
+        footprint: Their stacked per-image profiles.
+        tissue: Fraction of tissue (N, h, w) in each square block; None if unknown.
+
+    Returns:
+        Profiles of the N images, grouped by patient if every image names one.
+    """
     by_patient = all(image.patient_id for image in images)
     spacings = {image.pixel_spacing for image in images}
     return Observations(
@@ -213,12 +232,12 @@ def observe_images(
 
 @dataclass(frozen=True)
 class Sample:
-    """Images with how often each was drawn, (..., N); leading axes are a batch of draws."""
+    """Images with their resampling counts (..., N); leading axes are a batch of samples."""
 
     observed: Observations
     counts: Array
     dealt: Mapping[str, Array] | None = None
-    """Counts by side, where sides are not those of the images."""
+    """Counts by side, if sides were permuted."""
 
     @property
     def grid(self) -> Grid:
@@ -267,12 +286,12 @@ class Sample:
 
     @cached_property
     def left(self) -> "Sample":
-        """The same draw of left breasts alone."""
+        """The same sample restricted to left breasts."""
         return self._side("left")
 
     @cached_property
     def right(self) -> "Sample":
-        """The same draw of right breasts alone."""
+        """The same sample restricted to right breasts."""
         return self._side("right")
 
     def _side(self, side: str) -> "Sample":
@@ -300,7 +319,7 @@ class Sample:
 
 
 def interleaved(sides: NDArray[np.str_]) -> NDArray[np.intp]:
-    """Rows in an order that takes the sides in turn, so that any beginning of it is balanced."""
+    """Row indices that alternate between sides, so that any initial part is balanced."""
     ranks = np.zeros(len(sides), np.intp)
     for side in set(sides):
         members = sides == side

@@ -1,4 +1,4 @@
-"""How Gaussian, how round, how concentrated a receptive field is; conventions as in `erf.measures.size`."""
+"""Measures of shape: Gaussian fits, anisotropy, concentration; conventions as in `erf.measures.size`."""
 
 import numpy as np
 
@@ -12,8 +12,8 @@ _ROUNDS = 12
 def fit_gaussian(positions: Array, values: Array, widths: Array | None = None) -> tuple[Array, Array, Array, Array]:
     """Least-squares fit of `a exp(-(x - mu)² / (2 sigma²))` to values (..., L): (a, mu, sigma, squared residuals).
 
-    Levenberg-Marquardt, for all of a batch at once. `widths` (L,) say how much each position counts.
-    Of a single position, as across a signal, there is no fit, and everything is NaN.
+    Levenberg-Marquardt, for a whole batch at once. `widths` (L,) are the weights of the positions.
+    For a single position, as across a signal, there is no fit, and all results are NaN.
     """
     if len(positions) < 2:
         nothing = np.full(values.shape[:-1], np.nan)
@@ -43,7 +43,7 @@ def fit_gaussian(positions: Array, values: Array, widths: Array | None = None) -
 
 
 def _first_guess(positions: Array, values: Array, widths: Array, step: float) -> Array:
-    """Of the largest value, where it is, and the area under the curve."""
+    """Initial (a, mu, sigma) from the largest value, its position, and the area under the curve."""
     top = values.max(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = np.clip(values @ widths / (top * np.sqrt(2 * np.pi)), step / 2, np.ptp(positions))
@@ -69,7 +69,7 @@ def _marquardt_step(positions: Array, values: Array, fit: Array, widths: Array, 
     normal = counted @ slopes.swapaxes(-1, -2)
     diagonal = np.einsum("bpp->bp", normal)
     diagonal *= 1 + damping[:, None]
-    diagonal += 1e-12 * diagonal.max(-1, keepdims=True) + 1e-30  # of a curve of zeros, nothing is to be found
+    diagonal += 1e-12 * diagonal.max(-1, keepdims=True) + 1e-30  # keeps the matrix regular for a curve of zeros
     return np.linalg.solve(normal, counted @ residual[..., None])[..., 0]
 
 
@@ -143,7 +143,7 @@ def anisotropy(covariances: Array) -> Array:
 
 
 def orientation(covariances: Array) -> Array:
-    """Angle of the longer axis from the x axis, in degrees, -90 to 90, counted downwards as rows are."""
+    """Angle of the longer axis from the x axis, in degrees, -90 to 90, positive downwards like rows."""
     yy, xx, yx = covariances[..., 0, 0], covariances[..., 1, 1], covariances[..., 0, 1]
     return np.asarray(np.degrees(np.arctan2(2 * yx, xx - yy)) / 2)
 

@@ -1,8 +1,7 @@
-"""How wide a receptive field is.
+"""Measures of the size of a receptive field.
 
-Maps are small maps (..., h, w) of sums over the blocks of a grid, curves are (..., L) with one value per pixel; leading
-axes are a batch. Nothing may be negative. All but `replknet_area_ratio` are the same of a map that is multiplied by a
-number.
+Maps are downsampled maps (..., h, w) of sums over the blocks of a grid, curves are (..., L) with one value per pixel;
+leading axes are a batch. Values must not be negative. All but `replknet_area_ratio` are invariant to scaling the map.
 """
 
 import numpy as np
@@ -13,7 +12,7 @@ from erf.grid import Array, Grid
 from erf.measures.grid import smooth, stretch_length
 
 _STRETCHES_OF_A_WIDTH = 16
-"""Stretches over which a curve is smoothed are at most so many times smaller than its width, which then stays."""
+"""Number of bins in a curve's width above which smoothing does not change the width."""
 _ROUNDING = 1e-6
 
 
@@ -37,7 +36,7 @@ def mass_square(frame_masses: Array, outer: Array, grid: Grid, share: float) -> 
 
 
 def _enclosing(mass: Array, outer: Array, share: float) -> Array:
-    """How far zones of outer edges (R,) reach that hold a share of the mass (..., R), from the inside."""
+    """Distance from the centre within which zones with outer edges (R,) hold a share of the mass (..., R)."""
     inside = np.cumsum(mass, axis=-1)
     wanted = share * inside[..., -1:]
     index = np.minimum((inside < wanted).sum(-1), len(outer) - 1)[..., None]
@@ -67,7 +66,7 @@ def _mean(values: Array, weights: Array) -> Array:
 
 
 def effective_area(small: Array, grid: Grid) -> Array:
-    """Pixels among which the mass could be shared evenly with the same entropy: exp(-sum p log p), in px².
+    """Area in px² of a uniform map with the same entropy: exp(-sum p log p).
 
     Perplexity; as a complexity of attributions in Bhatt, Weller, Moura (IJCAI 2020). A block's mass counts as evenly
     spread, so that a field within one block has the area of the block.
@@ -78,18 +77,18 @@ def effective_area(small: Array, grid: Grid) -> Array:
 
 
 def shortest_half(curve: Array) -> float:
-    """Length in pixels of the shortest stretch of a curve (L,) that holds half of its mass."""
+    """Length in pixels of the shortest interval of a curve (L,) that holds half of its mass."""
     held = np.concatenate([[0.0], np.cumsum(curve)])
     ends = np.searchsorted(held, held + held[-1] / 2)
     return float(np.where(ends < len(held), ends - np.arange(len(held)), len(curve)).min())
 
 
 def width_stretch(curve: Array) -> int:
-    """Over how many pixels a curve (L,) is smoothed so that its width at half maximum is not changed by that.
+    """Bin width in pixels for smoothing a curve (L,) without changing its width at half maximum.
 
-    Strides print a comb on a curve, so that widths are taken on means over stretches, at first of `stretch_length`.
-    These are halved until there are enough of them in the width. Smoothing widens a peak by less than two stretches:
-    where halving them takes away more, it bares a comb, and they stay as they were.
+    Strides cause a comb pattern in a curve, so widths are measured on means over bins, initially of `stretch_length`.
+    The bin width is halved until the curve's width has enough bins. Smoothing widens a peak by less than two bins: if
+    halving removes more, it exposes a comb, and the bin width is kept.
     """
     stretch = stretch_length(curve.shape[-1])
     width = float(width_at_half(curve, stretch))
@@ -102,10 +101,10 @@ def width_stretch(curve: Array) -> int:
 
 
 def width_at_half(curve: Array, stretch: int) -> Array:
-    """Full width at half maximum of a curve, in pixels, where it first falls to half on either side of its top.
+    """Full width at half maximum of a curve, in pixels, between the first falls to half on either side of its maximum.
 
-    Taken on means over stretches of pixels (`width_stretch`). A curve that does not fall to half before the image ends
-    is as wide as up to the edge.
+    Measured on means over bins of `stretch` pixels (`width_stretch`). A curve that does not fall to half before the
+    edge of the image is measured up to the edge.
     """
     positions, means = smooth(curve, stretch)
     top = means.argmax(-1)[..., None]
@@ -126,7 +125,7 @@ def width_at_half(curve: Array, stretch: int) -> Array:
 def _crossing(
     means: Array, positions: Array, outside: NDArray[np.intp], inwards: int, half: Array, edge: float
 ) -> Array:
-    """Where a curve crosses half its top, between a place outside and its neighbour inwards; the edge where none is."""
+    """Position of the crossing of half the maximum, between a bin outside and its inner neighbour; else the edge."""
     beyond = (outside < 0) | (outside >= means.shape[-1])
     out = np.clip(outside, 0, means.shape[-1] - 1)
     inner = np.clip(out + inwards, 0, means.shape[-1] - 1)
