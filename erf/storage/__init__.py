@@ -1,8 +1,8 @@
 """ERF files: HDF5, one per run, described in docs/file-format.md.
 
-A file appears under its name only when it is complete, with sums over its bytes behind it. Maps are read when they are
-asked for, so that opening a file of hundreds of megabytes costs nothing. Files may come from anybody: what is read was
-checked before against what the file should hold.
+A file appears under its name only when it is complete, with checksums appended. Maps are read on access, so that
+opening a file of hundreds of megabytes is cheap. Files are untrusted: contents are checked against the expected
+structure before they are read.
 """
 
 from erf.storage.format import FORMAT_VERSION, SUFFIXES

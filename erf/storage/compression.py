@@ -1,4 +1,4 @@
-"""Compression of large arrays by all cores; HDF5 itself compresses chunk by chunk on one."""
+"""Compression of large arrays on all cores; HDF5 itself compresses chunk by chunk on a single one."""
 
 import zlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What writer and reader of ERF files share: names, types and texts."""
+"""Names, types and text encoding shared by the writer and reader of ERF files."""
 
 import re
 from collections.abc import Iterable
@@ -25,19 +25,19 @@ JSON_ATTRIBUTES = ("versions", "model_options", "method_options", "self_check")
 
 
 def group_name(subset: str) -> str:
-    """A subset as the name of a group: what HDF5 or a listing would read otherwise is percent-encoded."""
+    """Group name of a subset: characters special to HDF5 or listings are percent-encoded."""
     return re.sub(r"[%/\x00-\x1f\x7f]|^\.+$", lambda found: "".join(f"%{ord(sign):02X}" for sign in found[0]), subset)
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8; what a name of a file holds beside it is escaped."""
+    """Encode as UTF-8; undecodable bytes of file names are escaped."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def text_array(texts: Iterable[str]) -> tuple[list[bytes], np.dtype[Any]]:
-    """Encoded texts and their type.
+    """Encode texts for a dataset, and return them with their type.
 
-    Of fixed length: texts of variable length lie in a heap without checksums, where damage can make HDF5 loop.
+    The length is fixed: HDF5 stores variable-length text in a heap without checksums, where damage can make it loop.
     """
     values = [encoded(text) for text in texts]
     return values, np.dtype(h5py.string_dtype("utf-8", max([1, *map(len, values)])))

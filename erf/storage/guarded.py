@@ -1,8 +1,8 @@
-"""HDF5 of others: opened without following it anywhere, and read only where it holds what it should.
+"""Reading of untrusted HDF5 files: no external links, and only contents of the expected form.
 
-HDF5 reads other files, runs filters from other places and takes what a file claims for true. Here an object is reached
-by hard links alone, and a dataset is read once its type, shape, place and filters are as expected. What is wrong is
-raised as `ValueError`, whose words `opened` makes an error that names the file.
+HDF5 can read other files, load filter plug-ins, and trusts the claims of a file. Here objects are reached by hard links
+alone, and a dataset is read only if its type, shape, storage and filters are as expected. Violations raise
+`ValueError`, which `opened` converts to an error that names the file.
 """
 
 import json
@@ -24,25 +24,25 @@ from erf.text import one_line
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _LAYOUTS = {h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED}
 _ATTRIBUTES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM}
-"""Classes of types; truth values are an enumeration."""
+"""Permitted type classes of attributes; booleans are an enumeration."""
 
 _LARGEST_ATTRIBUTE = 1 << 16
 _LARGEST_TEXT = 1 << 20
-"""In bytes."""
+"""Largest size of an attribute and of a text, in bytes."""
 _DEEPEST_JSON = 16
 _LONGEST_REASON = 300
-"""Letters of what HDF5 says of an error."""
+"""Largest length of a quoted HDF5 error message, in characters."""
 _DEFLATED = 1100
-"""How many bytes one byte of gzip can stand for, at most."""
+"""Largest expansion ratio of gzip."""
 _LARGEST_SUM = 1e60
-"""Of as many values of single precision as a map has."""
+"""Upper bound of a sum over a map of single-precision values."""
 _SPARE = 4096
-"""Bytes that a dataset may hold whatever its file holds."""
+"""Dataset size in bytes that is accepted regardless of the stored size."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a dataset has to be."""
+    """Required shape and types of a dataset."""
 
     shape: tuple[int, ...]
     types: tuple[str, ...]
@@ -51,7 +51,7 @@ class Expected:
 
 @contextmanager
 def opened(path: Path, what: str) -> Iterator[h5py.File]:
-    """An HDF5 file for reading; whatever goes wrong is a `FormatError` of one line."""
+    """Open an HDF5 file for reading; convert any exception in the block to a one-line `FormatError`."""
     with SummedFile(path) as content:
         try:
             with h5py.File(content, "r") as file:
@@ -66,7 +66,7 @@ def opened(path: Path, what: str) -> Iterator[h5py.File]:
 
 
 def child(group: h5py.Group, name: str, kind: type[h5py.Group] | type[h5py.Dataset]) -> Any:
-    """A member of a group that lies in the group itself."""
+    """Return a member of a group; raise `ValueError` for links, other kinds, and missing members."""
     where = f"{group.name}/{name}".replace("//", "/")
     link = group.get(name, getlink=True)
     if link is None:
@@ -80,12 +80,12 @@ def child(group: h5py.Group, name: str, kind: type[h5py.Group] | type[h5py.Datas
 
 
 def read(group: h5py.Group, name: str, expected: Expected) -> NDArray[Any]:
-    """The values of a dataset that is as expected."""
+    """Read the values of a dataset after `check`."""
     return np.asarray(check(group, name, expected)[()])
 
 
 def check(group: h5py.Group, name: str, expected: Expected) -> h5py.Dataset:
-    """A dataset that can be read: `ValueError` says what is not as expected."""
+    """Return a dataset without reading it; raise `ValueError` unless it is as expected."""
     dataset = child(group, name, h5py.Dataset)
     settings = dataset.id.get_create_plist()
     if settings.get_layout() not in _LAYOUTS or settings.get_external_count():
@@ -112,7 +112,7 @@ def _type_name(dataset: h5py.Dataset) -> str:
 
 
 def _check_stored(dataset: h5py.Dataset) -> None:
-    """That the file holds what it claims to, before memory is taken for it."""
+    """Raise `ValueError` if the stored bytes cannot hold the claimed size, before memory is allocated."""
     size = dataset.size * dataset.id.get_type().get_size()
     if not size:
         return
@@ -132,12 +132,12 @@ def are_sound(values: NDArray[np.floating]) -> bool:
 
 
 def texts(group: h5py.Group, name: str, count: int) -> list[str]:
-    """The texts of a dataset of one axis."""
+    """Read the texts of a one-dimensional dataset."""
     return [value.decode("utf-8", "backslashreplace") for value in read(group, name, Expected((count,), ("text",)))]
 
 
 def length(group: h5py.Group, name: str) -> int:
-    """How many rows a dataset of one axis has."""
+    """Number of rows of a one-dimensional dataset."""
     shape = child(group, name, h5py.Dataset).shape
     if shape is None or len(shape) != 1:
         raise ValueError(f"{name} has shape {shape}, expected one axis")
@@ -145,9 +145,18 @@ def length(group: h5py.Group, name: str) -> int:
 
 
 def attribute(holder: h5py.HLObject, name: str, *, variable: bool = False) -> Any:
-    """The value of an attribute without NumPy's types: text, number, truth value, or a tuple of them.
+    """Read an attribute as plain Python values.
 
-    `variable` allows for text of variable length, as other programs write it.
+    Args:
+        holder: File, group or dataset.
+        name: Name of the attribute.
+        variable: Whether to accept variable-length text, as other programs write it.
+
+    Returns:
+        Text, number, boolean, or a tuple of them.
+
+    Raises:
+        ValueError: The attribute is missing, or of another type or size.
     """
     if name not in holder.attrs:
         raise ValueError(f"attribute {name} is missing")
@@ -172,7 +181,7 @@ def _plain(value: Any) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """What a text in JSON says, nested no deeper than anybody needs."""
+    """Parse JSON; raise `ValueError` if it is nested too deeply."""
     value = json.loads(text)
     _check_depth(value, _DEEPEST_JSON)
     return value

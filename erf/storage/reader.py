@@ -1,4 +1,4 @@
-"""Reading ERF files, whoever has written them."""
+"""Reading of ERF files, which may be untrusted."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -35,9 +35,16 @@ T = TypeVar("T")
 
 
 def load(path: str | Path) -> ERF:
-    """Open an ERF file; maps are read from it when they are asked for.
+    """Open an ERF file.
 
-    Raises `FormatError` for a file that is missing, damaged, no ERF file or written by a newer version.
+    Args:
+        path: File written by `FileSink` or `save`.
+
+    Returns:
+        The ERF; maps and profiles are read from the file on each access.
+
+    Raises:
+        FormatError: The file is missing, damaged, no ERF file, or written by a newer version.
     """
     path = Path(path)
     with _opened(path) as file:
@@ -53,7 +60,7 @@ def load(path: str | Path) -> ERF:
 
 
 class _OnDemand(Mapping[str, T]):
-    """A mapping whose values are read from the file each time."""
+    """Mapping whose values are read from the file on each access."""
 
     def __init__(self, keys: tuple[str, ...], read: Callable[[str], T]) -> None:
         self._keys = keys
@@ -64,7 +71,7 @@ class _OnDemand(Mapping[str, T]):
             raise KeyError(key)
         return self._read(key)
 
-    def __contains__(self, key: object) -> bool:  # that of a Mapping would read the value
+    def __contains__(self, key: object) -> bool:  # the inherited method would read the value
         return key in self._keys
 
     def __iter__(self) -> Iterator[str]:
@@ -94,7 +101,7 @@ def _check_format(path: Path, file: h5py.File) -> None:
 
 
 def _read_provenance(file: h5py.File) -> Provenance:
-    """What the attributes say; one that an older file lacks has its default."""
+    """Read provenance from the attributes; those missing in older files have their defaults."""
     values = {item.name: attribute(file, item.name) for item in fields(Provenance) if item.name in file.attrs}
     for name in values.keys() & set(JSON_ATTRIBUTES):
         values[name] = parse_json(values[name])
@@ -126,7 +133,7 @@ def _read_subsets(file: h5py.File) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Contents:
-    """The arrays of a file, each read on its own once it is what provenance and records make it."""
+    """Arrays of a file, each checked against provenance and records and read separately."""
 
     path: Path
     provenance: Provenance
@@ -135,7 +142,7 @@ class _Contents:
     """Names of groups by subset."""
 
     def check(self, file: h5py.File) -> None:
-        """That everything is there, in the right shape, without reading it."""
+        """Raise `ValueError` unless all arrays exist with the expected shape; values are not read."""
         images = child(file, "images", h5py.Group)
         for name in self._overview_names(images):
             check(images, name, self._overview_expected()[name])
@@ -166,7 +173,7 @@ class _Contents:
             return Statistics(count, **arrays, draws=draws)
 
     def footprint(self, definition: str) -> Footprint:
-        """What is kept of each image under a definition."""
+        """Read the per-image profiles of a definition."""
         with _opened(self.path) as file:
             group = child(child(file, "images", h5py.Group), definition, h5py.Group)
             found = _footprint(group, self._footprint_expected(len(self.images)))
@@ -176,7 +183,7 @@ class _Contents:
         return found
 
     def overview(self) -> Overview | None:
-        """What the images look like; None in files that keep nothing of it."""
+        """Read thumbnails and tissue maps; None in files without them."""
         with _opened(self.path) as file:
             images = child(file, "images", h5py.Group)
             names = self._overview_names(images)
@@ -186,7 +193,7 @@ class _Contents:
         return OVERVIEW if set(OVERVIEW) <= set(images) else ()
 
     def _statistics_group(self, file: h5py.File, subset: str, definition: str) -> tuple[h5py.Group, int]:
-        """The group of an ERF, and over how many images it is."""
+        """Group of an ERF, and its number of images."""
         of_subset = child(child(file, "subsets", h5py.Group), self.groups[subset], h5py.Group)
         group = child(of_subset, definition, h5py.Group)
         return group, attribute(group, "count")
@@ -214,6 +221,6 @@ class _Contents:
 
 
 def _footprint(group: h5py.Group, expected: Mapping[str, Expected]) -> Footprint:
-    """What is kept of each image; older files keep less."""
+    """Read per-image profiles; arrays missing in older files are empty."""
     missing = np.empty((*expected["small"].shape[:1], 0), np.float32)
     return Footprint(*(read(group, name, expected[name]) if name in expected else missing for name in FOOTPRINT))

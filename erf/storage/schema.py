@@ -1,4 +1,4 @@
-"""What provenance and records have to be, by type and by range, wherever they were stored."""
+"""Validation of provenance and image records by type and range, for any storage."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,17 +9,17 @@ from erf.definitions import DEFINITIONS
 from erf.result import ImageRecord, Provenance
 
 MAX_PIXELS = 2**28
-"""Of an input; more than any detector gives."""
+"""Largest number of pixels of an input; above any detector."""
 
 _LONGEST = 2**16
 _LONGEST_DRAWN = 2**11
-"""Letters of a text, and of one of a provenance, which pictures show."""
+"""Largest length of a text, and of a text in the provenance that figures show, in characters."""
 
 _FARTHEST = 2**20
-"""Pixels from the first to a unit."""
+"""Largest distance of a unit from the first pixel, in pixels."""
 
 _TYPES: dict[Any, dict[str, Any]] = {kind: get_type_hints(kind) for kind in (Provenance, ImageRecord)}
-"""By kind and field."""
+"""Types by class and field."""
 
 T = TypeVar("T", Provenance, ImageRecord)
 
@@ -82,7 +82,7 @@ _PROVENANCE: dict[str, tuple[Callable[[Provenance], bool], str]] = {
     "weights": (lambda it: len(it.weights) <= 2 * _LONGEST_DRAWN, "a path"),
     "shard": (lambda it: 1 <= it.shard[0] <= it.shard[1], "(i, n) with i from 1 to n"),
 }
-"""Of a provenance whose types are right: by field, what must hold, in words what was expected."""
+"""Range checks of a provenance with correct types: condition and description, by field."""
 
 _RECORD: dict[str, tuple[Callable[[ImageRecord], bool], str]] = {
     "status": (lambda it: it.status in ("ok", "failed"), "ok or failed"),
@@ -94,13 +94,13 @@ _RECORD: dict[str, tuple[Callable[[ImageRecord], bool], str]] = {
 
 
 def provenance_of(values: Mapping[str, Any]) -> Provenance:
-    """The provenance that values by field are; a field that an older file lacks has its default."""
+    """Make a provenance from values by field; raise `ValueError` if invalid. Missing fields have their defaults."""
     # Older files have one seed, that of images and weights.
     return _made(Provenance, {"image_seed": values.get("seed", 0)} | dict(values), _PROVENANCE)
 
 
 def record_of(values: Mapping[str, Any]) -> ImageRecord:
-    """The record of an image that values by field are."""
+    """Make an image record from values by field; raise `ValueError` if invalid."""
     return _made(ImageRecord, values, _RECORD)
 
 
@@ -120,7 +120,7 @@ def _made(kind: type[T], values: Mapping[str, Any], rules: Mapping[str, tuple[Ca
 
 
 def _fitted(name: str, value: Any, kind: Any) -> Any:
-    """A value as a field's type has it; `ValueError` where it is of another one."""
+    """Convert a value to a field's type; raise `ValueError` if it does not match."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is tuple and isinstance(value, (tuple, list)):
         kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts

@@ -1,7 +1,7 @@
-"""Sums over the bytes of a file, behind its end as HDF5 knows it, so that damage is seen wherever it is.
+"""Checksums appended to a file after its HDF5 content, so that damage anywhere is detected.
 
-A file ends with the CRC-32 of each block of its HDF5 content, and a footer. HDF5 reads over them, and removes them when
-it changes the file. Every byte is checked when it is first read: reading part of a large file costs that part only.
+A file ends with the CRC-32 of each block of its HDF5 content, and a footer. HDF5 ignores them, and removes them when it
+changes the file. A block is checked when first read, so that reading part of a large file costs that part only.
 """
 
 import io
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 16
 _FOOTER = struct.Struct("<8sIQI")
-"""Mark, bytes of a block, bytes of the content, sum of the table and of this footer up to here."""
+"""Magic bytes, block size, content size, and CRC-32 of the table and the footer up to this field."""
 _MARK = b"ERFSUMS1"
 
 
 def append_sums(path: Path) -> None:
-    """Put the sums behind a complete file, and bring it to the disk."""
+    """Append checksums to a complete file, and flush it to disk."""
     with path.open("r+b") as file:
         table, length = bytearray(), 0
         while block := file.read(_BLOCK):
@@ -41,10 +41,10 @@ def _footer(table: bytes, block: int, length: int) -> bytes:
 
 
 class SummedFile(io.RawIOBase):
-    """A file for reading whose bytes are held against their sums; `damage` says where they first differed.
+    """Read-only file that verifies its bytes against checksums; `damage` describes the first mismatch.
 
-    Raises `FormatError` for what is no regular file, such as a pipe, which would never end, and for sums that are
-    damaged themselves.
+    Raises:
+        FormatError: The path is no regular file (a pipe would never end), or the checksums are damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +66,7 @@ class SummedFile(io.RawIOBase):
         return bool(self._sums)
 
     def _read_sums(self) -> None:
-        """Find the footer and the table before it; the file ends before them from here on."""
+        """Read the footer and the table, and exclude them from the file's size."""
         if self._size < _FOOTER.size:
             return
         self._file.seek(self._size - _FOOTER.size)
@@ -83,7 +83,7 @@ class SummedFile(io.RawIOBase):
         self._size, self._sums = length, table
 
     def readinto(self, buffer: "Buffer") -> int:
-        """Read what was checked; `OSError` at the first block that differs from its sum."""
+        """Read verified bytes; raise `OSError` at the first block that differs from its checksum."""
         view = memoryview(buffer).cast("B")
         start, end = self._place, min(self._place + len(view), self._size)
         if start >= end:
@@ -107,7 +107,7 @@ class SummedFile(io.RawIOBase):
         self._checked[number] = 1
 
     def check(self) -> None:
-        """Hold every byte against its sum; `OSError` where one differs."""
+        """Verify every block; raise `OSError` if one differs from its checksum."""
         for number in range(len(self._checked)):
             self._check(number)
 
@@ -131,7 +131,7 @@ class SummedFile(io.RawIOBase):
 
 def _open_regular(path: Path) -> io.BufferedReader:
     try:
-        # Without waiting: the other end of a pipe may never come.
+        # Non-blocking: the other end of a pipe may never open.
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
         if isinstance(error, PermissionError):
@@ -144,7 +144,7 @@ def _open_regular(path: Path) -> io.BufferedReader:
 
 
 def check_sums(path: str | Path) -> bool:
-    """Hold every byte of a file against its sum; whether it has sums. Raises `FormatError` where it is damaged."""
+    """Verify all checksums of a file and return whether it has any; raise `FormatError` if it is damaged."""
     with SummedFile(Path(path)) as file:
         try:
             file.check()

@@ -1,4 +1,4 @@
-"""Writing ERF files, piece by piece while a run goes on."""
+"""Incremental writing of ERF files during a run."""
 
 import glob
 import json
@@ -41,13 +41,14 @@ _SCALES = {
     "frames": ("images/frame",),
     "cross_moment": ("images/product",),
 }
-"""Coordinates of what is kept of each image."""
+"""Coordinates of the arrays of a per-image profile."""
 
 
 class FileSink:
-    """Writes a run to a file as it goes; use it in a `with` block, which removes what is unfinished.
+    """Sink that writes a run to a file as it proceeds; a `with` block removes unfinished files.
 
-    Raises `OutputError` at once where the file cannot be written, or exists and `overwrite` was not asked for.
+    Raises:
+        OutputError: The file cannot be written, or exists and `overwrite` is not set.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -66,7 +67,7 @@ class FileSink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with suppress(Exception):  # a file that could not be written has nothing more to say
+        with suppress(Exception):  # the error of writing was reported before
             self._file.close()
         self._disk.close()
         self._part.unlink(missing_ok=True)
@@ -89,7 +90,7 @@ class FileSink:
                 self._create_rows(group, name, row)
 
     def _write_scales(self, images: h5py.Group) -> None:
-        """Coordinates in input pixels; of a block, ring or frame, its middle."""
+        """Write coordinates in input pixels; blocks, rings and frames by their middle."""
         grid, blank = self._provenance.grid, self._blank
         pixels = dict(zip("yx", map(np.arange, grid.size), strict=True))
         places = {
@@ -110,7 +111,7 @@ class FileSink:
             _attach(images.create_dataset(name, data=np.diff(bounds)), images, scale)
 
     def _create_rows(self, group: h5py.Group, name: str, row: NDArray[Any]) -> None:
-        """A dataset that grows by one such row with each image."""
+        """Create a dataset to which one row is appended for each image."""
         shape = row.shape
         group.create_dataset(name, (0, *shape), row.dtype, maxshape=(None, *shape), chunks=(1, *shape), **COMPRESSION)
 
@@ -156,7 +157,7 @@ class FileSink:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Raises what went wrong on disk."""
+        """Convert errors of writing to `OutputError`, preferring those of the disk."""
         failed: Exception | None = None
         try:
             yield
@@ -189,7 +190,7 @@ class FileSink:
 
 
 def remove_parts(path: Path) -> None:
-    """Remove what killed processes left of a file; those that live hold their part."""
+    """Remove partial files of killed processes; running processes hold a lock on theirs."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with suppress(BlockingIOError), open_locked(part):
             part.unlink(missing_ok=True)
