@@ -1,4 +1,4 @@
-"""Pictures of how well networks do, from tables and matrices alone."""
+"""Figures of network performance, from tables and matrices alone."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -18,7 +18,7 @@ from erf.result import ERF
 _ROW_HEIGHT = 2.9
 _CURVE_WIDTH = 2.7
 _WIDEST = 10.0
-"""Of a map, in inches; a signal's single row is drawn higher than it is."""
+"""Largest width of a map in inches; the single row of a signal is drawn higher than to scale."""
 _TITLE_LETTERS = 24
 _CURVES = (("across_rows", False), ("across_columns", False), ("across_rows", True), ("across_columns", True))
 
@@ -148,7 +148,7 @@ def _add_color_bar(figure: Figure, comparison: Comparison, axes: np.ndarray) -> 
 
 
 def _decade_ticks(comparison: Comparison, every: int) -> tuple[list[float], list[str]]:
-    """Ticks of the log scale, on which the middle of a signed map and the bottom of any other stand for nearly 0."""
+    """Set ticks of the log scale: the middle of a signed map, and the bottom of any other, means nearly 0."""
     powers = range(-LOG_DECADES, 1, every)
     ticks = [1 + power / LOG_DECADES for power in powers]
     names = [f"≤$10^{{{powers[0]}}}$", *(f"$10^{{{power}}}$" for power in powers[1:-1]), "1"]
@@ -166,7 +166,7 @@ def new_figure(size: tuple[float, float], rows: int, widths: list[float]) -> tup
 
 
 def label_map(axis: Axes) -> None:
-    """Names the axes of a map."""
+    """Label the axes of a map."""
     axis.set_xlabel("x [px]", fontsize=8.5)
     axis.set_ylabel("y [px]", fontsize=8.5)
     axis.tick_params(labelsize=8)
@@ -179,7 +179,7 @@ def extent(comparison: Comparison) -> tuple[float, float, float, float]:
 
 
 def foot(figure: Figure, comparison: Comparison, more: str = "") -> None:
-    """What was measured, and what more there is to say, below a figure."""
+    """Write the measured quantity and further remarks below a figure."""
     first, *rest = caption(comparison).split("\n")
     words = first.split(" Curves are")[0]
     figure.supxlabel("\n".join([f"{words} {more}".strip(), *rest]), fontsize=8, x=0.01, ha="left")

@@ -28,7 +28,7 @@ _BANDS = Drawing(resamples=500, method="percentile")
 _CONTOURS = (0.5, 0.9, 0.99)
 _CONTOUR_SMOOTHING = 2.0
 _RINGS_OF_A_RADIUS = 8
-"""Rings of a profile are so many times narrower than their radius, but at least a pixel wide."""
+"""Ratio of radius to width of the rings of a profile, which are at least a pixel wide."""
 _CURVES = {"across_rows": ("Across rows", "x [px]", 1), "across_columns": ("Across columns", "y [px]", 0)}
 
 
@@ -171,7 +171,7 @@ def _block_words(comparison: Comparison) -> str:
 
 
 def _contoured(seen: Observations) -> tuple[Grid, Array]:
-    """The density of mass, smoothed in square blocks; as it is in those of the file where squares do not resolve it."""
+    """Mass density, smoothed in square blocks, or in the blocks of the file if squares do not resolve the field."""
     if seen.extent < BLOCKS_OF_A_FIELD * seen.grid.block:
         return seen.grid, seen.all().small / seen.grid.areas
     even = seen.grid.even
@@ -282,7 +282,7 @@ def _draw_density(axis: Axes, comparison: Comparison, index: int, subset: str, t
 
 @dataclass(frozen=True, eq=False)
 class _Aggregates:
-    """Curves of a comparison with their bands, each worked out once."""
+    """Curves of a comparison with their bands, each computed once."""
 
     comparison: Comparison
 
@@ -311,7 +311,7 @@ class _Aggregates:
 
 
 def _share_limits(grid: Any, count: int) -> None:
-    """One scale for the curves of a column."""
+    """Set a common scale for the curves of a column."""
     for column in (count, count + 1, 2 * count + 2, 2 * count + 3):
         limit = max(axis.get_ylim()[1] for axis in grid[:, column])
         for axis in grid[:, column]:

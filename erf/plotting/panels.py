@@ -1,4 +1,4 @@
-"""What a picture of ERFs shows, whatever draws it: which panels, at which scale, in which words."""
+"""Content of ERF figures, independent of the drawing library: panels, scales and texts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ _MAP_PIXELS = 832
 
 @dataclass(frozen=True)
 class Panel:
-    """What is drawn of one ERF and subset."""
+    """Map and curves of one ERF and subset, for display."""
 
     map: NDArray[np.float32]
     """Means over square blocks, scaled to a largest magnitude of 1."""
@@ -47,9 +47,9 @@ class Comparison:
     definition: str
     subsets: tuple[str, ...]
     panels: Mapping[tuple[int, str], Panel]
-    """By the number of the ERF and the subset."""
+    """Panels by index of the ERF and subset."""
     scale: str
-    """Of the maps' colours."""
+    """Colour scale of the maps."""
     _observed: dict[tuple[int, str], Observations] = field(default_factory=dict)
 
     @property
@@ -58,7 +58,7 @@ class Comparison:
 
     @property
     def stretch(self) -> int:
-        """Pixels over which the solid curves are means."""
+        """Bin width in pixels of the smoothed, solid curves."""
         return stretch_length(max(self.size))
 
     @property
@@ -67,14 +67,14 @@ class Comparison:
         return self.erfs[0].provenance.input_shape[1:]
 
     def observed(self, index: int, subset: str) -> Observations:
-        """What the file of an ERF keeps of a subset's images, read once."""
+        """Observations of an ERF's subset, read once."""
         key = index, subset
         if key not in self._observed:
             self._observed[key] = observe(self.erfs[index], subset, self.definition)
         return self._observed[key]
 
     def counted(self, subset: str) -> str:
-        """Over how many images a subset's means are."""
+        """Number of images of a subset in each ERF, in words."""
         return f"N = {' / '.join(dict.fromkeys(str(erf.count(subset)) for erf in self.erfs))}"
 
 
@@ -85,7 +85,7 @@ def compare(
     subsets: Sequence[str] | None = None,
     scale: str = "log",
 ) -> Comparison:
-    """Check that ERFs can be drawn together; `InputError` says what is missing or differs."""
+    """Collect ERFs for a common figure; raise `InputError` if something is missing or differs."""
     if not erfs:
         raise InputError("nothing to plot: expected at least one ERF")
     sizes = {erf.provenance.input_shape[1:] for erf in erfs}
@@ -118,7 +118,7 @@ def _subset_order(name: str) -> tuple[int, str]:
 
 
 def _colors(models: Sequence[str]) -> tuple[str, ...]:
-    """The paper's colour for a model of the paper, once; for all others the next that is free."""
+    """Colours of models: the paper's for its models, once each; the next free one for all others."""
     taken: list[str] = []
     for model in models:
         color = PAPER_COLORS.get(model, "")
@@ -147,7 +147,7 @@ def _relative(values: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _share(curve: Curve) -> NDArray[np.float64]:
-    """A curve as thousandths of its total magnitude, so that curves of different models can be laid over each other."""
+    """Curve in thousandths of its total magnitude, so that curves of different models can be overlaid."""
     total = float(np.abs(curve).sum())
     return np.asarray(curve * (1000 / total) if total > 0 else curve, dtype=np.float64)
 
@@ -158,7 +158,7 @@ def square_root(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def colored(panel: Panel, scale: str) -> NDArray[np.floating]:
-    """A map's values on its colour scale; nothing, on a log scale, is the lowest that is shown."""
+    """Values of a map on its colour scale; zero on a log scale is the lowest value shown."""
     if scale == "log":
         magnitude = np.maximum(np.abs(panel.map), 10.0**-LOG_DECADES)
         return np.asarray(np.sign(panel.map) * (LOG_DECADES + np.log10(magnitude)) / LOG_DECADES)
@@ -181,7 +181,7 @@ def field_words(erf: ERF) -> str:
 
 
 def caption(comparison: Comparison) -> str:
-    """What was measured, for the foot of a picture."""
+    """Description of the measured quantity, for the foot of a figure."""
     meaning = {
         "signed": "mean gradient",
         "abs": "mean absolute gradient",

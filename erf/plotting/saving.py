@@ -1,4 +1,4 @@
-"""The last step of every static picture: its texts are taken as they are, and it is written."""
+"""Saving of static figures, with texts taken literally."""
 
 import io
 from pathlib import Path
@@ -11,13 +11,13 @@ from erf.text import printable
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in which no text is a formula but those at ticks, which show powers of ten."""
+    """Write a figure; texts are not parsed as formulas, except tick labels, which show powers of ten."""
     ticks = {label for tick in figure.findobj(Tick) for label in (tick.label1, tick.label2)}
     for text in figure.findobj(Text):
         if text not in ticks:
             text.set_text(printable(text.get_text()))
             text.set_parse_math(False)
-    # In memory first: compressors take a disk that fills up for an error of their own.
+    # In memory first: compressors misreport a full disk as an error of their own.
     drawn = io.BytesIO()
     figure.savefig(drawn, format=path.suffix[1:].lower())
     path.write_bytes(drawn.getbuffer())

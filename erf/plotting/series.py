@@ -20,7 +20,7 @@ from erf.plotting.saving import save_figure
 from erf.series import Moment, Series
 
 _SHOWN = 6
-"""Moments with a map of their own, at most."""
+"""Largest number of epochs shown with a map."""
 _DRAWING = Drawing(resamples=500)
 _RADII = {"rms_radius": ("rms radius", "#2ca02c"), "r50": ("r50", "#1f77b4"), "r90": ("r90", "#ff7f0e")}
 _SIDES = {"left": "#1f77b4", "right": "#d62728"}
@@ -94,7 +94,7 @@ def _figure(series: Series, definition: str, subsets: tuple[str, ...]) -> Figure
 
 
 def _chosen(moments: Sequence[Moment]) -> list[Moment]:
-    """The first, the last, and some between."""
+    """Choose the first epoch, the last, and some between."""
     places = np.unique(np.linspace(0, len(moments) - 1, min(_SHOWN, len(moments))).round().astype(int))
     return [moments[place] for place in places]
 
@@ -124,7 +124,7 @@ def _draw_map(axis: Axes, series: Series, moment: Moment, subset: str, definitio
 
 
 def _draw_curves(axis: Axes, series: Series, subset: str, definition: str, name: str) -> None:
-    """A curve for each moment, from dark to bright."""
+    """Draw a curve for each epoch, from dark to bright."""
     epochs = [moment.epoch for moment in series.moments]
     shades = ScalarMappable(Normalize(min(epochs), max(*epochs, 1)), "plasma")
     for moment in series.moments:

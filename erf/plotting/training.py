@@ -1,4 +1,4 @@
-"""A picture of how a training went, from its log alone."""
+"""Figure of the course of a training, from its log alone."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ _SCORES = {
     "validation_overall_accuracy": "overall accuracy",
 }
 _SMOOTHED = 20
-"""Updates over which the line of the loss is a mean, at most."""
+"""Largest number of updates in the moving average of the loss."""
 
 
 def draw_curves(folder: Path, path: Path) -> None:
@@ -82,7 +82,7 @@ def _draw_scores(axis: Axes, epochs: list[dict[str, Any]]) -> None:
 
 
 def _mark_stages(axis: Axes, epochs: list[dict[str, Any]]) -> None:
-    """A line where a stage begins, and its name."""
+    """Draw a line at the beginning of each stage, with its name."""
     for before, row in pairwise(epochs):
         if before["stage"] != row["stage"]:
             axis.axvline(before["updates"], color="#999999", lw=0.8, ls=":")

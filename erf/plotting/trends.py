@@ -1,4 +1,4 @@
-"""Pictures of measures against something: the depth of the layer, the number of images."""
+"""Figures of measures against the depth of the layer or the number of images."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -59,7 +59,7 @@ def draw_growth(comparison: Comparison) -> Figure:
 
 
 def _by_network(comparison: Comparison) -> list[list[int]]:
-    """Numbers of the ERFs of each network, from input to output."""
+    """Indices of the ERFs of each network, from input to output."""
 
     def network(index: int) -> tuple[str, str, int]:
         origin = comparison.erfs[index].provenance
@@ -114,7 +114,7 @@ def _draw_band(axis: Axes, at: Any, intervals: list[Interval], color: str, label
 
 
 def draw_convergence(comparison: Comparison) -> Figure:
-    """Measures and their intervals on the first n images, for rising n: whether there are enough."""
+    """Draw measures and their intervals on the first n images, for increasing n, to show whether there are enough."""
     subset = comparison.subsets[0]
     figure, grid = new_figure(
         (3.3 * len(_CONVERGING) + 0.4, 3.5 + 0.17 * len(comparison.erfs)), 1, [3.3] * len(_CONVERGING)
