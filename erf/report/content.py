@@ -1,4 +1,4 @@
-"""What a report shows, as plain data: maps, curves with bands, images, provenance, and what measures mean."""
+"""Content of a report as plain data: maps, curves with bands, images, provenance, and the meaning of measures."""
 
 import base64
 import io
@@ -20,20 +20,20 @@ from erf.privacy import identifiers
 from erf.result import ERF
 
 MAP_PIXELS = 256
-"""Longest side of the maps that a page holds."""
+"""Longest side of the maps in a page."""
 
 IMAGES_SHOWN = 120
-"""At most so many images per ERF are in the browser of images."""
+"""Largest number of images per ERF in the image browser."""
 
 _KEPT_BACK = ("paths of images", "sums over contents, for who has the image", "columns of the manifest")
-"""What tells of whom images are in a file, but is not on a page."""
+"""Fields of a file that identify patients or images, and are left out of a page."""
 
 _BANDS = Drawing(resamples=400, method="percentile")
 _DIGITS = 5
 
 
 def describe(table: ComparisonTable) -> dict[str, Any]:
-    """Everything that a page shows, ready for JSON."""
+    """Collect everything shown on a page, ready for JSON."""
     erfs = table.erfs
     comparison = compare(erfs, table.labels, table.definition, [table.subset])
     definitions = [
@@ -70,7 +70,7 @@ def describe(table: ComparisonTable) -> dict[str, Any]:
 
 
 def _private(erfs: Sequence[ERF]) -> str:
-    """What the page tells of whom images are, in words; nothing where it does not."""
+    """Describe the identifying information on the page; empty if there is none."""
     found: dict[str, int] = {}
     for erf in erfs:
         for one in identifiers(erf.images[:IMAGES_SHOWN], [erf.provenance], erf.overview()):
@@ -98,7 +98,7 @@ def _panel(erf: ERF, subset: str, definition: str) -> dict[str, Any]:
 
 
 def _curve(seen: Observations | None, name: str, values: Array, stretch: int) -> dict[str, list[float]]:
-    """Shares of the total in thousandths, over stretches of pixels, with a band where there is mass."""
+    """Curves in thousandths of the total, over bins of pixels, with a band if there is mass."""
     total = np.abs(values).sum() or 1.0
     positions, means = smooth(1000 * values / total, stretch)
     curve = {"at": _rounded(positions), "share": _rounded(means)}
@@ -136,7 +136,7 @@ def _images(erf: ERF, definition: str) -> Iterator[dict[str, Any]]:
 
 
 def _shaded(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Viridis over four decades."""
+    """Colour scale viridis over four decades."""
     magnitude = np.abs(values)
     relative = np.log10(np.maximum(magnitude / (magnitude.max() or 1), 1e-4)) / 4 + 1
     return np.asarray(mpl.colormaps["viridis"](relative, bytes=True)[..., :3])

@@ -1,4 +1,4 @@
-"""The page of a report: a template, its style and script, and the content as JSON within it."""
+"""HTML page of a report: template, style, script, and the content as embedded JSON."""
 
 import json
 from importlib.resources import files
@@ -33,7 +33,7 @@ def write_report(table: ComparisonTable, path: str | Path, *, overwrite: bool = 
 
 
 def render_page(content: dict[str, Any]) -> str:
-    """The page as text."""
+    """Render the page as text."""
     parts = files("erf.report")
     template = Template((parts / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
@@ -46,5 +46,5 @@ def render_page(content: dict[str, Any]) -> str:
 
 
 def _json(content: dict[str, Any]) -> str:
-    """JSON that cannot end the element that holds it."""
+    """Encode JSON so that it cannot close the HTML element that contains it."""
     return for_script(json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
