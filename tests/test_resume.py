@@ -316,7 +316,7 @@ def kill_moments(count: int) -> Sequence[float]:
 
 def test_kill_at_any_moment(uninterrupted: dict[str, Any], tmp_path: Path) -> None:
     """Seeded moments, from before the first image to after the last; 50 in all with `ERF_KILLS=50`."""
-    kills = int(os.environ.get("ERF_KILLS", "6"))
+    kills = int(os.environ.get("ERF_KILLS", "3"))
     started = time.monotonic()
     assert complete(tmp_path, "-o", "time.h5")[0] == 0
     length = time.monotonic() - started

@@ -14,6 +14,7 @@ from erf.errors import InputError
 from erf.images import from_arrays
 from erf.moments import RunningMoments
 from erf.uploads import Upload, Uploader
+from tests.agreement import assert_gradients_agree
 
 PIXELS = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
 META, CUDA = torch.device("meta"), torch.device("cuda")
@@ -102,7 +103,8 @@ def test_passes_take_what_was_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     images = from_arrays(arrays, normalisation="none")
     for batch_size in (1, 4):
         found = erf.compute(nn.Sequential(Square()), images, layer="0", device="cpu", batch_size=batch_size)
-        np.testing.assert_allclose(found.statistics().mean[2, 2], 6 * arrays[:, 0, 2, 2].mean(), rtol=1e-6)
+        expected = 6 * arrays[:, 0, 2, 2].mean(dtype=np.float64)
+        assert_gradients_agree(found.statistics().mean[2, 2], expected, rtol=1e-6)
 
 
 def test_sums_in_the_bands_of_a_gpu_are_those_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,8 @@ MAGNIFICATION = [name for name in list_models() if "magnification" in model_card
 
 def small_size(card: ModelCard) -> tuple[int, int]:
     """A small input that every layer of a network can work on: strides reach 128 in those for mammograms."""
+    if card.name.startswith("convmixer"):  # all layers but the first at one resolution, and wide
+        return (56, 42)
     return (192, 160) if card.in_channels == 1 else (96, 64)
 
 
@@ -216,7 +218,7 @@ def test_a_run_at_small_size_is_finite(name: str) -> None:
     assert np.isfinite(mean).all()
     # Far above rounding: the channels of a unit must not cancel, as they do behind an untrained layer norm. With random
     # signs they do not.
-    single = erf.compute(model, images, channel="signs", definitions=("square",), **settings)
+    single = erf.compute(model, images, channel="signs", definitions=("square",), self_check=False, **settings)
     assert mean.max() > 0.01 * np.sqrt(single.statistics("all", "square").mean.max()) > 0
 
 
