@@ -191,7 +191,7 @@ class AxisField:
         return self.listed(length)._through(chosen[:, None], chosen, period)
 
     def listed(self, length: int) -> "AxisField":
-        """The same with all units of a map of `length` given one by one."""
+        """Return the field with all units of a map of `length` listed one by one."""
         if not self.regular:
             return self
         units = np.arange(length)

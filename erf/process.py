@@ -75,5 +75,5 @@ def _check_memory() -> None:
 
 
 def _complain(message: str) -> None:
-    with suppress(OSError):  # nobody listens
+    with suppress(OSError):  # stderr may be closed
         os.write(2, f"erf: {message}\n".encode())

@@ -21,7 +21,7 @@ class Projections:
     """`count` draws of all random projections of a model: its own, then others from a seed.
 
     A model that `is_random` draws numbers in every pass, which are seeded there; it needs no projections. Raises
-    `InputError` where several draws are asked for and nothing in the model is random.
+    `InputError` if several draws are requested and nothing in the model is random.
     """
 
     def __init__(self, model: nn.Module, count: int, seed: int, is_random: bool = False) -> None:

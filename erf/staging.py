@@ -1,6 +1,6 @@
-"""The results of one command, which appear together: made in a hidden folder beside the first, then renamed.
+"""Staging of a command's results, which appear together: written to a hidden folder next to the first, then renamed.
 
-A lock beside the folder is held as long as the command lives. Both go with it, unless the folder holds the progress of
+A lock next to the folder is held as long as the command lives. Both go with it, unless the folder holds the progress of
 a run. What a killed command has left is cleared by the next one with the same output. The lock also holds the names of
 the results while they are renamed, and is the last to be removed: a command that was killed before that is given again.
 """
@@ -36,15 +36,15 @@ class Staging:
 
     outputs: Sequence[Path]
     overwrite: bool = False
-    """Replace results that exist, and forget progress that is there."""
+    """Replace existing results, and discard existing progress."""
     resume: bool = False
-    """Go on from the progress that is there."""
+    """Resume from existing progress."""
     _locks: dict[Path, FileIO] = field(default_factory=dict)
-    """By folder."""
+    """Lock files by folder."""
 
     @property
     def folder(self) -> Path:
-        """That of the first result, which also holds the progress of a run."""
+        """Folder of the first result, which also holds the progress of a run."""
         return self._folder(self.outputs[0])
 
     def part(self, output: Path) -> Path:
@@ -52,7 +52,7 @@ class Staging:
         return self._folder(output) / output.name
 
     def _folder(self, output: Path) -> Path:
-        """Beside a result, so that renaming is all that is left to do."""
+        """Return the folder next to a result, on the same disk, so that publishing is only a rename."""
         first = next(each for each in self.outputs if each.parent == output.parent)
         return first.with_name(f".{first.name}.progress")
 

@@ -1,4 +1,4 @@
-"""Texts of others on their way out: each place where a text is shown reads some characters as commands.
+"""Escaping of untrusted text: each output format interprets some characters as commands.
 
 Names of images, patients, subsets, models and files come from whoever made them. They pass through one of these
 functions where they leave for a terminal, a table, a page or a picture, and appear there as they are written.
@@ -10,9 +10,9 @@ import unicodedata
 
 
 def printable(text: str) -> str:
-    r"""The text with escapes in place of everything that is no sign, such as `\x1b` or `\u202e`; lines stay.
+    r"""Escape everything that is not printable, such as `\x1b` or `\u202e`; line breaks are kept.
 
-    Nothing of it moves a cursor, colours a terminal, or turns the direction of writing.
+    The result cannot move a cursor, colour a terminal, or change the direction of writing.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -35,7 +35,7 @@ def _escaped(sign: str) -> str:
 
 
 def for_csv(value: object) -> object:
-    """A cell of a CSV: a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """Escape a cell of a CSV: text that a spreadsheet would read as a formula is prefixed by an apostrophe."""
     if not isinstance(value, str):
         return value
     text = printable(value)
@@ -43,12 +43,12 @@ def for_csv(value: object) -> object:
 
 
 def from_csv(text: str) -> str:
-    """The text that `for_csv` has made a cell of."""
+    """Restore the text from a cell made by `for_csv`."""
     return text[1:] if text.startswith("'") and text.lstrip("' ")[:1] in _FORMULA else text
 
 
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
-"""First signs of a formula, also in their full-width forms."""
+"""First characters of a formula, also in their full-width forms."""
 
 
 def _is_number(text: str) -> bool:
@@ -86,7 +86,7 @@ _LATEX = {
 
 
 def for_latex(text: str) -> str:
-    """A cell of a LaTeX tabular, where nothing of it is a command."""
+    """Escape a cell of a LaTeX tabular, so that nothing in it is a command."""
     cell = "".join(_LATEX.get(sign, sign) for sign in one_line(text))
     return f"{{}}{cell}" if cell[:1] in ("[", "*") else cell  # else options of the line break before it
 

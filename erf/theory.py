@@ -18,7 +18,7 @@ Box = tuple[int, int, int, int]
 """(top, bottom, left, right), half open, in pixels."""
 
 _TRIES = 4
-"""Images of noise: behind a maximum, a gradient reaches one pixel only, of each image another."""
+"""Number of noise images: through a maximum a gradient reaches one pixel only, which differs between images."""
 
 
 @dataclass(frozen=True)
