@@ -130,7 +130,7 @@ def compute(
             it; the file then records how much the gradient on noise differs.
         device: 'cpu', 'cuda', 'mps' or 'auto'.
         batch_size: images per pass; None for as many small images as make a pass efficient, or a single large one. If
-            memory runs out, the batch is halved.
+            memory runs out, images go one by one.
         workers: threads that decode ahead; None for one on a CPU and four with a GPU.
         deterministic: use only algorithms that give the same bits each time.
         strict: stop at the first image that cannot be used, instead of skipping it.

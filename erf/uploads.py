@@ -52,4 +52,4 @@ class Uploader:
         except RuntimeError as error:
             if not is_memory_error(error):
                 raise
-            return Upload(host)  # copied with its batch, which can be halved
+            return Upload(host)  # copied with its batch, or alone where that does not fit
