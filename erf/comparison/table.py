@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.stats import false_discovery_control
 
 from erf.comparison.checks import check_alike
 from erf.errors import InputError
@@ -186,6 +185,8 @@ def _entries(observed: Sequence[Observations], measures: Sequence[Measure], draw
 
 def _adjusted(entries: list[dict[str, Entry]]) -> tuple[dict[str, Entry], ...]:
     """Correct the p values of all differences together."""
+    from scipy.stats import false_discovery_control  # takes two seconds, and pictures need none
+
     found = [
         (index, name, entry.difference.p)
         for index, row in enumerate(entries)
