@@ -20,9 +20,9 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from erf.cli.tables import print_table
-from erf.grid import Array
-from erf.intervals import Drawing, Observations, Precision, compare, estimate, left_right_test
 from erf.measures import MEASURES, Grid
+from erf.results.grid import Array
+from erf.uncertainty import Drawing, Observations, Precision, compare, estimate, left_right_test
 
 SIZE, BLOCK, CENTER = (48, 40), 2, (24.0, 20.0)
 ALIKE = 0.8

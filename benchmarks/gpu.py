@@ -26,15 +26,15 @@ from torch import nn
 from benchmarks.commands import Command
 from benchmarks.loops import SUBJECTS, Subject
 from benchmarks.sources import PHANTOMS, location, write_sources
-from erf.benchmark import Pixels, engine_loop, plain_loop
 from erf.cli.console import parse_size
-from erf.devices import float32_convolutions, memory_layout, pick_device
-from erf.gradients import unit_gradients
+from erf.engine.benchmark import Pixels, engine_loop, plain_loop
+from erf.gradients.autograd import unit_gradients
+from erf.gradients.units import center_unit
+from erf.gradients.way import Way
+from erf.gradients.windows import Window, find_window
 from erf.models import create_model, model_card
-from erf.tracing import trace
-from erf.units import center_unit
-from erf.way import Way
-from erf.windows import Window, find_window
+from erf.network.devices import float32_convolutions, memory_layout, pick_device
+from erf.theory.tracing import trace
 
 SOURCES = ("npy", "png", PHANTOMS)
 

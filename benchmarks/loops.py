@@ -9,10 +9,10 @@ from captum.attr import NeuronGradient
 from torch import Tensor, nn
 
 from benchmarks import turns
-from erf.benchmark import Pixels, RunningMean, Visit, engine_loop, plain_loop
+from erf.engine.benchmark import Pixels, RunningMean, Visit, engine_loop, plain_loop
+from erf.gradients.units import center_unit
 from erf.models import create_model, model_card
 from erf.process import ask_for_large_pages
-from erf.units import center_unit
 
 
 def captum_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:

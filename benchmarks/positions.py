@@ -12,16 +12,17 @@ from statistics import median
 import torch
 from torch import nn
 
-from erf.backward import input_gradients_only
 from erf.cli.console import parse_size
 from erf.cli.tables import print_table
-from erf.devices import memory_layout, reuse_freed_memory
-from erf.gradients import frozen, unit_gradients
+from erf.engine.passes import Pass, plan_passes
+from erf.engine.settings import Settings
+from erf.gradients.autograd import unit_gradients
+from erf.gradients.backward import input_gradients_only
+from erf.gradients.units import resolve_units
 from erf.models import create_model, model_card
-from erf.passes import Pass, plan_passes
-from erf.settings import Settings
-from erf.tracing import trace
-from erf.units import resolve_units
+from erf.network.devices import memory_layout, reuse_freed_memory
+from erf.network.modes import frozen
+from erf.theory.tracing import trace
 
 CASES = {"hct": "1664x1280", "gmic": "1664x1280", "unet-srb-f": "256x256", "resnet50": "512x512"}
 

@@ -7,12 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from erf.arguments import Arguments as Arguments
-    from erf.attribution import UnitGradient as UnitGradient
+    from erf.accumulation.merging import merge as merge
     from erf.comparison import tabulate as tabulate
     from erf.definitions import DEFINITIONS as DEFINITIONS
     from erf.engine import compute as compute
     from erf.engine import compute_layers as compute_layers
+    from erf.engine.settings import Settings as Settings
     from erf.errors import CheckpointError as CheckpointError
     from erf.errors import ErfError as ErfError
     from erf.errors import FormatError as FormatError
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
     from erf.errors import InterruptedRunError as InterruptedRunError
     from erf.errors import LayerError as LayerError
     from erf.errors import OutputError as OutputError
-    from erf.geometry import ReceptiveField as ReceptiveField
-    from erf.gradients import unit_gradient as unit_gradient
+    from erf.gradients.attribution import UnitGradient as UnitGradient
+    from erf.gradients.autograd import unit_gradient as unit_gradient
     from erf.images import draw_phantom as draw_phantom
     from erf.images import from_arrays as from_arrays
     from erf.images import load_images as load_images
-    from erf.intervals import Drawing as Drawing
-    from erf.intervals import Precision as Precision
     from erf.measures import MEASURES as MEASURES
     from erf.measures import pick_measures as pick_measures
-    from erf.merging import merge as merge
+    from erf.network.inputs import Arguments as Arguments
     from erf.plotting import plot as plot
-    from erf.privacy import anonymise as anonymise
-    from erf.result import ERF as ERF
-    from erf.result import Origin as Origin
-    from erf.result import Provenance as Provenance
-    from erf.result import Statistics as Statistics
-    from erf.series import Series as Series
-    from erf.series import load_series as load_series
-    from erf.settings import Settings as Settings
+    from erf.results import ERF as ERF
+    from erf.results import Origin as Origin
+    from erf.results import Provenance as Provenance
+    from erf.results import Statistics as Statistics
     from erf.storage import FileSink as FileSink
     from erf.storage import load as load
     from erf.storage import save as save
-    from erf.tapping import list_layers as list_layers
-    from erf.tracing import theoretical_receptive_field as theoretical_receptive_field
+    from erf.storage.privacy import anonymise as anonymise
+    from erf.storage.series import Series as Series
+    from erf.storage.series import load_series as load_series
+    from erf.theory.fields import ReceptiveField as ReceptiveField
+    from erf.theory.layers import list_layers as list_layers
+    from erf.theory.tracing import theoretical_receptive_field as theoretical_receptive_field
+    from erf.uncertainty import Drawing as Drawing
+    from erf.uncertainty import Precision as Precision
 
 _HOME = {
-    "Arguments": "arguments",
+    "Arguments": "network.inputs",
     "CheckpointError": "errors",
     "DEFINITIONS": "definitions",
-    "Drawing": "intervals",
-    "ERF": "result",
+    "Drawing": "uncertainty",
+    "ERF": "results",
     "ErfError": "errors",
     "FileSink": "storage",
     "FormatError": "errors",
@@ -62,31 +62,31 @@ _HOME = {
     "InterruptedRunError": "errors",
     "LayerError": "errors",
     "MEASURES": "measures",
-    "Origin": "result",
+    "Origin": "results",
     "OutputError": "errors",
-    "Precision": "intervals",
-    "Provenance": "result",
-    "ReceptiveField": "geometry",
-    "Series": "series",
-    "Settings": "settings",
-    "Statistics": "result",
-    "UnitGradient": "attribution",
-    "anonymise": "privacy",
+    "Precision": "uncertainty",
+    "Provenance": "results",
+    "ReceptiveField": "theory.fields",
+    "Series": "storage.series",
+    "Settings": "engine.settings",
+    "Statistics": "results",
+    "UnitGradient": "gradients.attribution",
+    "anonymise": "storage.privacy",
     "compute": "engine",
     "compute_layers": "engine",
     "draw_phantom": "images",
     "from_arrays": "images",
-    "list_layers": "tapping",
+    "list_layers": "theory.layers",
     "load": "storage",
     "load_images": "images",
-    "load_series": "series",
-    "merge": "merging",
+    "load_series": "storage.series",
+    "merge": "accumulation.merging",
     "pick_measures": "measures",
     "plot": "plotting",
     "save": "storage",
     "tabulate": "comparison",
-    "theoretical_receptive_field": "tracing",
-    "unit_gradient": "gradients",
+    "theoretical_receptive_field": "theory.tracing",
+    "unit_gradient": "gradients.autograd",
 }
 
 __all__ = [*_HOME]  # noqa: PLE0604

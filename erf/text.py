@@ -5,6 +5,7 @@ functions where they leave for a terminal, a table, a page or a picture, and app
 """
 
 import html
+import math
 import re
 import unicodedata
 
@@ -94,3 +95,10 @@ def for_latex(text: str) -> str:
 def for_matplotlib(text: str) -> str:
     """The text in a picture, where dollars are not the bounds of a formula."""
     return printable(text).replace("$", r"\$")
+
+
+def p_words(value: float) -> str:
+    """A p value to two or three decimals; a dash where there is none."""
+    if not math.isfinite(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"

@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from erf.datasets import load_examples
 from erf.evaluation.auc import estimate
-from erf.examples import load_examples
 from erf.images import Framing
 from erf.models import create_model, model_card
 from erf.models.shipped import FOLDER

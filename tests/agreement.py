@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from erf.result import Statistics
+from erf.results import Statistics
 
 MARGIN = 10
 """Minimal ratio of the allowed difference to rounding error, and of the expected values to the allowed difference."""

@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from torch import nn
 
 import erf
-from erf.result import ERF
+from erf.results import ERF
 
 mpl.use("Agg")
 

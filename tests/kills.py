@@ -27,7 +27,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # forking a process with threads is unsafe
 import h5py
 import numpy as np
 
-import erf.checkpoint
+import erf.storage.checkpoint
 from erf.cli import main
 
 SLOW_TO_IMPORT = (
@@ -113,7 +113,7 @@ class Run:
             if count > 1:
                 os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
                 os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            erf.checkpoint.EVERY = 0.0
+            erf.storage.checkpoint.EVERY = 0.0
             _watch(self.folder, die_at)
             sys.argv = ["erf", *words]
             main()

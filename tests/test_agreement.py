@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from erf.result import Statistics
+from erf.results import Statistics
 from tests.agreement import Reference, assert_gradients_agree, assert_statistics_agree, plain_gradient
 from tests.conftest import small_network
 

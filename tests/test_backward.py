@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from erf.backward import input_gradient, input_gradients_only
-from erf.gradients import frozen, unit_gradient
+from erf.gradients.autograd import unit_gradient
+from erf.gradients.backward import input_gradient, input_gradients_only
 from erf.models import create_model
+from erf.network.modes import frozen
 from tests.agreement import assert_gradients_agree
 
 CASES = [

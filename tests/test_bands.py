@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from erf.bands import Link, Prefix, banded, find_prefix
-from erf.gradients import Target, frozen, unit_gradients
+from erf.gradients.autograd import Target, unit_gradients
+from erf.gradients.bands import Link, Prefix, banded, find_prefix
+from erf.gradients.units import center_unit
 from erf.models import create_model, model_card
-from erf.tracing import trace
-from erf.units import center_unit
+from erf.network.modes import frozen
+from erf.theory.tracing import trace
 from tests.agreement import assert_gradients_agree
 from tests.models.test_registry import small_size
 

@@ -17,10 +17,10 @@ from erf.cli import app
 from erf.comparison import FORMATS, render, tabulate
 from erf.comparison.formats import interval_words
 from erf.comparison.mirror import mirror_test
-from erf.intervals import Drawing, Interval, compare, estimate
 from erf.measures import MEASURES, RESOLUTION, observe, pick_measures
-from erf.pvalues import p_words
-from erf.result import ERF
+from erf.results import ERF
+from erf.text import p_words
+from erf.uncertainty import Drawing, Interval, compare, estimate
 from tests.conftest import small_network
 
 QUICK = Drawing(resamples=200)

@@ -15,17 +15,17 @@ import torch
 from torch import Tensor, nn
 
 import erf
-from erf.checkpoint import Checkpoint
+from erf.accumulation.running import RunningMoments
 from erf.engine import compute_layers
+from erf.engine.settings import Settings
 from erf.errors import InterruptedRunError
+from erf.gradients.units import center_unit
 from erf.images import ImageSet, from_arrays
-from erf.layers import forward_to
 from erf.models import create_model, model_card
 from erf.models.layers.residual import initialise
-from erf.moments import RunningMoments
-from erf.settings import Settings
-from erf.tracing import trace
-from erf.units import center_unit
+from erf.network.layers import forward_to
+from erf.storage.checkpoint import Checkpoint
+from erf.theory.tracing import trace
 from tests.agreement import assert_gradients_agree, assert_statistics_agree, plain_gradient
 from tests.conftest import SMALL_RUN, small_network
 from tests.models.test_registry import small_size
@@ -115,7 +115,7 @@ def test_batches_windows_and_layouts(
 ) -> None:
     """Windows of a unit that sees a part of the image."""
     if not channels_last:
-        monkeypatch.setattr("erf.engine.memory_layout", lambda _: None)
+        monkeypatch.setattr("erf.engine.api.memory_layout", lambda _: None)
     arrays = np.random.default_rng(1).standard_normal((6, 1, 160, 128), dtype=np.float32)
     subject = Subject(small_network(), "5", arrays, center_unit((40, 32)))
     expected = plain_gradient(subject.model, torch.from_numpy(arrays), subject.terms).map(absolute)

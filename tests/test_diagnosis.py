@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from erf.diagnosis import directions_agree, gradient_end, is_repeatable, pixels_agree, switched_off
-from erf.gradients import Target, frozen
-from erf.tapping import default_layer, list_layers, match_layers
-from erf.theory import Probe, border_layer, is_inside, probe, theoretical_box
-from erf.tracing import trace
+from erf.gradients.autograd import Target
+from erf.gradients.flow import directions_agree, gradient_end, is_repeatable, pixels_agree, switched_off
+from erf.gradients.support import Probe, border_layer, is_inside, probe, theoretical_box
+from erf.network.modes import frozen
+from erf.theory.layers import default_layer, list_layers, match_layers
+from erf.theory.tracing import trace
 from tests.agreement import assert_gradients_agree
 from tests.conftest import small_network
 

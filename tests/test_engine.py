@@ -14,16 +14,17 @@ from torch import nn
 import erf
 import erf.models
 from erf.definitions import DEFINITIONS
-from erf.engine import _batch_size, compute, compute_layers
+from erf.engine import compute, compute_layers
+from erf.engine.api import _batch_size
+from erf.engine.run import rounds
+from erf.engine.settings import Settings
 from erf.errors import SelfCheckWarning
-from erf.gradients import unit_gradients
+from erf.gradients.autograd import unit_gradients
+from erf.gradients.windows import whole
 from erf.images import Image, ImageSet, from_arrays
-from erf.intervals import Drawing, Precision
 from erf.measures import observe
-from erf.result import ERF
-from erf.run import rounds
-from erf.settings import Settings
-from erf.windows import whole
+from erf.results import ERF
+from erf.uncertainty import Drawing, Precision
 from tests.agreement import assert_gradients_agree, assert_statistics_agree
 from tests.conftest import SIDES, small_network
 
@@ -215,13 +216,13 @@ def test_options_that_cannot_be_used(arrays: list[np.ndarray], options: dict[str
 
 
 def test_more_groups_than_the_disk_holds_are_refused(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erf.engine.disk_usage", lambda folder: namedtuple("Usage", "free")(1000))
+    monkeypatch.setattr("erf.engine.api.disk_usage", lambda folder: namedtuple("Usage", "free")(1000))
     with pytest.raises(erf.OutputError, match=r"3 groups of images set 0.0 GB of sums aside, 0.0 GB are free in"):
         run(arrays)
 
 
 def test_too_little_memory_is_told_before_the_run(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erf.engine.available_memory", lambda device: 1000)
+    monkeypatch.setattr("erf.engine.api.available_memory", lambda device: 1000)
     with pytest.raises(
         erf.InsufficientMemoryError, match=r"needs at least .* GB on cpu, 0.0 GB are free; use a smaller"
     ):
@@ -232,7 +233,7 @@ def test_memory_that_runs_out_on_the_way_is_told(arrays: list[np.ndarray], monke
     def exhaust(*args: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
-    monkeypatch.setattr("erf.methods.unit_gradients", exhaust)
+    monkeypatch.setattr("erf.gradients.methods.unit_gradients", exhaust)
     with (
         pytest.warns(SelfCheckWarning, match="the run was not checked, as memory ran out in the plain way"),
         pytest.raises(erf.InsufficientMemoryError, match=r"out of memory .* use a smaller --size"),
@@ -327,7 +328,7 @@ def test_several_layers_share_the_forward_pass_and_equal_runs_of_their_own(array
     model = Counted().double()
     images = from_arrays(arrays, SIDES)
     together = compute_layers(model, images, ["first", "second"], Settings(device="cpu", batch_size=1, window=False))
-    assert model.calls == 2 + 2 + 6  # the trace, a look at the channels, two for the self-check, one for each image
+    assert model.calls == 2 + 3 + 6  # the trace, a look at the channels, three for the self-check, one for each image
     for layer, several in zip(("first", "second"), together, strict=True):
         alone = compute(model, images, layer=layer, device="cpu", batch_size=3)
         assert several.provenance.layer == layer
@@ -377,7 +378,7 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return unit_gradients(model, inputs, *rest)
 
-    monkeypatch.setattr("erf.methods.unit_gradients", gradients)
+    monkeypatch.setattr("erf.gradients.methods.unit_gradients", gradients)
     return sizes
 
 
@@ -385,8 +386,8 @@ def test_a_batch_that_is_too_large_is_halved_before_the_run(arrays: list[np.ndar
     expected = run(arrays, batch_size=1)
     limited.clear()
     found = run([*arrays, *arrays], batch_size=4, laterality=[""] * 12)
-    # The plain way; 4 are too many, 2 are not; one that is left over; its companion alone; the run.
-    assert limited == [1, 4, 2, 1, 1] + [2] * 6
+    # Is the image blank? The plain way; 4 are too many, 2 are not; one that is left over; its companion alone; the run.
+    assert limited == [1, 1, 4, 2, 1, 1] + [2] * 6
     for definition in DEFINITIONS:
         assert_gradients_agree(
             found.statistics(definition=definition).mean,

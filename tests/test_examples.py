@@ -9,9 +9,9 @@ from PIL import Image as Pillow
 from typer.testing import CliRunner
 
 from erf.cli import app
+from erf.datasets import Example, Finding, load_examples, split_by_patient
+from erf.datasets.layouts import layout_of
 from erf.errors import InputError
-from erf.examples import Example, Finding, load_examples, split_by_patient
-from erf.examples.layouts import layout_of
 from erf.images import Image, draw_phantom
 
 

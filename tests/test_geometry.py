@@ -9,10 +9,12 @@ from torch.nn import functional
 
 import erf.models
 from erf.errors import LayerError
-from erf.geometry import AxisField, ReceptiveField
-from erf.gradients import frozen, unit_gradient
-from erf.tracing import theoretical_receptive_field, trace
-from erf.units import center_unit, resolve_units
+from erf.gradients.autograd import unit_gradient
+from erf.gradients.units import center_unit, resolve_units
+from erf.network.modes import frozen
+from erf.theory.axis import AxisField
+from erf.theory.fields import ReceptiveField
+from erf.theory.tracing import theoretical_receptive_field, trace
 
 
 def support(model: nn.Module, layer: str, shape: tuple[int, int, int], unit: tuple[int, int]) -> tuple[int, ...]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import erf
 from erf.errors import LayerError
-from erf.gradients import frozen, unit_gradient
+from erf.gradients.autograd import unit_gradient
+from erf.network.modes import frozen
 from tests.agreement import assert_gradients_agree, plain_gradient
 from tests.conftest import small_network
 

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 import erf
 from erf.cli import app
 from erf.errors import FormatError
-from erf.result import ERF, Provenance, blank_footprint, blank_overview
-from erf.series import Moment, Series, load_series, save_series
+from erf.results import ERF, Provenance, blank_footprint, blank_overview
 from erf.storage import check_sums
+from erf.storage.series import Moment, Series, load_series, save_series
 from tests.conftest import small_network
 from tests.test_hostile import limited_memory
 

@@ -10,9 +10,9 @@ from scipy.stats import t as student
 
 import erf
 from benchmarks.coverage import POPULATIONS, Population, coverage, false_alarms, sides, stopping
-from erf.intervals import Deals, Drawing, Observations, bands, compare, convergence, estimate, left_right_test
-from erf.intervals.ratio import ErrorRatio
 from erf.measures import MEASURES, Grid, interleaved
+from erf.uncertainty import Deals, Drawing, Observations, bands, compare, convergence, estimate, left_right_test
+from erf.uncertainty.ratio import ErrorRatio
 
 QUICK = Drawing(resamples=400)
 SIZE, BLOCK = (48, 40), 2

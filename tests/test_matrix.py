@@ -15,7 +15,7 @@ import erf
 from erf.errors import ErfError, LayerError
 from erf.models import create_model, model_card
 from erf.models.sources import input_channels
-from erf.tapping import default_layer, list_layers
+from erf.theory.layers import default_layer, list_layers
 from tests.agreement import assert_statistics_agree, plain_gradient
 
 FIRST, LAST = "channels first", "channels last"

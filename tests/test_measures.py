@@ -9,6 +9,7 @@ from scipy.special import xlogy
 from torch import nn
 
 import erf
+from erf.accumulation.running import RunningMoments
 from erf.images import from_arrays
 from erf.measures import (
     MEASURES,
@@ -24,8 +25,8 @@ from erf.measures import (
     shape,
     size,
 )
-from erf.moments import RunningMoments, small_block
-from erf.result import FOOTPRINT
+from erf.results import FOOTPRINT
+from erf.results.grid import small_block
 from tests.agreement import assert_gradients_agree
 
 SIZE = (333, 255)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import erf
 from erf.errors import InputError
-from erf.gradients import Target
-from erf.methods import METHOD_WORDS, METHODS, attributions
+from erf.gradients.autograd import Target
+from erf.gradients.methods import METHOD_WORDS, METHODS, attributions
 from tests.agreement import assert_gradients_agree
 from tests.conftest import small_network
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from erf.accumulation.moments import Moments
+from erf.accumulation.running import RunningMoments
+from erf.accumulation.shelf import ShelvedMoments
 from erf.definitions import DEFINITIONS
-from erf.grid import Grid, outer_edges
-from erf.moments import Moments, RunningMoments, ShelvedMoments, small_block
-from erf.result import Footprint
+from erf.results import Footprint
+from erf.results.grid import Grid, outer_edges, small_block
 
 CPU = torch.device("cpu")
 

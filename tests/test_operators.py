@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from erf.errors import LayerError
-from erf.gradients import Target, frozen, unit_gradients
-from erf.tracing import Trace, trace
+from erf.gradients.autograd import Target, unit_gradients
+from erf.network.modes import frozen
+from erf.theory.tracing import Trace, trace
 
 CHANNELS = 4
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from erf.disk import check_free, complete_file
 from erf.errors import CheckpointError, InputError, LockedError, OutputError, OutputExistsError, UnfinishedRunError
-from erf.outputs import check_no_input, check_outputs
 from erf.plotting import plot
-from erf.result import ERF
-from erf.series import Moment, Series, save_series
-from erf.staging import Staging
+from erf.results import ERF
+from erf.storage.disk import check_free, complete_file
+from erf.storage.outputs import check_no_input, check_outputs
+from erf.storage.series import Moment, Series, save_series
+from erf.storage.staging import Staging
 from erf.training.folder import Folder, State
 
 

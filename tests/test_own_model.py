@@ -120,8 +120,8 @@ def test_two_inputs_from_a_manifest(tmp_path: Path) -> None:
 
 
 def test_a_run_with_two_inputs_and_units_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    from erf.checkpoint import Checkpoint
     from erf.errors import InterruptedRunError
+    from erf.storage.checkpoint import Checkpoint
     from tests.test_matrix import TwoViews
 
     model = TwoViews().double()

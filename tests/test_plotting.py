@@ -16,7 +16,7 @@ from erf.plotting.figure import draw_figure
 from erf.plotting.layouts import LAYOUTS, _enclosing_levels
 from erf.plotting.page import draw_page
 from erf.plotting.panels import caption, colored, compare, shrink, square_root
-from erf.result import ERF
+from erf.results import ERF
 from tests.conftest import SIDES, small_network
 
 

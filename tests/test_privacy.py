@@ -15,8 +15,8 @@ import erf
 from erf.cli import app
 from erf.comparison import tabulate
 from erf.measures import pick_measures
-from erf.privacy import Anonymity, Identifier, identifiers
-from erf.series import Moment, Series, load_series, save_series
+from erf.storage.privacy import Anonymity, Identifier, identifiers
+from erf.storage.series import Moment, Series, load_series, save_series
 from tests.conftest import SMALL_RUN
 
 SALT = "a salt of the test"
@@ -174,7 +174,7 @@ def test_series_name_nobody(folder: Path) -> None:
 
 def test_progress_and_its_continuation_name_nobody(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a salt of the user's, one is kept beside the progress until the run is done."""
-    from erf.run import Run
+    from erf.engine.run import Run
 
     visited = []
 
@@ -221,7 +221,7 @@ def test_messages_name_nobody(message: str, folder: Path) -> None:
 
 
 def test_commands_keep_no_values() -> None:
-    from erf.result import Origin
+    from erf.results import Origin
 
     command = "erf compute -m gmic -oDoe.h5 --images=Doe/m.csv --salt x 'Doe Jane/w.pt' -n 3 -o Doe"
     origin = Anonymity(SALT).origin(

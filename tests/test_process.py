@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from erf.result import ERF
+from erf.results import ERF
 from erf.storage import save
 
 ROOT = Path(__file__).parent.parent

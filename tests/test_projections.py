@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import erf
-from erf.gradients import unit_gradient
+from erf.gradients.autograd import unit_gradient
 from erf.images import from_arrays
 from erf.models import create_model
-from erf.projections import Projections
-from erf.result import ERF, Footprint
+from erf.network.projections import Projections
+from erf.results import ERF, Footprint
 from tests.agreement import assert_gradients_agree, assert_statistics_agree
 
 SIZE = (192, 160)

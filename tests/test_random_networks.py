@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 import erf
-from erf.geometry import AxisField
-from erf.gradients import Target, unit_gradients
-from erf.tracing import Trace, trace
+from erf.gradients.autograd import Target, unit_gradients
+from erf.theory.axis import AxisField
+from erf.theory.tracing import Trace, trace
 from tests.agreement import assert_gradients_agree, plain_gradient
 from tests.random_networks import RandomNetwork, Step
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 import erf
 from erf.cli import app
 from erf.comparison import tabulate
-from erf.intervals import Drawing
 from erf.measures import pick_measures
 from erf.report import write_report
 from erf.report.content import describe
-from erf.result import ERF
+from erf.results import ERF
+from erf.uncertainty import Drawing
 from tests.conftest import small_network
 
 QUICK = Drawing(resamples=100)

@@ -19,13 +19,14 @@ import torch
 from typer.testing import CliRunner, Result
 
 import erf
-from erf.checkpoint import Checkpoint
 from erf.cli import app
-from erf.engine import Settings, compute_layers
+from erf.engine import compute_layers
+from erf.engine.settings import Settings
 from erf.errors import CheckpointError, InterruptedRunError, OutputError
 from erf.images import from_arrays
-from erf.intervals import Drawing, Precision
 from erf.storage import FileSink
+from erf.storage.checkpoint import Checkpoint
+from erf.uncertainty import Drawing, Precision
 from tests.conftest import SMALL_RUN, small_network
 
 ROOT = Path(__file__).parent.parent
@@ -248,7 +249,7 @@ WORDS = [*SMALL_RUN, "-n", "150", "--no-picture"]
 
 def command(folder: Path, *words: str, every: float = 0.0) -> subprocess.Popen[str]:
     """`erf` with progress saved after each batch."""
-    program = f"import erf.checkpoint; erf.checkpoint.EVERY = {every}; from erf.cli import main; main()"
+    program = f"import erf.storage.checkpoint; erf.storage.checkpoint.EVERY = {every}; from erf.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", program, *WORDS, *words],
         cwd=folder,

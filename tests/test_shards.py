@@ -14,12 +14,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import erf
+from erf.accumulation.merging import merge
 from erf.cli import app
 from erf.engine import compute
 from erf.images import from_arrays
 from erf.measures import observe
-from erf.merging import merge
-from erf.result import ERF
+from erf.results import ERF
 from tests.agreement import assert_gradients_agree
 from tests.conftest import SMALL_RUN, small_network
 
@@ -130,7 +130,9 @@ def test_shards_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def torchrun(folder: Path, *words: str, count: int = 2, every: float = 30.0) -> "subprocess.Popen[str]":
     program = folder / "program.py"
-    program.write_text(f"import erf.checkpoint\nerf.checkpoint.EVERY = {every}\nfrom erf.cli import main\nmain()\n")
+    program.write_text(
+        f"import erf.storage.checkpoint\nerf.checkpoint.EVERY = {every}\nfrom erf.cli import main\nmain()\n"
+    )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     return subprocess.Popen(
         [*launcher, str(program), *WORDS, *words],

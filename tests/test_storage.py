@@ -14,9 +14,9 @@ import pytest
 import xarray
 
 import erf
+from erf.accumulation.merging import merge
 from erf.measures import MEASURES, observe
-from erf.merging import merge
-from erf.result import ERF, Footprint
+from erf.results import ERF, Footprint
 from tests.conftest import SIDES, small_network
 
 EXPECTED_ATTRIBUTES = {

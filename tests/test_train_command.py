@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 
 import erf.engine
 from erf.cli import app
+from erf.datasets import load_examples
 from erf.errors import FormatError, InputError
-from erf.examples import load_examples
 from erf.models import create_model
-from erf.result import ERF
-from erf.series import Moment, Series, load_series, save_series
+from erf.results import ERF
 from erf.storage import load
+from erf.storage.series import Moment, Series, load_series, save_series
 from tests.agreement import assert_gradients_agree
 
 ROOT = Path(__file__).parent.parent

@@ -18,8 +18,8 @@ import torch
 from PIL import Image as Pillow
 from torch import nn
 
+from erf.datasets import Example, ExampleSet, Finding, load_examples, split_by_patient
 from erf.errors import CheckpointError, InputError, InterruptedRunError, LayerError, TrainingError
-from erf.examples import Example, ExampleSet, Finding, load_examples, split_by_patient
 from erf.images import Decoded, Framing, Image
 from erf.images.image import Placement
 from erf.models import create_model, load_weights, reorthogonalise

@@ -9,13 +9,15 @@ from PIL import Image as Pillow
 from torch import nn
 
 import erf
-from erf.batches import moved
+from erf.engine.batches import moved
 from erf.errors import InputError, LayerError
-from erf.geometry import AxisField, ReceptiveField
-from erf.gradients import frozen, unit_gradient
+from erf.gradients.autograd import unit_gradient
+from erf.gradients.units import resolve_units
 from erf.images.image import Placement
-from erf.tracing import trace
-from erf.units import resolve_units
+from erf.network.modes import frozen
+from erf.theory.axis import AxisField
+from erf.theory.fields import ReceptiveField
+from erf.theory.tracing import trace
 from tests.agreement import assert_statistics_agree
 from tests.conftest import SIDES, small_network
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 import erf
-from erf.devices import deterministic_algorithms, float32_convolutions, is_memory_error
+from erf.accumulation.running import RunningMoments
 from erf.errors import InputError
 from erf.images import from_arrays
-from erf.moments import RunningMoments
-from erf.uploads import Upload, Uploader
+from erf.network.devices import deterministic_algorithms, float32_convolutions, is_memory_error
+from erf.network.uploads import Upload, Uploader
 from tests.agreement import assert_gradients_agree
 
 PIXELS = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
@@ -113,7 +113,7 @@ def test_sums_in_the_bands_of_a_gpu_are_those_of_a_cpu(monkeypatch: pytest.Monke
     gradients = np.random.default_rng(0).standard_normal((3, 1, 300, 257))
     found = []
     for elements in (1 << 12, 1 << 22):
-        monkeypatch.setattr("erf.moments._BAND_ELEMENTS", elements)
+        monkeypatch.setattr("erf.accumulation.running._BAND_ELEMENTS", elements)
         running = RunningMoments(("abs",), grid_of(gradients), CPU)
         footprint = [running.add([torch.from_numpy(one)]) for one in gradients][-1]["abs"]
         found.append((running.moments("abs"), footprint))

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 import erf
 from erf.engine import compute
-from erf.gradients import frozen, unit_gradient
+from erf.gradients.autograd import unit_gradient
+from erf.gradients.windows import Window, find_window
 from erf.images import from_arrays
 from erf.models import create_model, model_card
-from erf.tracing import trace
-from erf.windows import Window, find_window
+from erf.network.modes import frozen
+from erf.theory.tracing import trace
 from tests.agreement import assert_gradients_agree
 from tests.conftest import SIDES
 

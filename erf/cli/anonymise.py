@@ -36,9 +36,9 @@ def anonymise(
     what a file tells.
     """
     with reported_errors():
-        from erf.outputs import check_no_input, check_outputs
-        from erf.privacy import drawn_salt
         from erf.storage import SUFFIXES
+        from erf.storage.outputs import check_no_input, check_outputs
+        from erf.storage.privacy import drawn_salt
 
         if output.is_dir():
             outputs = [output / file.name for file in files]
@@ -62,9 +62,9 @@ def check_salt(salt: str) -> None:
 
 
 def _write(file: Path, path: Path, salt: str, keep: tuple[str, ...], thumbnails: bool, overwrite: bool) -> None:
-    from erf.privacy import anonymise as without_names
-    from erf.series import is_series, load_series, save_series
     from erf.storage import load, save
+    from erf.storage.privacy import anonymise as without_names
+    from erf.storage.series import is_series, load_series, save_series
 
     if is_series(file):
         series = without_names(load_series(file), salt=salt, keep=keep, thumbnails=thumbnails)

@@ -12,7 +12,7 @@ from erf.cli.console import busy, fail, reported_errors, say, warn
 from erf.cli.network import ModelArguments, ModelName, Network, Size, Trust, build_network
 
 if TYPE_CHECKING:
-    from erf.settings import Settings
+    from erf.engine.settings import Settings
 
 _PHANTOMS = 4
 """Number of images of the run whose stages are timed."""
@@ -37,10 +37,10 @@ def bench(
         import numpy as np
         import torch
 
-        from erf.benchmark import engine_loop, plain_loop, take_turns
         from erf.cli.tables import print_table
-        from erf.devices import memory_errors, pick_device
-        from erf.settings import Settings
+        from erf.engine.benchmark import engine_loop, plain_loop, take_turns
+        from erf.engine.settings import Settings
+        from erf.network.devices import memory_errors, pick_device
 
         chosen = pick_device(device)
         found_net = build_network(model, size=size, model_args=model_arg, trust=trust)

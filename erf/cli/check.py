@@ -11,8 +11,8 @@ from erf.cli.options import LARGEST_SEED
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from erf.arguments import Arguments
-    from erf.gradients import Target
+    from erf.gradients.autograd import Target
+    from erf.network.inputs import Arguments
 
 _TOLERANCE = {"float64": 1e-4, "float32": 3e-2}
 """Allowed error of finite differences relative to the largest: ReLU and maximum kinks within the step, and rounding."""
@@ -39,11 +39,12 @@ def check(
         import torch
 
         from erf.cli.tables import print_table
-        from erf.devices import memory_errors
-        from erf.diagnosis import switched_off
-        from erf.gradients import Target, frozen
-        from erf.theory import is_inside, probe, theoretical_box
-        from erf.tracing import blank
+        from erf.gradients.autograd import Target
+        from erf.gradients.flow import switched_off
+        from erf.gradients.support import is_inside, probe, theoretical_box
+        from erf.network.devices import memory_errors
+        from erf.network.modes import frozen
+        from erf.theory.tracing import blank
 
         network = build_network(model, weights, seed, size, model_arg, depth, trust)
         with busy("checking"), memory_errors("use a smaller --size"):
@@ -81,8 +82,8 @@ _IMAGES = 16
 def _way_words(model: "nn.Module", noise: "Tensor", target: "Target", arguments: "Arguments") -> str:
     """Describe the way in which a run would compute: the fast way only if its gradient equals that of the plain way."""
     from erf.engine import choose_run_way
+    from erf.engine.settings import Settings
     from erf.images import from_arrays
-    from erf.settings import Settings
 
     settings = Settings(unit=target.units[0], arguments=arguments, device=noise.device.type)
     images = from_arrays([noise[0].cpu().numpy()] * _IMAGES)
@@ -96,7 +97,7 @@ def _way_words(model: "nn.Module", noise: "Tensor", target: "Target", arguments:
 def _gradient_rows(
     model: "nn.Module", noise: "Tensor", target: "Target", arguments: "Arguments", is_random: bool
 ) -> list[tuple[str, str, bool]]:
-    from erf.diagnosis import directions_agree, gradient_end, is_repeatable, pixels_agree
+    from erf.gradients.flow import directions_agree, gradient_end, is_repeatable, pixels_agree
 
     end = gradient_end(model, noise, target, arguments)
     rows = [("gradient", end or "arrives at the input", not end)]

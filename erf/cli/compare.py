@@ -12,7 +12,7 @@ from erf.definitions import DEFAULT_DEFINITION
 
 if TYPE_CHECKING:
     from erf.comparison import ComparisonTable
-    from erf.intervals import Drawing
+    from erf.uncertainty import Drawing
 
 _WIDE = 140
 """Terminal width, in columns, from which the meanings of measures are shown."""
@@ -52,8 +52,8 @@ def compare(
         from erf.cli.files import tabulate_files
         from erf.cli.writing import writing
         from erf.comparison import FORMATS, render
-        from erf.disk import complete_file
-        from erf.intervals import Drawing
+        from erf.storage.disk import complete_file
+        from erf.uncertainty import Drawing
 
         outputs = list(output or ())
         if mirror and outputs:

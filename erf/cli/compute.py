@@ -14,9 +14,9 @@ from erf.cli.processes import Processes, parse_shard
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 
 if TYPE_CHECKING:
-    from erf.intervals import Precision
-    from erf.privacy import Anonymity
-    from erf.settings import Settings
+    from erf.engine.settings import Settings
+    from erf.storage.privacy import Anonymity
+    from erf.uncertainty import Precision
 
 _INPUT, _RUN, _OUTPUT, _PRIVACY = "What is measured", "How it is run", "What is written", "Whom it names"
 
@@ -258,9 +258,9 @@ def compute(
         epochs = weight_files(weights, further or [])
     with reported_errors():
         from erf.cli.computing import Job, Selection, compute_files, compute_profiled
-        from erf.outputs import check_outputs
-        from erf.settings import Settings
+        from erf.engine.settings import Settings
         from erf.storage import SUFFIXES
+        from erf.storage.outputs import check_outputs
 
         output = output or Path(f"{file_name(model)}{'-over-training' if epochs else ''}.h5")
         check_outputs([output], SUFFIXES)
@@ -328,7 +328,7 @@ def _privacy(
         if keep or thumbnails:
             fail("--keep and --thumbnails say what --anonymise leaves; ask for it too")
         return None
-    from erf.privacy import Anonymity
+    from erf.storage.privacy import Anonymity
 
     check_salt(salt)
     if part[1] > 1 and not salt:
@@ -344,6 +344,6 @@ def _privacy(
 def _precision(until: float | None, measure: str) -> "Precision | None":
     if until is None:
         return None
-    from erf.intervals import Precision
+    from erf.uncertainty import Precision
 
     return Precision(until, measure)

@@ -16,26 +16,26 @@ from typing import Any
 import typer
 
 from erf import checkpoint
-from erf.checkpoint import Checkpoint, changed_images
+from erf.accumulation.merging import merge
 from erf.cli.console import ProgressReport, StopRequest, complain, fail, say, warn
 from erf.cli.network import Network
 from erf.cli.processes import Processes
 from erf.cli.tables import print_growth, print_profile, print_subsets
-from erf.devices import reuse_freed_memory
-from erf.disk import complete_file
 from erf.engine import compute_layers, find_spots
+from erf.engine.settings import Settings
 from erf.errors import CheckpointError, ErfError, FormatError, InterruptedRunError, OutputExistsError
 from erf.images import PHANTOM, ImageSet, load_images
 from erf.images.readers import READ_SUFFIXES
-from erf.intervals import Precision
-from erf.merging import merge
-from erf.outputs import check_new, check_no_input, check_not_within, check_outputs
-from erf.privacy import Anonymity, drawn_salt
+from erf.network.devices import reuse_freed_memory
 from erf.profiling import profiled
-from erf.result import ERF, SHIPPED, Origin, tap_names
-from erf.settings import Settings
-from erf.staging import Staging
+from erf.results import ERF, SHIPPED, Origin, tap_names
 from erf.storage import FileSink, load
+from erf.storage.checkpoint import Checkpoint, changed_images
+from erf.storage.disk import complete_file
+from erf.storage.outputs import check_new, check_no_input, check_not_within, check_outputs
+from erf.storage.privacy import Anonymity, drawn_salt
+from erf.storage.staging import Staging
+from erf.uncertainty import Precision
 
 _PATHLIKE = re.compile(r"[^\w.+-]")
 """Characters that are not safe in file names."""

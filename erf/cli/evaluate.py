@@ -127,8 +127,8 @@ def evaluate(
     with reported_errors():
         from erf.cli.tables import print_table
         from erf.cli.writing import writing
-        from erf.outputs import check_outputs
         from erf.plotting import SUFFIXES
+        from erf.storage.outputs import check_outputs
 
         if not trained and not model:
             fail("nothing to evaluate; give folders of `erf train`, files of predictions, or --model")
@@ -244,8 +244,8 @@ def _predicted(
     trust: bool,
 ) -> "Predictions":
     """Compute the predictions of a network on images, or on one split of them."""
-    from erf.devices import pick_device, reuse_freed_memory
     from erf.images import Framing
+    from erf.network.devices import pick_device, reuse_freed_memory
     from erf.training import PRESETS, predict, task_of
 
     reuse_freed_memory()
@@ -297,8 +297,8 @@ def _tables(
 
 
 def _write(tables: "Sequence[Table]", outputs: Sequence[Path]) -> None:
-    from erf.disk import complete_file
     from erf.evaluation.tables import to_text
+    from erf.storage.disk import complete_file
 
     for path in outputs:
         with complete_file(path) as file:

@@ -9,7 +9,7 @@ from erf.cli.console import parse_size
 from erf.errors import InputError
 
 if TYPE_CHECKING:
-    from erf.examples import ExampleSet
+    from erf.datasets import ExampleSet
 
 PHANTOMS = 200
 """Default number of phantoms."""
@@ -40,7 +40,7 @@ class Data:
         Raises:
             InputError: the source cannot be used, or phantoms do not fit the task or the frame.
         """
-        from erf.examples import load_examples, split_by_patient
+        from erf.datasets import load_examples, split_by_patient
         from erf.images import PHANTOM
 
         if self.source == PHANTOM and self.task != "classes":

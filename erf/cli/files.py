@@ -6,10 +6,10 @@ from pathlib import Path
 
 from erf.cli.console import parse_list
 from erf.comparison import ComparisonTable, tabulate
-from erf.intervals import Drawing
 from erf.measures import pick_measures
-from erf.result import ERF
+from erf.results import ERF
 from erf.storage import load
+from erf.uncertainty import Drawing
 
 
 def load_named(files: Sequence[Path], labels: str) -> tuple[list[ERF], list[str]]:

@@ -9,7 +9,7 @@ from erf.cli.console import busy, fail, reported_errors
 from erf.cli.network import Depth, ModelArguments, ModelName, Size, Trust, build_network
 
 if TYPE_CHECKING:
-    from erf.tapping import TapPoint
+    from erf.theory.layers import TapPoint
 
 
 def layers(
@@ -26,7 +26,7 @@ def layers(
     """List the layers that yield a map: what `--layer` takes, with stride and theoretical receptive field."""
     with reported_errors():
         from erf.cli.tables import print_table
-        from erf.tapping import default_layer, match_layers
+        from erf.theory.layers import default_layer, match_layers
 
         network = build_network(model, size=size, model_args=model_arg, depth=depth, trust=trust)
         with busy("following the network"):

@@ -31,7 +31,7 @@ def manifest(
     output = output or folder / "manifest.csv"
     with reported_errors():
         from erf.cli.writing import writing
-        from erf.examples.layouts import layout_of, recognise
+        from erf.datasets.layouts import layout_of, recognise
 
         with writing([output], overwrite, (".csv",)) as staging:
             images = recognise(folder) if folder.is_dir() else None
@@ -43,7 +43,7 @@ def manifest(
 
 def _write(images: "Sequence[Image]", folder: Path, output: Path, part: Path) -> None:
     """Write the manifest to the temporary file `part`, with paths relative to its final location `output`."""
-    from erf.disk import complete_file
+    from erf.storage.disk import complete_file
 
     further = dict.fromkeys(name for image in images for name in image.columns if name not in _FIRST)
     with complete_file(part) as hidden, hidden.open("w", newline="", encoding="utf-8") as file:

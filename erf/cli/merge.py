@@ -18,9 +18,9 @@ def merge(
 ) -> None:
     """Merge files of `erf compute --shard` to that of the whole run; images that overlap are refused."""
     with reported_errors():
+        from erf.accumulation.merging import merge as merge_erfs
         from erf.cli.tables import print_subsets
         from erf.cli.writing import writing
-        from erf.merging import merge as merge_erfs
         from erf.storage import SUFFIXES, FileSink, load
 
         with writing([output], overwrite, SUFFIXES, files) as staging:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from erf.arguments import Arguments
 from erf.cli.console import fail, parse_list, parse_options, parse_size, warn
 from erf.errors import InputError, LayerError
+from erf.network.inputs import Arguments
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from erf.layers import Unit
     from erf.models import ModelCard
-    from erf.tapping import TapPoint
-    from erf.tracing import Trace
+    from erf.network.layers import Unit
+    from erf.theory.layers import TapPoint
+    from erf.theory.tracing import Trace
 
 ModelName = Annotated[
     str,
@@ -99,8 +99,8 @@ class Network:
 
     def tap_points(self) -> "list[TapPoint]":
         """List all layers that yield a feature map."""
-        from erf.devices import memory_errors
-        from erf.tapping import list_layers
+        from erf.network.devices import memory_errors
+        from erf.theory.layers import list_layers
 
         with memory_errors("use a smaller --size"):
             return list_layers(self.model, self.input_shape, self.arguments)
@@ -116,10 +116,10 @@ class Network:
         Returns:
             The layer's name, its trace, and the unit.
         """
-        from erf.devices import memory_errors
-        from erf.tapping import default_layer
-        from erf.tracing import trace
-        from erf.units import resolve_units
+        from erf.gradients.units import resolve_units
+        from erf.network.devices import memory_errors
+        from erf.theory.layers import default_layer
+        from erf.theory.tracing import trace
 
         name = layer or self.card.default_layer or default_layer(points or self.tap_points())
         with memory_errors("use a smaller --size"):
@@ -139,7 +139,7 @@ class Network:
         Raises:
             LayerError: no layer matches.
         """
-        from erf.tapping import default_layer, match_layers
+        from erf.theory.layers import default_layer, match_layers
 
         card = self.card
         if text == "all" and card.layers:
@@ -282,7 +282,7 @@ def _warn_of_hidden_branches(name: str, model: "nn.Module") -> None:
 def _origin_of_weights(name: str, model: "nn.Module", card: "ModelCard", weights: Path | None) -> tuple[str, str]:
     """Return the source of the weights and their SHA-256, of the file or of the state that a factory returned."""
     from erf.models import shipped_weights
-    from erf.result import SHIPPED
+    from erf.results import SHIPPED
 
     if weights is not None and weights == shipped_weights(name):
         return f"{SHIPPED}{weights.name}", _digest(weights)

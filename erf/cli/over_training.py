@@ -12,8 +12,8 @@ from erf.errors import FormatError, InputError
 
 if TYPE_CHECKING:
     from erf.cli.computing import Job
-    from erf.series import Series
-    from erf.staging import Staging
+    from erf.storage.series import Series
+    from erf.storage.staging import Staging
 
 
 def weight_files(text: str, further: Sequence[Path]) -> list[Path]:
@@ -35,8 +35,8 @@ def weight_files(text: str, further: Sequence[Path]) -> list[Path]:
 def compute_series(job: "Job", files: Sequence[Path]) -> None:
     """Compute the ERF of one unit with the weights of each file, on the same images; progress is kept for --resume."""
     from erf.cli.computing import interruption
-    from erf.outputs import check_no_input
-    from erf.staging import Staging
+    from erf.storage.outputs import check_no_input
+    from erf.storage.staging import Staging
 
     if job.processes.count > 1 or job.part != (1, 1):
         fail("several --weights run in one process, without --shard")
@@ -78,7 +78,7 @@ class _Run:
 
     def is_finished(self) -> bool:
         """Whether the results exist, or only have to be moved to their final names."""
-        from erf.outputs import check_new
+        from erf.storage.outputs import check_new
 
         if self._staging.is_moving:
             return True
@@ -99,7 +99,7 @@ class _Run:
     def compute(self) -> None:
         """Compute the missing results; write the series and its picture."""
         from erf.plotting.series import draw_series
-        from erf.series import save_series
+        from erf.storage.series import save_series
 
         series = None
         for place, (epoch, stage, file, digest) in enumerate(self._moments):
@@ -116,10 +116,10 @@ class _Run:
 
     def _measured(self, file: Path, digest: str, part: Path) -> "Series":
         """Compute and write the series of a single set of weights."""
-        from erf.checkpoint import EVERY, Checkpoint
         from erf.engine import compute_layers
         from erf.models import load_weights
-        from erf.series import Moment, Series, save_series
+        from erf.storage.checkpoint import EVERY, Checkpoint
+        from erf.storage.series import Moment, Series, save_series
 
         job = self._job
         load_weights(job.network.model, file)
@@ -138,7 +138,7 @@ class _Run:
 
 def _kept(path: Path) -> "Series | None":
     """Load the series of an earlier run; None if there is no readable file."""
-    from erf.series import load_series
+    from erf.storage.series import load_series
 
     try:
         return load_series(path) if path.exists() else None

@@ -61,7 +61,7 @@ def _draw_series(files: list[Path], output: Path, definition: str, subsets: tupl
     from erf.cli.writing import writing
     from erf.plotting import SUFFIXES
     from erf.plotting.series import draw_series
-    from erf.series import load_series
+    from erf.storage.series import load_series
 
     if len(files) != 1:
         fail(f"{len(files)} files over training; expected one series")

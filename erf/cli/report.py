@@ -27,8 +27,8 @@ def report(
     with reported_errors():
         from erf.cli.files import tabulate_files
         from erf.cli.writing import writing
-        from erf.intervals import Drawing
         from erf.report import SUFFIXES, write_report
+        from erf.uncertainty import Drawing
 
         drawing = Drawing(resamples=resamples, seed=seed)
         with writing([output], overwrite, SUFFIXES, files) as staging:

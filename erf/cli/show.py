@@ -9,8 +9,8 @@ import typer
 from erf.cli.console import reported_errors, say
 
 if TYPE_CHECKING:
-    from erf.result import ERF, ImageRecord, Overview, Provenance
-    from erf.series import Series
+    from erf.results import ERF, ImageRecord, Overview, Provenance
+    from erf.storage.series import Series
 
 
 def show(
@@ -22,8 +22,8 @@ def show(
 ) -> None:
     """Show how an ERF file came about and what it holds; every byte of it is held against its sum."""
     with reported_errors():
-        from erf.series import is_series, load_series
         from erf.storage import check_sums, load
+        from erf.storage.series import is_series, load_series
 
         has_sums = check_sums(file)
         if is_series(file):
@@ -64,7 +64,7 @@ def _print_identifiers(
     file: Path, images: "Sequence[ImageRecord]", origins: "Sequence[Provenance]", overview: "Overview | None"
 ) -> None:
     from erf.cli.tables import print_table
-    from erf.privacy import identifiers
+    from erf.storage.privacy import identifiers
 
     found = identifiers(images, origins, overview)
     if not found:

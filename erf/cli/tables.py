@@ -10,8 +10,8 @@ from rich.text import Text
 from erf.cli.console import display
 from erf.measures import MEASURES, observe
 from erf.profiling import BESIDE, STAGES, Profile
-from erf.result import ERF, tap_names
-from erf.series import Series
+from erf.results import ERF, tap_names
+from erf.storage.series import Series
 from erf.text import printable
 
 GROWTH = ("rms_radius", "r50", "r90")

@@ -21,8 +21,8 @@ from erf.cli.network import (
 from erf.cli.options import LARGEST_SEED
 
 if TYPE_CHECKING:
-    from erf.theory import Probe
-    from erf.tracing import Trace
+    from erf.gradients.support import Probe
+    from erf.theory.tracing import Trace
 
 
 def theory(
@@ -45,8 +45,8 @@ def theory(
     inside. Exit code 2 if they do not.
     """
     with reported_errors():
-        from erf.devices import memory_errors
-        from erf.theory import border_layer, is_inside, probe, theoretical_box
+        from erf.gradients.support import border_layer, is_inside, probe, theoretical_box
+        from erf.network.devices import memory_errors
 
         network = build_network(model, weights, seed, size, model_arg, depth, trust)
         with busy("following the network"), memory_errors("use a smaller --size"):

@@ -31,9 +31,9 @@ from erf.cli.options import LARGEST_SEED
 if TYPE_CHECKING:
     from torch import nn
 
-    from erf.examples import ExampleSet
+    from erf.datasets import ExampleSet
     from erf.images import Framing
-    from erf.series import Series
+    from erf.storage.series import Series
     from erf.training import Plan, Recipe
 
 _DATA, _RECIPE, _RUN, _OUTPUT, _ERF = (
@@ -173,7 +173,7 @@ def train(
     """
     output = output or Path("runs") / file_name(model)
     with reported_errors():
-        from erf.outputs import check_folder
+        from erf.storage.outputs import check_folder
         from erf.training import PRESETS
 
         if preset not in PRESETS:
@@ -214,8 +214,8 @@ def _plan(
     normalise: str,
     resample: bool,
 ) -> "Plan":
-    from erf.devices import pick_device
     from erf.images import Framing
+    from erf.network.devices import pick_device
     from erf.training import Plan
 
     normalisation = normalise or network.card.normalisation
@@ -244,9 +244,9 @@ def _run(
     overwrite: bool,
 ) -> None:
     from erf.cli.processes import Processes
-    from erf.devices import reuse_freed_memory
     from erf.errors import InterruptedRunError
     from erf.models import reorthogonalise
+    from erf.network.devices import reuse_freed_memory
     from erf.training import Folder, Training
 
     reuse_freed_memory()
@@ -343,8 +343,8 @@ class _Watch:
     def add(self, model: "nn.Module", row: Mapping[str, Any], progress: ProgressReport) -> None:
         """Compute the ERF of the network's current state and add it to the series in the file."""
         from erf.engine import compute
-        from erf.result import Origin
-        from erf.series import Moment, Series, save_series
+        from erf.results import Origin
+        from erf.storage.series import Moment, Series, save_series
 
         origin = Origin(
             model=self._network.name,
@@ -365,6 +365,6 @@ class _Watch:
 
     def series(self) -> "Series":
         """Load the series from the file."""
-        from erf.series import load_series
+        from erf.storage.series import load_series
 
         return load_series(self.path)

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from erf.cli.console import say
-from erf.outputs import check_no_input, check_outputs
-from erf.staging import Staging
+from erf.storage.outputs import check_no_input, check_outputs
+from erf.storage.staging import Staging
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from erf.errors import InputError
-from erf.result import ERF
+from erf.results import ERF
 
 _ALIKE = {
     "layer": "layers",

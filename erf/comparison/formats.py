@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from erf.comparison.table import CORRECTION, ComparisonTable, Entry
-from erf.intervals import METHODS, Interval
 from erf.measures import Measure
-from erf.pvalues import p_words
-from erf.text import for_csv, for_latex, for_markdown
+from erf.text import for_csv, for_latex, for_markdown, p_words
+from erf.uncertainty import METHODS, Interval
 
 Rows = tuple[list[str], list[list[str]]]
 """Column headers, and rows of cells."""

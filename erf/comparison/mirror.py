@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from erf.errors import InputError
-from erf.grid import Array
-from erf.intervals import Drawing, Interval, same_order, vary
 from erf.measures import observe
 from erf.measures.dynamics import total_variation
-from erf.result import ERF, unlike
+from erf.results import ERF, unlike
+from erf.results.grid import Array
+from erf.uncertainty import Drawing, Interval, same_order, vary
 
 _ALIKE = ("model", "model_options", "weights_sha256", "seed", "layer", "unit", "input_shape", "normalisation")
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from erf.comparison.checks import check_alike
 from erf.errors import InputError
-from erf.intervals import Deals, Difference, Drawing, Interval, contrast, left_right_tests
 from erf.measures import BLOCKS_OF_A_FIELD, TWO_SIDED, Measure, Observations, measure_map, observe
-from erf.result import ERF
+from erf.results import ERF
+from erf.uncertainty import Deals, Difference, Drawing, Interval, contrast, left_right_tests
 
 CORRECTION = "Benjamini-Hochberg"
 

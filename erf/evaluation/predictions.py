@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from erf.disk import check_free, complete_file
 from erf.errors import FormatError, InputError
+from erf.storage.disk import check_free, complete_file
 from erf.text import for_csv, from_csv
 
 MARK = "|"

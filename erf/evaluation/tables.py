@@ -20,8 +20,7 @@ from erf.errors import InputError
 from erf.evaluation.auc import DRAWS, Estimate, Gain, estimate, gain, kinds_of
 from erf.evaluation.predictions import Predictions
 from erf.evaluation.segmentation import SCORES, scores_of
-from erf.pvalues import p_words
-from erf.text import for_csv, for_markdown
+from erf.text import for_csv, for_markdown, p_words
 
 SIZES = (100, 150, 200, 250, 300, 350, 400)
 """Thresholds of Fig. A2, in pixels."""

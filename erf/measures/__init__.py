@@ -4,7 +4,6 @@ Pure functions of maps and curves live in `size`, `shape` and `dynamics`; the ca
 model or PyTorch: everything is computed from the contents of an ERF file.
 """
 
-from erf.grid import Grid
 from erf.measures.catalogue import (
     DEFAULT_MEASURES,
     MEASURES,
@@ -16,6 +15,7 @@ from erf.measures.catalogue import (
 )
 from erf.measures.grid import smooth, stretch_length
 from erf.measures.observations import BLOCKS_OF_A_FIELD, Observations, Sample, interleaved, observe, observe_images
+from erf.results.grid import Grid
 
 __all__ = [
     "BLOCKS_OF_A_FIELD",

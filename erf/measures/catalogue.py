@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erf.errors import InputError
-from erf.grid import Array
 from erf.measures import dynamics, shape, size
 from erf.measures.observations import Sample
+from erf.results.grid import Array
 
 RESOLUTION = {
     "curves": "1 px",

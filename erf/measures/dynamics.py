@@ -6,7 +6,7 @@ mass, which are scaled to a sum of 1.
 
 import numpy as np
 
-from erf.grid import Array
+from erf.results.grid import Array
 
 
 def total_variation(one: Array, two: Array, axes: tuple[int, ...] = (-2, -1)) -> Array:

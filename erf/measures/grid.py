@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from erf.grid import Array, Grid
+from erf.results.grid import Array, Grid
 
 SMOOTHED_POINTS = 256
 """Largest number of bins to which a curve is smoothed."""

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
-from erf.grid import Array, Grid, outer_edges
 from erf.measures.dynamics import mean_over_pairs, pairwise_total_variation
 from erf.measures.grid import zones_of_blocks
 from erf.measures.size import mass_radius, shortest_half, width_stretch
-from erf.result import ERF, Footprint, ImageRecord, Provenance
+from erf.results import ERF, Footprint, ImageRecord, Provenance
+from erf.results.grid import Array, Grid, outer_edges
 
 BLOCKS_OF_A_FIELD = 3
 """Number of blocks that must fit into the shortest interval with half of the mass for a field to be resolved."""

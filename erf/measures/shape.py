@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from erf.grid import Array, Grid
 from erf.measures.grid import SMOOTHED_POINTS, smooth
+from erf.results.grid import Array, Grid
 
 _STEPS = 60
 _ROUNDS = 12

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
-from erf.grid import Array, Grid
 from erf.measures.grid import smooth, stretch_length
+from erf.results.grid import Array, Grid
 
 _STRETCHES_OF_A_WIDTH = 16
 """Number of bins in a curve's width above which smoothing does not change the width."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from erf.definitions import DEFAULT_DEFINITION
-from erf.disk import check_free, complete_file
 from erf.errors import InputError
 from erf.plotting.panels import MAP_SCALES, Comparison, compare
-from erf.result import ERF
+from erf.results import ERF
+from erf.storage.disk import check_free, complete_file
 
 __all__ = ["MAP_SCALES", "SUFFIXES", "Comparison", "compare", "plot"]
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from erf.measures import smooth
 from erf.plotting.panels import LOG_DECADES, Comparison, caption, colored, scale_words, square_root
-from erf.result import ERF
+from erf.results import ERF
 
 _ROW_HEIGHT = 2.9
 _CURVE_WIDTH = 2.7

@@ -15,13 +15,13 @@ from matplotlib.lines import Line2D
 from scipy.ndimage import gaussian_filter
 
 from erf.errors import InputError
-from erf.grid import Array, Grid
-from erf.intervals import Drawing, bands
 from erf.measures import BLOCKS_OF_A_FIELD, Observations, smooth
 from erf.plotting.figure import draw_figure, extent, foot, label_map, mark_unit, new_figure
 from erf.plotting.panels import Comparison, square_root
 from erf.plotting.trends import draw_convergence, draw_growth
-from erf.result import ERF
+from erf.results import ERF
+from erf.results.grid import Array, Grid
+from erf.uncertainty import Drawing, bands
 
 _PAPER_ORDER = {"all": "both", "right": "right", "left": "left"}
 _BANDS = Drawing(resamples=500, method="percentile")

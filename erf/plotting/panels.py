@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
 from erf.measures import Observations, observe, stretch_length
-from erf.result import ERF, Curve, Map, Statistics
+from erf.results import ERF, Curve, Map, Statistics
 
 PAPER_COLORS = {"gmic": "#1f77b4", "def-gmic": "#2ca02c", "hct": "#ff7f0e"}
 """Blue, green and orange as in the figures of the HCT paper."""

@@ -12,12 +12,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from erf.disk import check_free, complete_file
-from erf.intervals import Drawing, Interval, estimate
 from erf.measures import MEASURES, smooth, stretch_length
 from erf.plotting.panels import LOG_DECADES
 from erf.plotting.saving import save_figure
-from erf.series import Moment, Series
+from erf.storage.disk import check_free, complete_file
+from erf.storage.series import Moment, Series
+from erf.uncertainty import Drawing, Interval, estimate
 
 _SHOWN = 6
 """Largest number of epochs shown with a map."""

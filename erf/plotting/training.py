@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from erf.disk import complete_file
 from erf.errors import FormatError
 from erf.plotting.saving import save_figure
+from erf.storage.disk import complete_file
 
 _SCORES = {
     "validation_auc": "AUC",

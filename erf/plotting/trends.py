@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from erf.errors import InputError
-from erf.intervals import Drawing, Interval, convergence, estimate
 from erf.measures import MEASURES
 from erf.plotting.figure import extent, foot, mark_unit, new_figure
 from erf.plotting.panels import LOG_DECADES, Comparison, colored
-from erf.result import tap_names
+from erf.results import tap_names
 from erf.text import for_matplotlib
+from erf.uncertainty import Drawing, Interval, convergence, estimate
 
 _DRAWING = Drawing(resamples=500)
 _RADII = {"rms_radius": ("rms", "#2ca02c"), "r50": ("r50", "#1f77b4"), "r90": ("r90", "#ff7f0e")}

@@ -12,12 +12,12 @@ from PIL import Image as Pillow
 
 from erf.comparison import ComparisonTable
 from erf.comparison.formats import caption, difference_rows, value_rows
-from erf.grid import Array
-from erf.intervals import Drawing, bands
 from erf.measures import Observations, observe, smooth, stretch_length
 from erf.plotting.panels import compare, field_words, shrink
-from erf.privacy import identifiers
-from erf.result import ERF
+from erf.results import ERF
+from erf.results.grid import Array
+from erf.storage.privacy import identifiers
+from erf.uncertainty import Drawing, bands
 
 MAP_PIXELS = 256
 """Longest side of the maps in a page."""

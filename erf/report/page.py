@@ -9,9 +9,9 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from erf.comparison import ComparisonTable
-from erf.disk import check_free, complete_file
 from erf.errors import InputError
 from erf.report.content import describe
+from erf.storage.disk import check_free, complete_file
 from erf.text import for_html, for_script
 
 SUFFIXES = (".html", ".htm")

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from erf.errors import FormatError
-from erf.result import (
+from erf.results import (
     ERF,
     FOOTPRINT,
     OVERVIEW,

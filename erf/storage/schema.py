@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from erf.definitions import DEFINITIONS
-from erf.result import ImageRecord, Provenance
+from erf.results import ImageRecord, Provenance
 
 MAX_PIXELS = 2**28
 """Largest number of pixels of an input; above any detector."""

@@ -14,9 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from erf.disk import PatientFile, check_free, move, open_locked, unwritable
-from erf.grid import ZONE
-from erf.result import (
+from erf.results import (
     ERF,
     OVERVIEW,
     Footprint,
@@ -28,7 +26,9 @@ from erf.result import (
     blank_overview,
     kept,
 )
+from erf.results.grid import ZONE
 from erf.storage.compression import write_compressed
+from erf.storage.disk import PatientFile, check_free, move, open_locked, unwritable
 from erf.storage.format import COMPRESSION, FORMAT, FORMAT_VERSION, RECORD_TEXTS, group_name, text_array
 from erf.storage.reader import load
 from erf.storage.sums import append_sums

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from erf.datasets import Example, ExampleSet
 from erf.errors import InputError
-from erf.examples import Example, ExampleSet
 from erf.images import Framing, Sample
 from erf.images.image import Placement
 from erf.images.laterality import tissue_threshold

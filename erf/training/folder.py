@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from erf.disk import complete_file, open_locked, unwritable
 from erf.errors import CheckpointError, FormatError, LockedError, OutputError, UnfinishedRunError
+from erf.storage.disk import complete_file, open_locked, unwritable
 
 STEPS = ("step", "stage", "epoch", "lr", "loss")
 """Columns of log.csv, which has one row per update."""

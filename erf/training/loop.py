@@ -19,12 +19,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from erf.devices import memory_errors, memory_layout
+from erf.datasets import ExampleSet
 from erf.errors import CheckpointError, InputError, InterruptedRunError, TrainingError
 from erf.evaluation import Predictions
 from erf.evaluation.scores import summarise
-from erf.examples import ExampleSet
 from erf.images import Framing
+from erf.network.devices import memory_errors, memory_layout
 from erf.training.asam import at_sharpest
 from erf.training.batches import Batch, Feed
 from erf.training.folder import Folder, State

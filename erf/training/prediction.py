@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from erf.devices import memory_errors, memory_layout
+from erf.datasets import Example, ExampleSet
 from erf.evaluation import Prediction, Predictions
-from erf.examples import Example, ExampleSet
 from erf.images import Framing
 from erf.images.stream import ahead
+from erf.network.devices import memory_errors, memory_layout
 from erf.training.tasks import Task
 
 Progress = Callable[[str, int, int], None]

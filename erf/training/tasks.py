@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from erf.datasets import Example, ExampleSet
 from erf.errors import ImageError, InputError, LayerError
-from erf.examples import Example, ExampleSet
 from erf.images import read_image
 from erf.images.image import Placement
 from erf.training.recipe import Recipe

@@ -13,7 +13,7 @@ import erf
 from erf.images import from_arrays
 from erf.models import create_model
 from erf.models.layers.deformable import DeformableConv2d, deform_conv2d
-from erf.tracing import theoretical_receptive_field
+from erf.theory.tracing import theoretical_receptive_field
 from tests.agreement import assert_gradients_agree
 
 SETTINGS = [(1, 1, 1), (2, 1, 1), (1, 2, 2), (2, 0, 1)]

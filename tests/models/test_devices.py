@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from erf.backward import input_gradients_only
-from erf.gradients import Target, frozen, unit_gradients
+from erf.gradients.autograd import Target, unit_gradients
+from erf.gradients.backward import input_gradients_only
+from erf.gradients.units import center_unit
 from erf.models import create_model, list_models, model_card
-from erf.tracing import trace
-from erf.units import center_unit
+from erf.network.modes import frozen
+from erf.theory.tracing import trace
 from tests.models.test_registry import small_size
 
 DEVICE = torch.device("meta")

@@ -11,13 +11,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 import erf
-from erf.gradients import frozen, unit_gradient
+from erf.gradients.autograd import unit_gradient
+from erf.gradients.units import center_unit
 from erf.images import from_arrays
-from erf.layers import forward_to
 from erf.models import ModelCard, ModelError, create_model, list_models, load_weights, model_card
 from erf.models.layers.residual import initialise
-from erf.tracing import trace
-from erf.units import center_unit
+from erf.network.layers import forward_to
+from erf.network.modes import frozen
+from erf.theory.tracing import trace
 from tests.agreement import assert_gradients_agree
 
 POOLED = [name for name in list_models() if model_card(name).default_layer == "final" and name != "gmic-nyu"]

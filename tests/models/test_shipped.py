@@ -44,7 +44,7 @@ def test_card_and_weights_belong_together(name: str) -> None:
     """
     known = shipped_card(name)["held_out"]
     model = create_model(name, shipped_weights(name))
-    from erf.examples import load_examples
+    from erf.datasets import load_examples
 
     examples = load_examples("phantom", n=known["phantoms"], seed=known["seed"]).examples[:2]
     framing = Framing((3328, 2560))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from erf.gradients import unit_gradient
+from erf.gradients.autograd import unit_gradient
 from erf.models import create_model, reorthogonalise
 from erf.models.layers.global_blocks import DoubleAttentionBlock, NonLocalBlock
 from erf.models.layers.spectral import FourierBlock, OrthogonalBlock, SpectralReLU, resample_spectrum

@@ -1,0 +1,1 @@
+"""Mean, variance and per-image profiles of maps over images."""

@@ -1,0 +1,5 @@
+"""The engine: plan a run, then compute and accumulate the gradients of its images."""
+
+from erf.engine.api import choose_run_way, compute, compute_layers, find_spots
+
+__all__ = ["choose_run_way", "compute", "compute_layers", "find_spots"]

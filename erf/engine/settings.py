@@ -1,0 +1,77 @@
+"""Settings of a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
+from erf.errors import InputError
+from erf.gradients.methods import METHODS
+from erf.gradients.units import CENTER, UnitChoice, is_by_image
+from erf.network.inputs import Arguments
+
+if TYPE_CHECKING:
+    from erf.uncertainty import Precision
+
+PRECISIONS = ("float32", "bfloat16")
+
+ALL_CHANNELS, SIGNS = "all", "signs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of a run; the same as the arguments of `compute`."""
+
+    unit: UnitChoice = CENTER
+    channel: int | str = ALL_CHANNELS
+    aligned: bool = False
+    method: str = "gradient"
+    method_options: Mapping[str, Any] | None = None
+    arguments: Arguments = Arguments()  # noqa: RUF009 (frozen)
+    definitions: tuple[str, ...] = (DEFAULT_DEFINITION,)
+    subset_by: tuple[str, ...] = ()
+    projections: int = 1
+    precision: str = "float32"
+    device: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    deterministic: bool = False
+    strict: bool = False
+    until: "Precision | None" = None
+    window: bool = True
+    self_check: bool = True
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.definitions if name not in DEFINITIONS]
+        if unknown or not self.definitions:
+            found = ", ".join(unknown) or "none"
+            raise InputError(f"definitions: found {found}; expected some of {', '.join(DEFINITIONS)}")
+        for name in ("definitions", "subset_by"):
+            given = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise InputError(f"{name.replace('_', ' ')}: found {', '.join(given)}; expected each once")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"batch size {self.batch_size}; expected at least 1")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision '{self.precision}' not known; expected one of {', '.join(PRECISIONS)}")
+        if self.method not in METHODS:
+            raise InputError(f"method '{self.method}' not known; expected one of {', '.join(METHODS)}")
+        if isinstance(self.channel, str) and self.channel not in (ALL_CHANNELS, SIGNS):
+            raise InputError(f"channel '{self.channel}' not understood; expected all, signs or a number")
+        if self.channel == SIGNS and self.definitions != ("square",):
+            raise InputError(
+                f"random signs with definitions {', '.join(self.definitions)}; they estimate the sum of squares over "
+                "channels: expected --definitions square"
+            )
+        if self.moves and (self.arguments.depth or self.arguments.signal):
+            raise InputError("maps of volumes and signals cannot be aligned on a unit; choose one unit for all images")
+
+    @property
+    def shown_definition(self) -> str:
+        """The definition that tables and pictures show by default."""
+        return DEFAULT_DEFINITION if DEFAULT_DEFINITION in self.definitions else self.definitions[0]
+
+    @property
+    def moves(self) -> bool:
+        """Whether maps are shifted so that their units coincide, on the centre unit of the layer's map."""
+        return self.aligned or is_by_image(self.unit)

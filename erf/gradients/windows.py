@@ -1,0 +1,185 @@
+"""Input windows: the smallest part of an image that a network with a finite receptive field needs.
+
+Every activation that a unit depends on depends itself on nothing outside the unit's theoretical receptive field. So the
+gradient on a crop that contains this field equals that on the whole image, provided that strides fall on the same
+pixels and that nothing in the network depends on the position in the image. The first follows from geometry. The second
+is tested: the unit must have the same value in the crop as in the image.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from erf.errors import ErfError
+from erf.gradients.autograd import Target, unit_values
+from erf.network.layers import Unit
+from erf.network.modes import frozen
+from erf.theory.axis import AxisField
+from erf.theory.tracing import Trace, blank, trace
+
+_WORTHWHILE = 0.9
+"""Share of the image's pixels above which a window saves nothing."""
+
+_ROUNDING = 1e-3
+"""Tolerance relative to the largest value: single precision differs by as much between convolution algorithms."""
+
+Spot = tuple[str, Unit]
+"""(layer, unit): a layer's name and the indices of a unit in its map."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Crop of the image, half-open ranges of rows and columns in pixels, with the targets in the maps of the crop."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    targets: tuple[Target, ...]
+    """Targets in the order of the requested units."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def part(self) -> tuple[int, int, int, int]:
+        """(top, bottom, left, right)."""
+        return self.top, self.bottom, self.left, self.right
+
+    def share(self, size: Sequence[int]) -> float:
+        """Return the share of the pixels of an image of `size` (height, width)."""
+        return self.shape[0] * self.shape[1] / (size[0] * size[1])
+
+    def cut(self, inputs: Tensor) -> Tensor:
+        """Crop inputs (..., H, W) to the window; a view."""
+        return inputs[..., self.top : self.bottom, self.left : self.right]
+
+
+def whole(size: Sequence[int], traces: Mapping[str, Trace], spots: Sequence[Spot]) -> Window:
+    """Return the window that is the whole image of `size` (height, width)."""
+    targets = tuple(Target(layer, (unit,), traces[layer].layout) for layer, unit in spots)
+    return Window(0, size[0], 0, size[1], targets)
+
+
+def find_window(
+    model: nn.Module, traces: Mapping[str, Trace], spots: Sequence[Spot], input_shape: Sequence[int]
+) -> Window:
+    """Find the smallest window that contains the fields of all units and keeps the strides in phase.
+
+    Args:
+        model: the network.
+        traces: trace of each layer for inputs of `input_shape`.
+        spots: the (layer, unit) pairs.
+        input_shape: (C, H, W) of an image.
+
+    Returns:
+        The window; the whole image where no smaller window gives the same values or saves enough.
+    """
+    return find_windows(model, traces, [spots], input_shape)[0]
+
+
+def find_windows(
+    model: nn.Module, traces: Mapping[str, Trace], groups: Sequence[Sequence[Spot]], input_shape: Sequence[int]
+) -> list[Window]:
+    """Find the window of each of several groups of units, all verified against one pass over the image.
+
+    Arguments are those of `find_window`.
+    """
+    trial = _Trial(model, whole(input_shape[1:], traces, [spot for group in groups for spot in group]), input_shape)
+    return [_find(trial, traces, spots, input_shape) for spots in groups]
+
+
+def _find(trial: "_Trial", traces: Mapping[str, Trace], spots: Sequence[Spot], input_shape: Sequence[int]) -> Window:
+    size = input_shape[1:]
+    everything = whole(size, traces, spots)
+    if any(traces[layer].field.kind != "finite" for layer, _ in spots):
+        return everything
+    along = [
+        stretch(
+            [traces[layer].field.axes[place].box(unit[place], size[place]) for layer, unit in spots],
+            max(traced.alignment[place] for traced in traces.values()),
+            size[place],
+        )
+        for place in range(2)
+    ]
+    (top, bottom), (left, right) = along
+    shape = (input_shape[0], bottom - top, right - left)
+    if shape[1] * shape[2] > _WORTHWHILE * size[0] * size[1]:
+        return everything
+    try:
+        inside = trace(trial.model, list(dict.fromkeys(layer for layer, _ in spots)), shape)
+    except ErfError:
+        return everything
+    moved = [(layer, _moved(traces[layer], unit, (top, left))) for layer, unit in spots]
+    targets = tuple(Target(layer, (unit,), inside[layer].layout) for layer, unit in moved)
+    window = Window(top, bottom, left, right, targets)
+    kept = all(
+        _keeps_field(inside[layer], unit, traces[layer], before, (top, left))
+        for (layer, unit), (_, before) in zip(moved, spots, strict=True)
+    )
+    return window if kept and trial.keeps_values(window, spots) else everything
+
+
+def stretch(boxes: list[tuple[int, int]], alignment: int, length: int) -> tuple[int, int]:
+    """Return the smallest aligned range that contains some half-open ranges along an axis of `length` pixels."""
+    first, last = min(start for start, _ in boxes), max(stop for _, stop in boxes)
+    return first // alignment * alignment, min(length, -(-last // alignment) * alignment)
+
+
+def _moved(traced: Trace, unit: Unit, by: tuple[int, int]) -> Unit:
+    pairs = zip(unit, traced.field.axes, by, strict=True)
+    return tuple(index - axis.steps(pixels) for index, axis, pixels in pairs)
+
+
+def _keeps_field(inside: Trace, unit: Unit, outside: Trace, before: Unit, start: tuple[int, int]) -> bool:
+    """Whether a unit sees the same pixels in the window as in the image, and the layout of the layer is the same.
+
+    In a window of a single row or column it may be ambiguous which dimension is which.
+    """
+    is_alike = inside.field.kind == "finite" and _reading(inside) == _reading(outside)
+    return is_alike and all(
+        0 <= unit[place] < inside.feature_shape[1 + place]
+        and _span(inside.field.axes[place], unit[place], start[place])
+        == _span(outside.field.axes[place], before[place], 0)
+        for place in range(2)
+    )
+
+
+def _reading(traced: Trace) -> tuple[tuple[int, ...], int, int]:
+    return traced.layout.places, traced.layout.before, traced.feature_shape[0]
+
+
+def _span(field: AxisField, unit: int, start: int) -> tuple[float, float]:
+    return field.middle(unit) + start, field.extent(unit)
+
+
+class _Trial:
+    """Test on noise whether units have the same values in a window as in the image."""
+
+    def __init__(self, model: nn.Module, everything: Window, input_shape: Sequence[int]) -> None:
+        self.model = model
+        self._everything = everything
+        self._shape = input_shape
+
+    @cached_property
+    def _noise(self) -> Tensor:
+        noise = torch.randn((1, *self._shape), generator=torch.Generator().manual_seed(0))
+        return noise.to(blank(self.model, ()))
+
+    @cached_property
+    def _there(self) -> dict[Spot, Tensor]:
+        with frozen(self.model):
+            values = unit_values(self.model, self._noise, self._everything.targets)
+        pairs = zip(self._everything.targets, values, strict=True)
+        return {(target.layer, target.units[0]): value for target, value in pairs}
+
+    def keeps_values(self, window: Window, spots: Sequence[Spot]) -> bool:
+        with frozen(self.model):
+            here = unit_values(self.model, window.cut(self._noise), window.targets)
+        pairs = ((found, self._there[spot]) for found, spot in zip(here, spots, strict=True))
+        return all(bool((found - value).abs().max() <= _ROUNDING * value.abs().max()) for found, value in pairs)

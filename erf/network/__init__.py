@@ -1,0 +1,1 @@
+"""How a network is called: its inputs, layers, modes and devices, whatever its architecture."""

@@ -1,0 +1,151 @@
+"""The result of a run: maps by subset and definition, image records and provenance."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erf.errors import InputError
+from erf.results.profiles import OVERVIEW, Footprint, Overview
+from erf.results.provenance import Provenance
+
+Curve = NDArray[np.floating]
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Spread of the ERFs of single draws of random projections."""
+
+    centroid: tuple[float, float]
+    """Standard deviation of the centroid, (y, x) in pixels."""
+    total_variation: float
+    """Total variation distance, 0 to 1, of a draw from the mean of the draws, averaged over draws, at the resolution
+    of `Footprint.small`."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The ERF of one subset under one definition."""
+
+    count: int
+    mean: Map
+    """(H, W), mean over images of the definition's map."""
+    variance: Map
+    """(H, W), unbiased variance between images; NaN for a single image."""
+    across_rows: Curve
+    """(W,), sum of the mean over rows: a curve along x."""
+    across_columns: Curve
+    """(H,), sum of the mean over columns: a curve along y."""
+    draws: Footprint | None = None
+    """Mean profile over images of each draw of random projections, stacked; None for a single draw."""
+
+    def spread(self) -> Spread | None:
+        """Return the spread of single draws; None for a single draw. Valid for definitions without negative values."""
+        if self.draws is None:
+            return None
+        centroids = [
+            [_center_of_mass(curve) for curve in curves]
+            for curves in (self.draws.across_columns, self.draws.across_rows)
+        ]
+        sums = self.draws.small.astype(np.float64).reshape(len(self.draws.small), -1)
+        shares = sums / sums.sum(1, keepdims=True)
+        y, x = (float(np.std(values, ddof=1)) for values in centroids)
+        return Spread((y, x), float(np.abs(shares - shares.mean(0)).sum(1).mean() / 2))
+
+    def centroid(self) -> tuple[float, float]:
+        """Return the centre of mass (y, x) of the mean in pixels; NaN where its sum is not positive.
+
+        Meaningful for definitions without negative values.
+        """
+        return _center_of_mass(self.across_columns), _center_of_mass(self.across_rows)
+
+
+def _center_of_mass(curve: Curve) -> float:
+    weights = curve.astype(np.float64)
+    total = weights.sum()
+    return float(weights @ np.arange(len(weights)) / total) if total > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """Record of one image of a run."""
+
+    id: str
+    path: str
+    laterality: str
+    view: str
+    patient_id: str
+    status: str
+    """'ok' or 'failed'."""
+    message: str = ""
+    sha256: str = ""
+    pixel_spacing: float = float("nan")
+    """Millimetres per pixel; NaN if unknown."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    subsets: tuple[str, ...] = ()
+    number: int = 0
+    """Position in the list of images before shards are taken."""
+
+
+@dataclass(frozen=True)
+class ERF:
+    """Effective receptive field of one unit of one model over a set of images."""
+
+    provenance: Provenance
+    subsets: Mapping[str, Mapping[str, Statistics]]
+    """Statistics by subset, then by definition."""
+    images: tuple[ImageRecord, ...]
+    footprints: Mapping[str, Footprint]
+    """Per-image profiles by definition; arrays of all images, stacked."""
+    read_overview: Callable[[], Overview | None] = lambda: None
+    """Function that reads the overview when it is needed."""
+
+    def statistics(self, subset: str = "all", definition: str = "abs") -> Statistics:
+        """Return the maps of one subset and definition; raises `InputError`, with those available, if unknown."""
+        self.check(subset, definition)
+        return self.subsets[subset][definition]
+
+    def check(self, subset: str, definition: str) -> None:
+        """Raise `InputError`, with those available, if the subset or definition does not exist."""
+        if subset not in self.subsets:
+            raise InputError(f"no subset '{subset}' in this ERF; it has {', '.join(self.subsets)}")
+        if definition not in self.subsets[subset]:
+            known = ", ".join(self.subsets[subset])
+            raise InputError(f"no definition '{definition}' in this ERF; it has {known}")
+
+    def overview(self) -> Overview | None:
+        """Return thumbnails and tissue of all images, stacked in the order of `images`; None if the file has none."""
+        return self.read_overview()
+
+    def rows(self) -> Iterator["Row"]:
+        """Yield record, profiles and overview of each image, in the order of `images`."""
+        overview, footprints = self.overview(), dict(self.footprints)
+        for index, record in enumerate(self.images):
+            kept = footprints.items() if record.status == "ok" else ()
+            yield Row(
+                record,
+                {definition: stacked.each(itemgetter(index)) for definition, stacked in kept},
+                Overview(*(getattr(overview, name)[index] for name in OVERVIEW)) if overview else None,
+            )
+
+    def count(self, subset: str = "all") -> int:
+        """Return the number of images in a subset, without those that failed."""
+        return sum(image.status == "ok" and subset in image.subsets for image in self.images)
+
+    @property
+    def failures(self) -> tuple[ImageRecord, ...]:
+        """Images that could not be used."""
+        return tuple(image for image in self.images if image.status != "ok")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Data of one image: record, profiles and overview; a failed image has neither profiles nor overview."""
+
+    record: ImageRecord
+    footprints: Mapping[str, Footprint]
+    """Per-image profiles by definition."""
+    overview: Overview | None

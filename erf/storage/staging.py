@@ -1,0 +1,207 @@
+"""Staging of a command's results, which appear together: written to a hidden folder next to the first, then renamed.
+
+A lock next to the folder is held as long as the command lives. Both go with it, unless the folder holds the progress of
+a run. What a killed command has left is cleared by the next one with the same output. The lock also holds the names of
+the results while they are renamed, and is the last to be removed: a command that was killed before that is given again.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from erf.errors import CheckpointError, LockedError, UnfinishedRunError
+from erf.storage.disk import complete_file, move, open_locked, unwritable
+from erf.storage.outputs import check_new
+
+_RUN = "run.json"
+
+_MOVING, _FREE = "moving", "free"
+"""Results in the lock: those that are being renamed, and those of an earlier command that may be replaced."""
+
+
+@dataclass
+class Staging:
+    """Temporary folder for a command's results until they are complete; use it in a `with` block.
+
+    Raises `OutputExistsError` for results that exist and may not be replaced, `UnfinishedRunError` where an interrupted
+    run has left progress, and `CheckpointError` where another command is writing the first of them.
+    """
+
+    outputs: Sequence[Path]
+    overwrite: bool = False
+    """Replace existing results, and discard existing progress."""
+    resume: bool = False
+    """Resume from existing progress."""
+    _locks: dict[Path, FileIO] = field(default_factory=dict)
+    """Lock files by folder."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the first result, which also holds the progress of a run."""
+        return self._folder(self.outputs[0])
+
+    def part(self, output: Path) -> Path:
+        """Return the path at which a result is written."""
+        return self._folder(output) / output.name
+
+    def _folder(self, output: Path) -> Path:
+        """Return the folder next to a result, on the same disk, so that publishing is only a rename."""
+        first = next(each for each in self.outputs if each.parent == output.parent)
+        return first.with_name(f".{first.name}.progress")
+
+    @property
+    def folders(self) -> list[Path]:
+        """One for each folder of results."""
+        return list(dict.fromkeys(map(self._folder, self.outputs)))
+
+    def __enter__(self) -> "Staging":
+        try:
+            for folder in self.folders:
+                self._hold(folder)
+            self._take_over()
+        except BaseException:
+            self._leave(is_done=False)
+            raise
+        return self
+
+    def _hold(self, folder: Path) -> None:
+        try:
+            self._locks[folder] = open_locked(_lock_of(folder))
+            folder.mkdir(exist_ok=True)
+        except BlockingIOError as error:
+            raise LockedError(f"another run is writing the same output ({folder} is locked)") from error
+        except OSError as error:
+            raise unwritable(folder, error) from error
+
+    def _take_over(self) -> None:
+        """Keep the progress of a run, or clear what is there."""
+        is_run = (self.folder / _RUN).exists()
+        if is_run and self.has_progress and not self.resume and not self.overwrite:
+            raise UnfinishedRunError(f"an interrupted run left its progress in {self.folder}")
+        if is_run and self.resume:
+            return
+        # Of a command that was killed while it renamed its results, some may be there.
+        free = [] if is_run else [name for names in self._noted().values() for name in names]
+        try:
+            if not self.resume:
+                check_new([path for path in self.outputs if str(path) not in free], self.overwrite)
+        finally:
+            for folder in self.folders:
+                self._clear(folder)
+        self._note(_FREE, free)
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether a killed run has left more than it began with."""
+        there = self.folder.iterdir() if self.folder.is_dir() else ()
+        found = [path for path in there if path.name != _RUN and path.name[0] != "."]
+        return self.is_moving or any(path.is_file() or (path / "state.json").exists() for path in found)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether a killed run was renaming its results."""
+        return _MOVING in self._noted()
+
+    def _noted(self) -> dict[str, list[str]]:
+        """Return the names of results in the lock; none if writing them was interrupted, before any was renamed."""
+        try:
+            lock = self._locks[self.folder]
+            lock.seek(0)
+            return dict(json.loads(lock.readall()))
+        except (KeyError, ValueError, TypeError):
+            return {}
+
+    def _note(self, state: str, names: Sequence[str]) -> None:
+        """Replace what the lock says, in one call and never by less, so that a kill leaves the old text or the new."""
+        lock = self._locks[self.folder]
+        text = json.dumps({state: list(names)}).encode()
+        try:
+            lock.seek(0, os.SEEK_END)
+            text = text.ljust(lock.tell())
+            lock.seek(0)
+            lock.write(text)
+            os.fsync(lock.fileno())
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
+
+    def begin(self, identity: Mapping[str, Any]) -> None:
+        """Tie the progress to a run; `CheckpointError` names what differs where it is of another one."""
+        path = self.folder / _RUN
+        now = json.loads(json.dumps(dict(identity)))
+        try:
+            before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"the progress in {self.folder} is damaged ({path.name}: {error})") from error
+        if before != now and self.has_progress:
+            raise CheckpointError(
+                f"the progress in {self.folder} is of another run: other {'; '.join(unlike_settings(before, now))}"
+            )
+        if before != now:
+            self._clear(self.folder)
+        with complete_file(path) as part:
+            part.write_text(json.dumps(now), encoding="utf-8")
+
+    def publish(self) -> None:
+        """Give all results their names; if that is cut short, the next command knows of it."""
+        if not self.is_moving:
+            self._note(_MOVING, [str(path) for path in self.outputs])
+        for path in self.outputs:
+            try:
+                if self.part(path).exists():
+                    move(self.part(path), path)
+            except OSError as error:
+                raise unwritable(path, error) from error
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._leave(is_done=kind is None)
+
+    def _leave(self, is_done: bool) -> None:
+        """Remove what this process holds, but not the progress of a run that is not done; the first lock goes last."""
+        is_kept = not is_done and (self.folder / _RUN).exists() and self.has_progress
+        is_moving = self.is_moving
+        for folder, lock in reversed(self._locks.items()):
+            if not is_kept:
+                self._clear(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+            if not (is_kept and is_moving):
+                with suppress(OSError):  # some systems do not remove what is open
+                    _lock_of(folder).unlink()
+            lock.close()
+        self._locks.clear()
+
+    def _clear(self, folder: Path) -> None:
+        """Remove what is in a folder; what says of a run how far it is goes last."""
+        found = [folder / name for name in os.listdir(folder)] if folder.is_dir() else []
+        for path in sorted(found, key=lambda path: path.name == _RUN):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _lock_of(folder: Path) -> Path:
+    """Beside the folder, and not in it: it outlives the folder."""
+    return folder.with_suffix(".lock")
+
+
+def unlike_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List the settings of a run that differ, with both values where they are short."""
+    found = []
+    for name in dict.fromkeys([*before, *now]):
+        values = [_words(each.get(name)) for each in (before, now)]
+        if before.get(name) != now.get(name):
+            found.append(f"{name} {values[0]} and {values[1]}" if max(map(len, values)) <= 40 else name)
+    return found
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_words, value)) or "none"
+    return "none" if value in (None, "", {}) else str(value)

@@ -1,0 +1,1 @@
+"""Theoretical receptive fields, followed through the operators that a network runs."""

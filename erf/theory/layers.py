@@ -1,0 +1,109 @@
+"""Layers of a network that yield maps, with the theoretical receptive field of their units."""
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from erf.errors import LayerError
+from erf.network.inputs import Arrange, alone
+from erf.network.layers import OUTPUT, outputs
+from erf.theory.tracing import Trace, blank, follow, sourced, watched
+
+_BLOCKS = 2
+"""Depth of modules within modules at which networks have their stages and blocks."""
+
+
+@dataclass(frozen=True)
+class TapPoint:
+    """A layer of a network that yields a map."""
+
+    name: str
+    kind: str
+    """Class of the module."""
+    output_shape: tuple[int, ...]
+    """Shape of the module's output for one image."""
+    trace: Trace
+    calls: int
+    """Number of calls in a forward pass; a layer that is called more than once cannot be measured."""
+
+    @property
+    def depth(self) -> int:
+        """Nesting depth of the module; 0 for the network's own output."""
+        path = self.name.split(":")[0]
+        return 0 if path == OUTPUT else path.count(".") + 1
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether the layer is a layer norm, after which, if untrained, the channels of a unit sum to zero."""
+        return "LayerNorm" in self.kind or "RMSNorm" in self.kind
+
+    @property
+    def suits(self) -> bool:
+        """Whether it makes a good default: a map of several units, of a module that does something."""
+        several = prod(self.trace.feature_shape[1:]) > 1
+        return several and self.calls == 1 and not self.is_norm and not self.kind.startswith(("Identity", "Drop"))
+
+
+def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange = alone) -> list[TapPoint]:
+    """All layers that yield a map of an input (C, H, W), in the order in which they return."""
+    calls: dict[str, int] = {}
+    found: dict[str, TapPoint] = {}
+
+    def tap(path: str) -> Any:
+        def look(module: nn.Module, args: Any, output: Any) -> None:
+            calls[path] = calls.get(path, 0) + 1
+            for key, tensor in outputs(output).items():
+                traced = _traced(f"{path}{key}", tensor)
+                if traced is not None and calls[path] == 1:
+                    found[f"{path}{key}"] = TapPoint(
+                        f"{path}{key}", type(module).__name__, tuple(tensor.shape), traced, 1
+                    )
+
+        return look
+
+    def _traced(name: str, tensor: Tensor) -> Trace | None:
+        try:
+            return follow(name, tensor, follower, sources[0].shape[2:])
+        except LayerError:
+            return None
+
+    handles = [
+        module.register_forward_hook(tap(path or OUTPUT))
+        for path, module in model.named_modules()
+        if path or not hasattr(model, OUTPUT)
+    ]
+    sources = sourced(arrange(blank(model, input_shape)))
+    try:
+        with watched(model, input_shape) as follower, torch.no_grad():
+            model(*sources)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [replace(point, calls=calls[point.name.split(":")[0]]) for point in found.values()]
+
+
+def default_layer(points: Sequence[TapPoint]) -> str:
+    """The last layer that is a map of several units; raises `LayerError` where there is none."""
+    suits = [point for point in points if point.suits]
+    # Deeper ones are parts of blocks, unless there is nothing else.
+    suitable = [point.name for point in suits if point.depth <= _BLOCKS] or [point.name for point in suits]
+    if not suitable:
+        raise LayerError("no layer of the network yields a map over the input; expected one before global pooling")
+    last = suitable[-1]
+    # Of several maps that the network returns, the first is the main one.
+    heads = [name for name in suitable if name.startswith(f"{OUTPUT}:")]
+    return heads[0] if last in heads else last
+
+
+def match_layers(points: Sequence[TapPoint], pattern: str) -> list[str]:
+    """Names of maps that match a shell-style pattern; raises `LayerError` where none does."""
+    maps = [point for point in points if point.calls == 1 and point.trace.layout.places]
+    names = [point.name for point in maps if fnmatch.fnmatchcase(point.name, pattern)]
+    if not names:
+        raise LayerError(f"no layer matches '{pattern}'; `erf layers` lists them")
+    return names

@@ -1,0 +1,85 @@
+"""Bootstrap over images or patients (Efron, Tibshirani 1993).
+
+SciPy resamples; a sample is represented by the count of each image, so that no map is copied. Patients are resampled
+whole if every image names one, stratified by their lateralities, like the images of a run.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erf.measures import Observations, Sample
+from erf.results.grid import Array
+from erf.uncertainty.drawing import Drawing
+
+_SCIPY = {"bca": "BCa", "percentile": "percentile"}
+_BATCH = 250
+
+
+def bootstrap_interval(
+    drawn_from: Sequence[Observations], values: Callable[[list[Array]], Array], drawing: Drawing
+) -> tuple[Array, Array]:
+    """Bootstrap intervals of K statistics.
+
+    Args:
+        drawn_from: Observations of one or more ERFs, resampled independently.
+        values: Function of the counts (..., N) of the images of each ERF that returns the statistics (K, ...).
+        drawing: Level, method, number of resamples, and seed.
+
+    Returns:
+        Lower and upper limits, each (K,); NaN if a stratum has fewer than two members.
+    """
+    from scipy.stats import bootstrap  # takes a second, and this module is also loaded without resampling
+
+    point = values([np.ones(len(observed)) for observed in drawn_from])
+    strata = [(number, members) for number, observed in enumerate(drawn_from) for members in observed.strata]
+    groupings = [observed.grouping for observed in drawn_from]
+
+    def statistic(*drawn: NDArray[np.intp], axis: int = -1) -> Array:
+        counts = []
+        for number, grouping in enumerate(groupings):
+            groups = np.concatenate(
+                [rows for (owner, _), rows in zip(strata, drawn, strict=True) if owner == number], -1
+            )
+            counts.append(_counts(groups.astype(np.intp), int(grouping.max()) + 1)[..., grouping])
+        return values(counts)
+
+    if min(len(members) for _, members in strata) < 2:
+        nothing = np.full(point.shape, np.nan)
+        return nothing, nothing
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore")  # about constant values, which are handled below
+        result = bootstrap(
+            tuple(members for _, members in strata),
+            statistic,
+            vectorized=True,
+            confidence_level=drawing.level,
+            n_resamples=drawing.resamples,
+            batch=_BATCH,
+            method=_SCIPY[drawing.method],
+            random_state=np.random.default_rng(drawing.seed),
+        )
+    fixed = np.ptp(np.asarray(result.bootstrap_distribution), axis=-1) <= 1e-12 * np.abs(point)
+    low, high = (np.where(fixed, point, edge) for edge in result.confidence_interval)
+    return low, high
+
+
+def bands(observed: Observations, drawing: Drawing | None = None, curve: str = "across_rows") -> tuple[Array, Array]:
+    """Pointwise interval (low, high) of `across_rows` or `across_columns`, as shares of its total."""
+
+    def shares(counts: list[Array]) -> Array:
+        curves = getattr(Sample(observed, counts[0]), curve)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.moveaxis(curves / curves.sum(-1, keepdims=True), -1, 0)
+
+    return bootstrap_interval([observed], shares, drawing or Drawing(method="percentile"))
+
+
+def _counts(rows: NDArray[np.intp], length: int) -> Array:
+    """Counts of the numbers below `length` along the last axis."""
+    flat = rows.reshape(-1, rows.shape[-1])
+    offsets = np.arange(len(flat))[:, None] * length
+    counts = np.bincount((flat + offsets).ravel(), minlength=len(flat) * length)
+    return counts.reshape(*rows.shape[:-1], length).astype(np.float64)
