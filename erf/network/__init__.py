@@ -1,1 +1,1 @@
-"""How a network is called: its inputs, layers, modes and devices, whatever its architecture."""
+"""Interface to any network: its inputs, layers, modes and devices."""
