@@ -131,7 +131,7 @@ def test_shards_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def torchrun(folder: Path, *words: str, count: int = 2, every: float = 30.0) -> "subprocess.Popen[str]":
     program = folder / "program.py"
     program.write_text(
-        f"import erf.storage.checkpoint\nerf.checkpoint.EVERY = {every}\nfrom erf.cli import main\nmain()\n"
+        f"import erf.storage.checkpoint\nerf.storage.checkpoint.EVERY = {every}\nfrom erf.cli import main\nmain()\n"
     )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     return subprocess.Popen(

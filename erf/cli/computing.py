@@ -15,7 +15,6 @@ from typing import Any
 
 import typer
 
-from erf import checkpoint
 from erf.accumulation.merging import merge
 from erf.cli.console import ProgressReport, StopRequest, complain, fail, say, warn
 from erf.cli.network import Network
@@ -29,7 +28,7 @@ from erf.images.readers import READ_SUFFIXES
 from erf.network.devices import reuse_freed_memory
 from erf.profiling import profiled
 from erf.results import ERF, SHIPPED, Origin, tap_names
-from erf.storage import FileSink, load
+from erf.storage import FileSink, checkpoint, load
 from erf.storage.checkpoint import Checkpoint, changed_images
 from erf.storage.disk import complete_file
 from erf.storage.outputs import check_new, check_no_input, check_not_within, check_outputs
