@@ -36,7 +36,8 @@ def pair() -> list[ERF]:
             small_network(seed),
             erf.from_arrays(arrays, SIDES),
             layer="5",
-            origin=erf.Origin(model=name, seed=seed),
+            seed=seed,
+            origin=erf.Origin(model=name),
             device="cpu",
         )
         for seed, name in enumerate(("first", "second"))

@@ -36,7 +36,8 @@ def pair() -> list[ERF]:
             erf.from_arrays(arrays, ["left", "right"] * 5),
             layer="5",
             definitions=("abs", "signed"),
-            origin=erf.Origin(model=name, seed=seed),
+            seed=seed,
+            origin=erf.Origin(model=name),
             device="cpu",
         )
         for seed, name in enumerate(("first", HOSTILE))

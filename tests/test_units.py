@@ -227,3 +227,16 @@ def test_what_does_not_go_together() -> None:
         erf.Settings(method="magic")
     with pytest.raises(InputError, match="1 channels for 2 inputs; expected a multiple of 2"):
         erf.compute(small_network(), images, layer="5", arguments=erf.Arguments(("a", "b")), device="cpu")
+
+
+def test_the_seed_of_the_run_steers_random_signs_and_is_recorded() -> None:
+    images = erf.from_arrays([np.random.default_rng(0).standard_normal((1, 24, 20))])
+    options = {"layer": "2", "channel": "signs", "definitions": ("square",), "device": "cpu"}
+    network = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3)).double()
+    maps = {}
+    for seed in (0, 1, 0):
+        result = erf.compute(network, images, seed=seed, **options)
+        assert result.provenance.seed == seed
+        maps.setdefault(seed, []).append(result.statistics("all", "square").mean)
+    np.testing.assert_array_equal(*maps[0])
+    assert not np.allclose(maps[0][0], maps[1][0])

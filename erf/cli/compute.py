@@ -280,6 +280,7 @@ def compute(
             definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
             subset_by=parse_list(subset_by),
             projections=projections,
+            seed=seed,
             precision=precision,
             device=processes.device(device),
             batch_size=batch_size,
@@ -302,7 +303,7 @@ def compute(
         )
         privacy = _privacy(anonymise, salt, keep, thumbnails, settings, part)
         job = Job(
-            network, seed, selection, network.layers(layer), settings, output, drawing, overwrite, resume, part,
+            network, selection, network.layers(layer), settings, output, drawing, overwrite, resume, part,
             processes, privacy,
         )  # fmt: skip
         if epochs:

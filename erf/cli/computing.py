@@ -89,8 +89,6 @@ class Job:
     """One call of `erf compute`."""
 
     network: Network
-    seed: int
-    """Seed of untrained weights and of random numbers in the network."""
     selection: Selection
     layers: Sequence[str]
     settings: Settings
@@ -136,7 +134,6 @@ class Job:
             "code": _code_digest(network.name),
             "model options": network.options,
             "weights sha256": network.weights_sha256,
-            "seed": self.seed,
             "layers": list(self.layers),
             "size": list(network.size),
             **kept,
@@ -162,7 +159,6 @@ class Job:
             model_options=self.network.options,
             weights=self.network.weights,
             weights_sha256=self.network.weights_sha256,
-            seed=self.seed,
             image_seed=self.selection.image_seed,
             source=self.selection.source,
             command=shlex.join(["erf", *sys.argv[1:]]),
@@ -278,8 +274,9 @@ def _unlike_file(file: Path, job: Job, images: ImageSet, identity: Mapping[str, 
     except FormatError:
         return ["kind of file"]
     before, now = found.provenance, job.identified(identity)
-    names = ["model", "seed", "image_seed", "weights_sha256", *([] if job.privacy else ["source"])]
+    names = ["model", "image_seed", "weights_sha256", *([] if job.privacy else ["source"])]
     differences = [name for name in names if getattr(before, name) != getattr(now, name)]
+    differences += ["seed"] if before.seed != job.settings.seed else []
     if before.shard != (job.part if job.processes.count == 1 else (1, 1)):
         differences.append("shard")
     if before.identity != now.identity and not differences:

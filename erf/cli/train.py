@@ -350,13 +350,14 @@ class _Watch:
             model=self._network.name,
             model_options=self._network.options,
             weights=f"{row['epoch']:03d}-{row['stage']}.safetensors" if row["epoch"] else "",
-            seed=self._seed,
             image_seed=self._image_seed,
             source=self._source,
             command=shlex.join(["erf", *sys.argv[1:]]),
         )
         # A copy: the engine changes the memory format of the weights, and with it the last bits of the training.
-        found = compute(copy.deepcopy(model), self._images, layer=self._layer, origin=origin, progress=progress)
+        found = compute(
+            copy.deepcopy(model), self._images, layer=self._layer, seed=self._seed, origin=origin, progress=progress
+        )
         scores = {name: value for name, value in row.items() if name.startswith("validation_")}
         moment = Moment.of(found, row["epoch"], row["stage"], scores)
         is_first = row["epoch"] == 0 or not self.path.exists()

@@ -89,6 +89,7 @@ def compute(
     definitions: Sequence[str] = (DEFAULT_DEFINITION,),
     subset_by: Sequence[str] = (),
     projections: int = 1,
+    seed: int = 0,
     precision: str = "float32",
     device: str = "auto",
     batch_size: int | None = None,
@@ -127,6 +128,7 @@ def compute(
         subset_by: columns of the manifest; each distinct value defines a subset.
         projections: number of draws of the model's random projections; each map is the mean over the draws, and each
             draw takes a pass.
+        seed: seed of random signs, random projections and random numbers that the network draws.
         precision: 'float32', the model's own precision, or 'bfloat16' for convolutions and matrix products in half of
             it; the file then records how much the gradient on noise differs.
         device: 'cpu', 'cuda', 'mps' or 'auto'.
@@ -165,6 +167,7 @@ def compute(
         definitions=tuple(definitions),
         subset_by=tuple(subset_by),
         projections=projections,
+        seed=seed,
         precision=precision,
         device=device,
         batch_size=batch_size,
@@ -292,7 +295,7 @@ class _Plan:
         self.passes = plan_passes(self.model, self.traces, self.spots, self.shape, self.settings)
         self.whole = whole_passes(self.traces, self.spots, self.shape, self.settings)
         self._plan_bands()
-        self.draws = Projections(self.model, self.settings.projections, self.origin.seed, self.is_random)
+        self.draws = Projections(self.model, self.settings.projections, self.settings.seed, self.is_random)
         self._check_memory(self._needed() + (self.settings.batch_size or 1) * self._kept())
         self.precision_error = self._precision_error()
 
@@ -380,7 +383,7 @@ class _Plan:
             passes=in_way(way, self.passes, self.whole),
             settings=self.settings,
             device=self.device,
-            seed=self.origin.seed,
+            seed=self.settings.seed,
             is_random=self.is_random,
             size=self.shape[1:],
             like=blank(self.model, ()),
@@ -453,6 +456,7 @@ class _Plan:
         is_cuda = self.device.type == "cuda"
         return Provenance(
             **vars(self.origin),
+            seed=settings.seed,
             layer=layer,
             unit=unit,
             units="" if settings.unit == CENTER or not isinstance(settings.unit, str) else settings.unit,

@@ -31,6 +31,7 @@ class Settings:
     definitions: tuple[str, ...] = (DEFAULT_DEFINITION,)
     subset_by: tuple[str, ...] = ()
     projections: int = 1
+    seed: int = 0
     precision: str = "float32"
     device: str = "auto"
     batch_size: int | None = None

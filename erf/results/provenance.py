@@ -23,10 +23,8 @@ class Origin:
     model_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the model that differ from its defaults."""
     weights: str = ""
-    """Path of the weights file, or `SHIPPED` followed by a name; '' for untrained weights drawn from the seed."""
+    """Path of the weights file, or `SHIPPED` followed by a name; '' for untrained weights."""
     weights_sha256: str = ""
-    seed: int = 0
-    """Seed of untrained weights, random projections and random numbers in the network."""
     image_seed: int = 0
     """Seed of the random selection of images, and of phantoms."""
     source: str = ""
@@ -40,6 +38,8 @@ class Origin:
 class Provenance(Origin):
     """Complete description of a measurement: enough to repeat it, and to interpret the maps without the model."""
 
+    seed: int = 0
+    """Seed of random signs, random projections and random numbers in the network; also of untrained weights."""
     layer: str
     unit: tuple[int, ...]
     """(y, x) in the layer's map; for aligned maps, the unit to which they are shifted."""
