@@ -2,7 +2,24 @@
 
 
 class ErfError(Exception):
-    """Base of all errors that a user can fix."""
+    """Base of all errors that a user can fix; as a text, the message with its remedy.
+
+    Args:
+        message: what was found and what was expected, in one line.
+        remedy: what to do; '' for the remedy of the class, if it has one. Names of arguments and functions are in
+            backticks, such as "a smaller `size`" or "`overwrite=True`", so that a program around the library can
+            replace them by its own.
+    """
+
+    remedy = ""
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy or type(self).remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
 
 
 class InputError(ErfError, ValueError):
@@ -36,17 +53,25 @@ class OutputError(ErfError, OSError):
 class OutputExistsError(OutputError):
     """A file that exists and must not be replaced."""
 
+    remedy = "choose another name, or ask for `overwrite=True`"
+
 
 class CheckpointError(ErfError, OSError):
     """Progress of an interrupted run that is in use, damaged, or of another run."""
+
+    remedy = "repeat the settings with which it began, or start again with `overwrite=True`"
 
 
 class UnfinishedRunError(CheckpointError):
     """Progress of an interrupted run, without an instruction to resume or discard it."""
 
+    remedy = "go on with `resume=True`, or start again with `overwrite=True`"
+
 
 class LockedError(CheckpointError):
     """Progress or an output that another process is writing."""
+
+    remedy = "wait, or choose another output"
 
 
 class LostProcessError(ErfError):
@@ -63,6 +88,10 @@ class InsufficientMemoryError(ErfError, MemoryError):
 
 class TrainingError(ErfError):
     """A training that cannot go on, such as one whose loss is not finite."""
+
+
+class AssumptionWarning(UserWarning):
+    """A value that neither the caller nor the network gives, so that one was assumed."""
 
 
 class SelfCheckWarning(UserWarning):

@@ -27,8 +27,8 @@ def model_card(name: str) -> ModelCard:
     if is_source(name):
         return source_card(name)
     near = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"expected one that `erf models` lists, or {WORDS}"
-    raise ModelError(f"unknown model '{name}'; {hint}")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"expected one that `list_models` lists, or {WORDS}"
+    raise ModelError(f"unknown model '{name}'", remedy=hint)
 
 
 def create_model(

@@ -6,10 +6,10 @@ from erf.errors import ErfError
 class _LineError(ErfError, ValueError):
     """An error whose message is one printable line."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, remedy: str = "") -> None:
         words = " ".join(message.split())
         # A control character in a name taken from a file would act on the terminal.
-        super().__init__("".join(one if one.isprintable() else ascii(one)[1:-1] for one in words))
+        super().__init__("".join(one if one.isprintable() else ascii(one)[1:-1] for one in words), remedy=remedy)
 
 
 class ModelError(_LineError):

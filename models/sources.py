@@ -2,7 +2,7 @@
 
 `timm:NAME`, `torchvision:NAME`, `smp:ARCHITECTURE:ENCODER`, `package.module:factory`, `path/to/file.py:factory`, and
 `file.pt2`, an archive of `torch.export`. A factory is any callable that returns a module; it receives the options of
-`--model-arg`. Calling it runs the user's code: only the named module or file is imported, but that code may do
+the network. Calling it runs the user's code: only the named module or file is imported, but that code may do
 anything. An archive looks like data but is code as well: its sizes are expressions that PyTorch evaluates on opening.
 """
 
@@ -66,6 +66,11 @@ def source_card(name: str) -> ModelCard:
         return _card(name, "a network of segmentation_models_pytorch", partial(_build_smp, rest))
     build = partial(_call_factory, *name.rsplit(":", 1))
     return _card(name, f"what {rest} of {kind} returns", build, brings_weights=True)
+
+
+def module_card(module: nn.Module) -> ModelCard:
+    """Return a card for a network that is built already, named by its class."""
+    return _card(type(module).__name__, "a module", lambda: module, brings_weights=True)
 
 
 def _card(name: str, summary: str, build: Callable[..., nn.Module], **more: Any) -> ModelCard:
@@ -163,7 +168,8 @@ def _importing(module: str, folder: Path) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name and module.startswith(error.name):
             raise ModelError(
-                f"no module '{error.name}' to import; expected {WORDS}, or a name that `erf models` lists"
+                f"no module '{error.name}' to import",
+                remedy=f"expected {WORDS}, or a name that `list_models` lists",
             ) from error
         raise ModelError(f"{module} cannot be imported ({error})") from error
     except Exception as error:  # a user's file may raise anything
@@ -185,8 +191,8 @@ def _read_archive(name: str, trust: bool) -> nn.Module:
         raise ModelError(f"{name}: no such file; expected an archive of torch.export.save")
     if not trust:
         raise ModelError(
-            f"{name} is code: opening an archive of torch.export can run anything that its maker has put there; if you "
-            "trust its maker, give --trust (in Python: trust=True)"
+            f"{name} is code: opening an archive of torch.export can run anything that its maker has put there",
+            remedy="if you trust its maker, ask for `trust=True`",
         )
     try:
         program = torch.export.load(path)
@@ -209,7 +215,7 @@ def _check_untrained(name: str, options: Mapping[str, Any], loading: Sequence[st
     """Refuse options that load weights: the file they come from would not be recorded."""
     for option in loading:
         if options.get(option) is not None:
-            raise ModelError(f"{name} would load weights by its option {option}; expected them as --weights FILE")
+            raise ModelError(f"{name} would load weights by its option {option}", remedy="give them as `weights`")
 
 
 def _called(name: str, build: Callable[..., Any], *args: Any, **options: Any) -> Any:

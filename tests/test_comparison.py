@@ -95,7 +95,7 @@ def test_p_values_are_corrected_together(pair: list[ERF]) -> None:
 def test_unlike_files_are_refused_by_name(pair: list[ERF]) -> None:
     other = replace(pair[1], provenance=replace(pair[1].provenance, layer="2", normalisation="unit"))
     measures = pick_measures(("r50",))[0]
-    with pytest.raises(erf.InputError, match=r"differ in layers 5 / 2; normalisations none / unit.*--allow-different"):
+    with pytest.raises(erf.InputError, match=r"differ in layers 5 / 2; normalisations none / unit.*`allow_different`"):
         tabulate([pair[0], other], measures, drawing=QUICK)
     table = tabulate([pair[0], other], measures, drawing=QUICK, allow_different=True)
     assert table.notes == ("measured differently: layers 5 / 2", "measured differently: normalisations none / unit")

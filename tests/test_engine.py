@@ -236,7 +236,7 @@ def test_memory_that_runs_out_on_the_way_is_told(arrays: list[np.ndarray], monke
     monkeypatch.setattr("erf.gradients.methods.unit_gradients", exhaust)
     with (
         pytest.warns(SelfCheckWarning, match="the run was not checked, as memory ran out in the plain way"),
-        pytest.raises(erf.InsufficientMemoryError, match=r"out of memory .* use a smaller --size"),
+        pytest.raises(erf.InsufficientMemoryError, match=r"out of memory .* use a smaller `size`"),
     ):
         run(arrays)
 

@@ -258,7 +258,7 @@ def test_rows_ask_about_kinds_and_sizes_of_findings() -> None:
 
 
 def test_networks_on_other_images_are_not_compared() -> None:
-    with pytest.raises(InputError, match="b and a were not asked about the same images"):
+    with pytest.raises(InputError, match="b and a have predictions of different images"):
         tabulate_classes(["a", "b"], [classified(24), classified(22)])
 
 
@@ -304,7 +304,7 @@ def test_predictions_come_back_from_their_file(found: Predictions, tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("score:ill", "other"), "expected predictions of `erf evaluate`|truth 'ill' is none of well"),
+        (("score:ill", "other"), "expected a file of predictions|truth 'ill' is none of well"),
         (("0.", "nan0."), "could not convert"),
         ((",well,", ",healthy,"), "truth 'healthy' is none of well, ill"),
     ],
@@ -343,7 +343,7 @@ def test_a_matrix_has_a_row_for_each_training() -> None:
     assert tabulate_matrix(second).columns == ("trained on", "40X", "100X", "mean")
     with pytest.raises(InputError, match="two trainings of resnet18 on magnification=40X"):
         matrices([found[1], found[1]], "magnification")
-    with pytest.raises(InputError, match="hct was trained on everything; a matrix needs trainings with --where"):
+    with pytest.raises(InputError, match="hct was trained on everything; a matrix needs trainings on one value"):
         matrices([classified()], "magnification")
 
 
@@ -370,7 +370,7 @@ def test_the_command_compares_files_and_writes_tables(tmp_path: Path) -> None:
     [
         ([], "nothing to evaluate; give folders"),
         (["missing.csv"], r"missing\.csv: cannot be read"),
-        (["."], r"no run\.json .*expected a folder of `erf train`"),
+        (["."], r"no run\.json .*expected the folder of a training"),
         (["-m", "nosuch"], "unknown model 'nosuch'"),
         (["a.csv", "-m", "hct"], "at once; expected one of them"),
         (["a.csv", "-o", "t.xlsx"], r"t\.xlsx: suffix '\.xlsx' not known; expected one of \.md, \.csv, \.json"),

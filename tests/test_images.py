@@ -187,7 +187,7 @@ def test_a_manifest_is_read(mammograms: Path) -> None:
 
 def test_a_manifest_overrules_the_file_name(mammograms: Path, tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text(f"path,laterality,site\n{mammograms / 'p0_L_CC.png'},Right,A\n")
-    with pytest.raises(InputError, match="lies outside the manifest's folder; move it there, or ask for --allow-out"):
+    with pytest.raises(InputError, match="lies outside the manifest's folder; move it there, or ask for `allow_out"):
         list_images(tmp_path / "m.csv")
     (image,) = list_images(tmp_path / "m.csv", allow_outside=True)
     assert image.laterality == "right"

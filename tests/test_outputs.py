@@ -88,7 +88,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("renames", [0, 1, 2, 3])
 def test_a_kill_between_renames_is_made_good(renames: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from erf import staging as module
+    from erf.storage import staging as module
 
     moved: list[Path] = []
 

@@ -82,7 +82,7 @@ def test_methods_and_channels_on_the_command_line() -> None:
     assert (origin.method, origin.method_options, origin.channel) == ("integrated-gradients", {"n_steps": 4}, "1")
     assert "method 'magic' not known" in complaint("compute", *small, "--method", "magic", "-o", "x.h5")
     assert "--method-arg 'n'" in complaint("compute", *small, "--method-arg", "n", "-o", "x.h5")
-    assert "expected --definitions square" in complaint("compute", *small, "--channel", "signs", "-o", "x.h5")
+    assert "ask for --definitions square" in complaint("compute", *small, "--channel", "signs", "-o", "x.h5")
 
 
 def test_two_inputs_from_a_manifest(tmp_path: Path) -> None:

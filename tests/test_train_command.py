@@ -377,7 +377,7 @@ def test_a_folder_runs_code_only_where_it_is_trusted(tmp_path: Path) -> None:
 def test_run_files_from_elsewhere_are_refused_in_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(text)
     (tmp_path / "final.safetensors").touch()
-    assert "expected a folder of `erf train`" in call("evaluate", tmp_path, code=2)
+    assert "expected the folder of a training" in call("evaluate", tmp_path, code=2)
 
 
 def test_a_series_holds_what_trainings_give(small_erf: ERF, tmp_path: Path) -> None:

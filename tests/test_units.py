@@ -211,7 +211,7 @@ def test_random_signs_estimate_the_sum_of_squares_without_bias() -> None:
     # Variance of (sum of s_c k_c)²: 2 ((sum of k²)² - sum of k⁴), as the signs are independent.
     error = np.sqrt(2 * (exact**2 - (kernels**4).sum(0)) / 2000)
     assert (np.abs(mean - exact) < 4.5 * error).all()
-    with pytest.raises(InputError, match="expected --definitions square"):
+    with pytest.raises(InputError, match="ask for `definitions` square"):
         erf.Settings(channel="signs")
 
 

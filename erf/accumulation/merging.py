@@ -15,7 +15,7 @@ _MAY_DIFFER = ("shard", "created", "command", "device", "versions", "source", "i
 
 
 def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None = None) -> ERF:
-    """Merge ERFs of different images, such as those of `--shard`, into one.
+    """Merge ERFs of different images, such as the shards of a run, into one.
 
     Means and variances are merged in double precision (Chan, Golub, LeVeque, Stanford report STAN-CS-79-773). Shards
     store them in double precision, so the result equals that of one run up to rounding.
@@ -96,7 +96,8 @@ def _check_shards(shards: Sequence[tuple[int, int]], allow_missing: bool) -> Non
     missing = sorted(set(range(1, count + 1)) - {number for number, _ in shards}) if count > 1 else []
     if missing and not allow_missing:
         raise InputError(
-            f"shards {', '.join(map(str, missing))} of {count} are missing; add them, or ask for --allow-missing"
+            f"shards {', '.join(map(str, missing))} of {count} are missing",
+            remedy="add them, or ask for `allow_missing`",
         )
 
 

@@ -19,6 +19,7 @@ from erf.accumulation.merging import merge
 from erf.cli.console import ProgressReport, StopRequest, complain, fail, say, warn
 from erf.cli.network import Network
 from erf.cli.processes import Processes
+from erf.cli.remedies import in_words, translate
 from erf.cli.tables import print_growth, print_profile, print_subsets
 from erf.engine import compute_layers, find_spots
 from erf.engine.settings import Settings
@@ -364,7 +365,7 @@ def interruption(stop: StopRequest, staging: Staging) -> Iterator[None]:
     except ErfError as error:
         if not staging.has_progress:
             raise
-        fail(f"{error}; what was done is kept, and the same command with --resume goes on from there")
+        fail(f"{in_words(error)}; what was done is kept, and the same command with --resume goes on from there")
 
 
 def _report(erfs: Sequence[ERF], written: Sequence[Path], job: Job) -> None:
@@ -398,11 +399,11 @@ def _report_images(erf: ERF) -> None:
     """Print warnings about single images and list the skipped ones."""
     for record in erf.images:
         if record.status == "ok" and record.message:
-            warn(f"{record.path}: {record.message}")
+            warn(f"{record.path}: {translate(record.message)}")
     if erf.failures:
         warn(f"{len(erf.failures)} of {len(erf.images)} images were skipped:")
         for record in erf.failures:
-            warn(f"  {record.message}")
+            warn(f"  {translate(record.message)}")
 
 
 def _report_precision(erf: ERF, precision: Precision) -> None:

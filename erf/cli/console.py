@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from erf.errors import CheckpointError, ErfError, InputError, LockedError, OutputExistsError, UnfinishedRunError
+from erf.cli.remedies import in_words
+from erf.errors import ErfError, InputError
 from erf.process import SIGNALS
 from erf.text import one_line, printable
 
@@ -35,14 +36,6 @@ _QUIET_SECONDS = 5.0
 
 
 _NO_MEMORY = re.compile("allocate memory|failed to map segment|out of memory", re.IGNORECASE)
-
-_REMEDIES = (
-    (OutputExistsError, "choose another name, or ask for --overwrite"),
-    (UnfinishedRunError, "go on with --resume, or start again with --overwrite"),
-    (LockedError, "wait, or choose another --output"),
-    (CheckpointError, "give the command with which it began, or start again with --overwrite"),
-)
-"""Advice on the command line for errors of the library; the first matching type applies."""
 
 
 class StopRequest:
@@ -102,12 +95,6 @@ def report_unforeseen(error: Exception) -> int:
         return BAD_INPUT
     complain(f"internal error ({type(error).__name__}: {found}); please report it with what ERF_DEBUG=1 shows")
     return INTERNAL
-
-
-def in_words(error: ErfError) -> str:
-    """Return an error's message with advice for the command line."""
-    remedy = next((words for kind, words in _REMEDIES if isinstance(error, kind)), "")
-    return f"{error}; {remedy}" if remedy else str(error)
 
 
 def say(words: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import reported_errors, say
+from erf.cli.remedies import translate
 
 if TYPE_CHECKING:
     from erf.results import ERF, ImageRecord, Overview, Provenance
@@ -79,5 +80,8 @@ def _list_images(erf: "ERF", only_failures: bool) -> None:
     from erf.cli.tables import print_table
 
     shown = erf.failures if only_failures else erf.images
-    rows = [[image.id, image.laterality, image.view, image.patient_id, image.status, image.message] for image in shown]
+    rows = [
+        [image.id, image.laterality, image.view, image.patient_id, image.status, translate(image.message)]
+        for image in shown
+    ]
     print_table("images", ["id", "laterality", "view", "patient", "status", "message"], rows, left=6)

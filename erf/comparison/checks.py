@@ -35,6 +35,6 @@ def check_alike(erfs: Sequence[ERF], allow_different: bool) -> list[str]:
     found = differing(erfs)
     if found and not allow_different:
         raise InputError(
-            f"the files differ in {'; '.join(found)}; compare like with like, or ask for --allow-different"
+            f"the files differ in {'; '.join(found)}", remedy="compare like with like, or ask for `allow_different`"
         )
     return found

@@ -74,9 +74,7 @@ def mirror_test(
     _check_counterparts(erf, mirrored)
     one, two = (observe(each, subset, definition) for each in (erf, mirrored))
     if sorted(one.keys) != sorted(two.keys):
-        raise InputError(
-            "mirror test: expected the same images in both files; use the same --images, -n and --image-seed"
-        )
+        raise InputError("mirror test: the files differ in their images; expected the same images, from the same seed")
     if not by_patient:
         one = replace(one, groups=np.arange(len(one)).astype(str))
     two = two.pick(same_order(two, one))
@@ -99,10 +97,12 @@ def mirror_test(
 
 def _check_counterparts(erf: ERF, mirrored: ERF) -> None:
     if (erf.provenance.mirrored, mirrored.provenance.mirrored) != (False, True):
-        raise InputError("mirror test: expected a file and one of the same run with --mirror, in this order")
+        raise InputError("mirror test: expected a file and one of the same run with mirrored images, in this order")
     found = unlike(erf.provenance, mirrored.provenance, _ALIKE)
     if found:
-        raise InputError(f"mirror test: the files differ in {'; '.join(found)}; expected the same run with --mirror")
+        raise InputError(
+            f"mirror test: the files differ in {'; '.join(found)}; expected the same run with mirrored images"
+        )
 
 
 def _variation(one: Array, two: Array) -> Array:

@@ -93,5 +93,5 @@ def find_classes(examples: Sequence[Example], wanted: Sequence[str] = ()) -> tup
     found = sorted({label for example in examples for label in example.labels})
     unknown = [label for label in found if wanted and label not in wanted]
     if unknown:
-        raise InputError(f"found label '{unknown[0]}', expected one of {', '.join(wanted)}; see --classes")
+        raise InputError(f"found label '{unknown[0]}', expected one of {', '.join(wanted)}", remedy="see `classes`")
     return tuple(wanted) or tuple(found)

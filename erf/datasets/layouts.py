@@ -80,7 +80,7 @@ def _isic(folder: Path) -> list[Image]:
             if name is None:
                 continue
             if name["id"] not in pictures:
-                raise InputError(f"{mask}: found no image {name['id']}.jpg beside its folder; is the data set whole?")
+                raise InputError(f"{mask}: found no image {name['id']}.jpg next to its folder; is the data set whole?")
             columns = {"mask": mask.relative_to(folder).as_posix(), "split": _ISIC_SPLITS[match["split"]]}
             found.append(_image(pictures[name["id"]], folder, columns, ""))
     return found

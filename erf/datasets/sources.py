@@ -86,7 +86,9 @@ def _from_image(image: Image, source: Path, allow_outside: bool) -> Example:
     split = _SPLIT_WORDS.get(split, split)
     mask = image.value("mask")
     if mask and not allow_outside and source.is_file() and _leaves(mask):
-        raise InputError(f"{source}: mask '{mask}' lies outside the manifest's folder; move it, or --allow-outside")
+        raise InputError(
+            f"{source}: mask '{mask}' lies outside the manifest's folder", remedy="move it, or ask for `allow_outside`"
+        )
     folder = source.parent if source.is_file() else source
     return Example(image, labels, _findings(image), folder / mask if mask else None, split)
 

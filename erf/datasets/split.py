@@ -58,7 +58,8 @@ def _splits_of_patients(examples: Sequence[Example]) -> dict[str, str]:
         if before != example.split:
             raise InputError(
                 f"patient '{example.patient}' is in splits '{before}' and '{example.split}'; what is tested must not "
-                "have been trained on: mend column 'split'"
+                "have been trained on",
+                remedy="correct the column 'split'",
             )
     return named
 

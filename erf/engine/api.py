@@ -61,7 +61,7 @@ from erf.theory.tracing import Trace, blank, trace
 if TYPE_CHECKING:
     from erf.uncertainty import Precision
 
-_REMEDY = "use a smaller --size, fewer --definitions or a smaller --batch-size"
+_REMEDY = "use a smaller `size`, fewer `definitions` or a smaller `batch_size`"
 _PIXELS_PER_PASS, _PIXELS_PER_GPU_PASS, _LARGEST_BATCH = 2**18, 2**24, 16
 """Pixels and images per batch above which larger batches gain little."""
 
@@ -349,7 +349,8 @@ class _Plan:
         if needed > available:
             raise InsufficientMemoryError(
                 f"a run at {self.shape[1]}x{self.shape[2]} needs at least {needed / 1e9:.1f} GB on {self.device.type}, "
-                f"{available / 1e9:.1f} GB are free; {_REMEDY}"
+                f"{available / 1e9:.1f} GB are free",
+                remedy=_REMEDY,
             )
 
     def batch_size(self, saved: Saved | None = None) -> int:
@@ -431,7 +432,8 @@ class _Plan:
             return Choice(Way(**saved.identity["way"]), saved.provenance[0].self_check)
         except (KeyError, TypeError) as error:
             raise CheckpointError(
-                "the progress is of another version, which does not say how it computed; start again with --overwrite"
+                "the progress is of another version, which does not say how it computed",
+                remedy="start again with `overwrite=True`",
             ) from error
 
     def taps(self, sinks: Sequence[Sink] | None, gradients: BatchGradients, choice: Choice) -> list[Tap]:
@@ -611,7 +613,8 @@ def _check_scratch(cells: int, provenance: Provenance, folder: Path | None) -> N
     if needed > free:
         raise OutputError(
             f"{cells} groups of images set {needed / 1e9:.1f} GB of sums aside, {free / 1e9:.1f} GB are free in "
-            f"{place}; use subsets with fewer values, or fewer --definitions"
+            f"{place}",
+            remedy="use subsets with fewer values, or fewer `definitions`",
         )
 
 

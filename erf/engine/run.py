@@ -51,7 +51,7 @@ _NOTHING = 1e-5
 """Relative threshold below which a channel sum is numerical noise."""
 _CANCELLED = (
     "the channels of a unit sum to nothing, as behind an untrained layer norm, so that the gradient on all of them is "
-    "rounding; choose the layer before the norm, or one --channel"
+    "rounding; choose the layer before the norm, or one `channel`"
 )
 
 _FIRST_ROUND = 12

@@ -62,7 +62,8 @@ class Settings:
         if self.channel == SIGNS and self.definitions != ("square",):
             raise InputError(
                 f"random signs with definitions {', '.join(self.definitions)}; they estimate the sum of squares over "
-                "channels: expected --definitions square"
+                "channels",
+                remedy="ask for `definitions` square",
             )
         if self.moves and (self.arguments.depth or self.arguments.signal):
             raise InputError("maps of volumes and signals cannot be aligned on a unit; choose one unit for all images")

@@ -56,7 +56,10 @@ def matrices(several: Sequence[Predictions], column: str) -> list[Matrix]:
         name, _, value = one.trained_on.partition("=")
         if name != column or not value:
             there = f"trained on {one.trained_on}" if one.trained_on else "trained on everything"
-            raise InputError(f"{one.model} was {there}; a matrix needs trainings with --where {column}=VALUE")
+            raise InputError(
+                f"{one.model} was {there}; a matrix needs trainings on one value of {column}",
+                remedy=f"train with `where={column}=VALUE`",
+            )
         if value in found.setdefault(one.model, {}):
             raise InputError(f"two trainings of {one.model} on {one.trained_on}; expected one for each value")
         found[one.model][value] = one

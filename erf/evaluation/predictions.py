@@ -153,14 +153,14 @@ def load_predictions(path: Path) -> Predictions:
                 for row in reader
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise FormatError(f"{path}: cannot be read ({error}); expected predictions of `erf evaluate`") from error
+        raise FormatError(f"{path}: cannot be read ({error}); expected a file of predictions") from error
     task, classes = _task_of(path, header)
     if not rows:
         raise FormatError(f"{path}: no rows; expected one for each image")
     try:
         read = tuple(_row(row, header, task, classes) for row in rows)
     except (ValueError, TypeError, InputError) as error:
-        raise FormatError(f"{path}: {error}; expected predictions as `erf evaluate` writes them") from error
+        raise FormatError(f"{path}: {error}; expected predictions as `save_predictions` writes them") from error
     first = rows[0]
     return Predictions(task, classes, read, *(first[name] for name in _OWN[7:]))
 
@@ -169,9 +169,7 @@ def _task_of(path: Path, header: list[str]) -> tuple[str, tuple[str, ...]]:
     scores = [name.removeprefix(_SCORE) for name in header if name.startswith(_SCORE)]
     pixels = [name.removeprefix(_PIXELS) for name in header if name.startswith(_PIXELS)]
     if not set(_OWN) <= set(header) or bool(scores) == bool(pixels):
-        raise FormatError(
-            f"{path}: found columns {', '.join(header) or 'none'}; expected predictions of `erf evaluate`"
-        )
+        raise FormatError(f"{path}: found columns {', '.join(header) or 'none'}; expected a file of predictions")
     if pixels:
         return "masks", tuple(dict.fromkeys(name.split(":")[0] for name in pixels))
     if all(name.startswith("any:") for name in scores):

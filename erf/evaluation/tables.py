@@ -244,8 +244,7 @@ def _check_same(labels: Sequence[str], several: Sequence[Predictions]) -> None:
             raise InputError(f"{label} has classes {', '.join(other.classes)}, {labels[0]} {', '.join(first.classes)}")
         if [(row.image, row.truth) for row in other.rows] != [(row.image, row.truth) for row in first.rows]:
             raise InputError(
-                f"{label} and {labels[0]} were not asked about the same images in the same order; evaluate both on "
-                "the same --images, -n and --seed"
+                f"{label} and {labels[0]} have predictions of different images, or in another order; expected the same"
             )
 
 

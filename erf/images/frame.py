@@ -127,7 +127,7 @@ def _normalise(image: Image, pixels: NDArray[np.float32], name: str, dtype: np.d
     """Normalise in place."""
     if name == "standardise":
         if pixels.min() == pixels.max():
-            raise ImageError(f"{image.path}: the part inside the frame is constant; use a larger --size")
+            raise ImageError(f"{image.path}: the part inside the frame is constant", remedy="use a larger `size`")
         pixels -= np.float32(pixels.mean(dtype=np.float64))
         # Row by row: numpy.std in float64 would allocate two full-size temporaries.
         squares = sum(float(np.vdot(row, row)) for row in pixels.reshape(-1, pixels.shape[-1]))
@@ -137,6 +137,8 @@ def _normalise(image: Image, pixels: NDArray[np.float32], name: str, dtype: np.d
         pixels /= deviation
     if name == "unit":
         if dtype.kind not in "ui":
-            raise ImageError(f"{image.path}: {dtype} pixels have no full scale; use --normalise standardise or none")
+            raise ImageError(
+                f"{image.path}: {dtype} pixels have no full scale", remedy="use `normalisation` standardise or none"
+            )
         pixels /= np.float32(np.iinfo(dtype).max)
     return pixels

@@ -176,8 +176,8 @@ def _from_row(manifest: Path, row: Row, allow_outside: bool) -> Image:
         raise InputError(f"{manifest}, line {row.line}: empty path; expected an image file")
     if not allow_outside and _leaves(name):
         raise InputError(
-            f"{manifest}, line {row.line}: '{name}' lies outside the manifest's folder; move it there, or ask for "
-            "--allow-outside"
+            f"{manifest}, line {row.line}: '{name}' lies outside the manifest's folder",
+            remedy="move it there, or ask for `allow_outside`",
         )
     side = values.get("laterality", "")
     if side and not parse_laterality(side):

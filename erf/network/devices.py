@@ -108,7 +108,9 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
         if "does not have a deterministic implementation" not in str(error):
             raise
         words = str(error).split(" does not", 1)[0]
-        raise InputError(f"{words} has no deterministic algorithm on this device; leave out --deterministic") from error
+        raise InputError(
+            f"{words} has no deterministic algorithm on this device", remedy="leave out `deterministic`"
+        ) from error
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
@@ -116,13 +118,13 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def memory_errors(remedy: str) -> Iterator[None]:
-    """Context manager that converts out-of-memory errors to `InsufficientMemoryError` with a remedy."""
+    """Context manager that converts out-of-memory errors to `InsufficientMemoryError` with this remedy."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, InsufficientMemoryError) or not is_memory_error(error):
             raise
-        raise InsufficientMemoryError(f"out of memory ({str(error).splitlines()[0][:120]}); {remedy}") from error
+        raise InsufficientMemoryError(f"out of memory ({str(error).splitlines()[0][:120]})", remedy=remedy) from error
 
 
 def is_memory_error(error: BaseException) -> bool:

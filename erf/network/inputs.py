@@ -40,7 +40,7 @@ class Arguments:
             found = f"{len(self.parts)} inputs" + (f" of {self.depth} slices" if self.depth else "")
             raise InputError(f"{channels} channels for {found}; expected a multiple of {share}")
         if self.signal and height != 1:
-            raise InputError(f"a signal of {height} rows; expected a --size of 1xLENGTH")
+            raise InputError(f"a signal of {height} rows; expected one", remedy="choose a `size` of 1xLENGTH")
 
     def channels(self, input_shape: Sequence[int]) -> list[slice]:
         """Return the channels of an image (C, H, W) that belong to each input."""

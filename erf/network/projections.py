@@ -28,7 +28,7 @@ class Projections:
         drawn = [module for module in model.modules() if hasattr(module, _REDRAW)] if count > 1 else []
         if count < 1 or (count > 1 and not drawn and not is_random):
             found = f"{type(model).__name__} has no random projection" if count > 1 else "at least one draw is needed"
-            raise InputError(f"{count} projections: {found}; leave --projections out")
+            raise InputError(f"{count} projections: {found}", remedy="leave `projections` out")
         self._buffers = [buffer for module in drawn for buffer in module.buffers(recurse=False)]
         self._draws = [self._kept()]
         for index in range(1, count):

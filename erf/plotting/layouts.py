@@ -262,7 +262,7 @@ LAYOUTS: dict[str, Callable[[Comparison], Figure]] = {
 def _paper_subsets(comparison: Comparison) -> dict[str, str]:
     names = {subset: name for subset, name in _PAPER_ORDER.items() if subset in comparison.subsets}
     if comparison.signed:
-        raise InputError("the paper's arrangement takes square roots; use --definition abs, relu or square")
+        raise InputError("the paper's arrangement takes square roots", remedy="use `definition` abs, relu or square")
     return names or dict.fromkeys(comparison.subsets, "")
 
 

@@ -37,7 +37,7 @@ def draw_curves(folder: Path, path: Path) -> None:
         updates = np.array([int(step["step"]) for step in steps])
         losses, rates = (np.array([float(step[name]) for step in steps]) for name in ("loss", "lr"))
     except (OSError, ValueError, KeyError) as error:
-        raise FormatError(f"{folder}: no log of a training ({error}); expected a folder of `erf train`") from error
+        raise FormatError(f"{folder}: no log of a training ({error}); expected the folder of a training") from error
     figure = Figure(figsize=(11, 3.6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     loss, score, rate = figure.subplots(1, 3)

@@ -29,7 +29,7 @@ def draw_growth(comparison: Comparison) -> Figure:
     networks = _by_network(comparison)
     longest = max(map(len, networks))
     if longest < 2:
-        raise InputError("growth: expected files of two or more layers of a network, as from `erf compute --layer all`")
+        raise InputError("growth: found one layer of each network; expected files of two or more layers of one")
     subset = comparison.subsets[0]
     height, width = comparison.size
     widths = [max(1.0, 2.1 * width / height)] * longest + [3.6]

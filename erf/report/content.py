@@ -76,7 +76,7 @@ def _private(erfs: Sequence[ERF]) -> str:
         for one in identifiers(erf.images[:IMAGES_SHOWN], [erf.provenance], erf.overview()):
             found[one.what] = max(one.count, found.get(one.what, 0))
     shown = ", ".join(f"{what} ({count})" for what, count in found.items() if what not in _KEPT_BACK)
-    return f"This page tells of whom images are: {shown}. `erf anonymise` makes files without." if shown else ""
+    return f"This page tells of whom images are: {shown}. Anonymised files hold none of it." if shown else ""
 
 
 def _panel(erf: ERF, subset: str, definition: str) -> dict[str, Any]:

@@ -88,9 +88,11 @@ def _opened(path: Path) -> AbstractContextManager[h5py.File]:
 def _check_format(path: Path, file: h5py.File) -> None:
     found = attribute(file, "format", variable=True) if "format" in file.attrs else "none"
     if found == f"{FORMAT} series":
-        raise FormatError(f"{path}: a series over training; `erf show` and `erf plot --over-training` read it")
+        raise FormatError(
+            f"{path}: found a series over training, expected an ERF file", remedy="read it with `load_series`"
+        )
     if found != FORMAT:
-        raise FormatError(f"{path}: found HDF5 of format '{found}', expected '{FORMAT}' as written by `erf compute`")
+        raise FormatError(f"{path}: found HDF5 of format '{found}', expected '{FORMAT}' as in an ERF file")
     version = attribute(file, "format_version")
     if not isinstance(version, int) or version < 1:
         raise ValueError(f"format version {version}")

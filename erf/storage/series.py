@@ -170,8 +170,7 @@ def load_series(path: Path) -> Series:
         version = attribute(file, "format_version") if found == FORMAT else 0
         if found != FORMAT or version > FORMAT_VERSION:
             raise FormatError(
-                f"{path}: found HDF5 of format '{found}' {version}, expected '{FORMAT}' up to {FORMAT_VERSION}, as "
-                "`erf train --erf-every` writes it, or `erf compute` with several --weights"
+                f"{path}: found HDF5 of format '{found}' {version}, expected '{FORMAT}' up to {FORMAT_VERSION}"
             )
         return _read(file)
 

@@ -136,10 +136,10 @@ def _open_regular(path: Path) -> io.BufferedReader:
     except (OSError, ValueError) as error:
         if isinstance(error, PermissionError):
             raise FormatError(f"{path}: may not be read ({error.strerror}); ask for its rights") from error
-        raise FormatError(f"{path}: no such file; expected an ERF file written by `erf compute`") from error
+        raise FormatError(f"{path}: no such file; expected an ERF file") from error
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
-        raise FormatError(f"{path}: found a folder, pipe or device; expected an ERF file of `erf compute`")
+        raise FormatError(f"{path}: found a folder, pipe or device; expected an ERF file")
     return open(number, "rb")
 
 

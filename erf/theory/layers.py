@@ -105,5 +105,5 @@ def match_layers(points: Sequence[TapPoint], pattern: str) -> list[str]:
     maps = [point for point in points if point.calls == 1 and point.trace.layout.places]
     names = [point.name for point in maps if fnmatch.fnmatchcase(point.name, pattern)]
     if not names:
-        raise LayerError(f"no layer matches '{pattern}'; `erf layers` lists them")
+        raise LayerError(f"no layer matches '{pattern}'", remedy="`list_layers` lists them")
     return names

@@ -288,8 +288,9 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
         seen, layout = Seen(replace(seen.field, axes=axes), (1,) * len(size), None), Layout((), (1,) * len(size))
     if layout is None or 0 in layout.places:
         raise LayerError(
-            f"layer '{layer}' of shape {tuple(output.shape)} is not a map over the input; choose a layer before "
-            "positions are pooled, mixed into channels or put in an order that is not known (`erf layers` lists them)"
+            f"layer '{layer}' of shape {tuple(output.shape)} is not a map over the input",
+            remedy="choose a layer before positions are pooled, mixed into channels or put in an order that is not "
+            "known (`list_layers` lists them)",
         )
     if not all(layout.grid):
         raise LayerError(

@@ -57,8 +57,8 @@ class Feed:
         if self.stage.patch > min(self.framing.size):
             height, width = self.framing.size
             raise InputError(
-                f"patches of {self.stage.patch} pixels from a frame of {height}x{width}; expected a larger frame "
-                f"(--size) or smaller patches (--set {self.stage.name}.patch=…)"
+                f"patches of {self.stage.patch} pixels from a frame of {height}x{width}",
+                remedy=f"choose a larger `size`, or a smaller {self.stage.name}.patch in the recipe",
             )
         if self.stage.patch and not self._usable():
             raise InputError("no patches: found neither boxes in positive images nor negative images")

@@ -201,12 +201,12 @@ def read_about(path: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = dict(json.loads((path / _ABOUT).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise FormatError(f"{path}: no {_ABOUT} ({error}); expected a folder of `erf train`") from error
+        raise FormatError(f"{path}: no {_ABOUT} ({error}); expected the folder of a training") from error
     wrong = [name for name, kind in _KINDS.items() if not isinstance(about.get(name), kind)]
     if wrong:
-        raise FormatError(f"{path}: {_ABOUT} has no {', '.join(wrong)}; expected a folder of `erf train`")
+        raise FormatError(f"{path}: {_ABOUT} has no {', '.join(wrong)}; expected the folder of a training")
     if not (path / _FINAL).is_file():
-        raise FormatError(f"{path}: the training there is not finished; go on with `erf train --resume`")
+        raise FormatError(f"{path}: the training there is not finished", remedy="go on with `resume=True`")
     return about
 
 

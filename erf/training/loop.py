@@ -205,7 +205,7 @@ class Training:
         for group in optimiser.param_groups:
             group["lr"] = lr
         optimiser.zero_grad()
-        with memory_errors("use a smaller --micro-batch or --size"):
+        with memory_errors("use a smaller `micro_batch` or `size`"):
             loss = self._backward(batch)
             self._check_finite(loss, batch, where)
             if self.plan.recipe.optimiser == "asam":

@@ -88,7 +88,7 @@ def outcomes_of(
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), memory_errors("use a smaller --size"):
+        with torch.inference_mode(), memory_errors("use a smaller `size`"):
             for done, (pixels, target) in enumerate(ahead(prepare, examples, workers), start=1):
                 outputs = model(pixels.to(device))
                 loss = float(task.loss(outputs, target.to(device)))

@@ -32,7 +32,7 @@ def timm_model(name: str, tag: str = "", **options: Any) -> nn.Module:
         ModelError: timm is missing (the message names the extra to install) or cannot build the network.
     """
     for option in _LOADING & options.keys():
-        raise ModelError(f"{name} would load weights by timm's option {option}; expected them as --weights FILE")
+        raise ModelError(f"{name} would load weights by timm's option {option}", remedy="give them as `weights`")
     if name.startswith("resnet"):
         options = RESIDUAL_BRANCHES_ON | options
     name = f"{name}.{tag}" if tag else name

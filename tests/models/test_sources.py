@@ -80,19 +80,19 @@ def test_weights_are_drawn_from_the_seed_and_read_from_files(nets: Path) -> None
         ("nowhere.py:build", {}, "nowhere.py: no such file"),
         ("other.py:build", {}, None),
         ("gmicc", {}, "did you mean gmic"),
-        ("zzz", {}, "expected one that `erf models` lists, or timm:NAME"),
+        ("zzz", {}, "expected one that `list_models` lists, or timm:NAME"),
         ("timm:", {}, "names nothing behind the colon"),
         ("timm:resnet51", {}, "timm has no network 'resnet51'; did you mean resnet5"),
         ("torchvision:resnet51", {}, "torchvision has no network 'resnet51'; did you mean resnet5"),
         ("smp:unett", {}, "smp:unett cannot be built"),
         ("missing.pt2", {}, "missing.pt2: no such file"),
-        ("timm:resnet18", {"checkpoint_path": "w.pt"}, "by timm's option checkpoint_path; expected them as --weights"),
+        ("timm:resnet18", {"checkpoint_path": "w.pt"}, "by timm's option checkpoint_path; give them as `weights`"),
         (
             "torchvision:fcn_resnet50",
             {"weights_backbone": "DEFAULT"},
-            "by its option weights_backbone; expected them as --weights FILE",
+            "by its option weights_backbone; give them as `weights`",
         ),
-        ("smp:unet", {"encoder_weights": "imagenet"}, "by its option encoder_weights; expected them as --weights"),
+        ("smp:unet", {"encoder_weights": "imagenet"}, "by its option encoder_weights; give them as `weights`"),
     ],
 )
 def test_what_cannot_be_built_is_one_line(nets: Path, name: str, options: dict[str, object], message: str) -> None:
@@ -122,7 +122,7 @@ def test_an_archive_runs_code_only_where_it_is_trusted(tmp_path: Path) -> None:
         for name in good.namelist():
             text = good.read(name)
             changed.writestr(name, re.sub(rb'(?<="expr_str": )"[^"]*"', expression, text))
-    with pytest.raises(ModelError, match=r"evil.pt2 is code: .*give --trust") as caught:
+    with pytest.raises(ModelError, match=r"evil.pt2 is code: .*ask for `trust=True`") as caught:
         create_model(str(evil))
     assert "\n" not in str(caught.value)
     assert not ran.exists()
