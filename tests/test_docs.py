@@ -12,12 +12,26 @@ from erf.models import list_models
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
+def page_name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
 def commands(text: str) -> list[str]:
-    """Lines of the shell blocks of a Markdown text."""
-    return [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines() if line]
+    """Lines of the shell blocks of a Markdown text; those that end with a backslash are joined."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line]
+
+
+def headings(text: str) -> set[str]:
+    """Anchors of the headings of a Markdown text, as on GitHub."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
@@ -25,37 +39,67 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert test_command in (ROOT / ".ci" / "run").read_text()
 
 
-def test_every_option_in_the_readme_exists() -> None:
+@pytest.fixture(scope="module")
+def helps() -> dict[str, str]:
+    """Help text of every command of `erf`."""
+    from typer.main import get_command
     from typer.testing import CliRunner
 
     from erf.cli import app
 
-    for line in commands(README):
-        for call in re.findall(
-            r"\berf (compute|merge|compare|plot|report|show|models|layers|theory|check|bench|train|evaluate|manifest)([^&|]*)",
-            line,
-        ):
-            shown = CliRunner().invoke(app, [call[0], "--help"], env={"COLUMNS": "300"}).stdout
-            for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", call[1]):
-                assert option in shown, f"{option} of: {line}"
+    names = [*get_command(app).commands]  # type: ignore[attr-defined]
+    return {name: CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout for name in names}
 
 
-def test_the_readme_names_every_model() -> None:
+@pytest.mark.parametrize("path", PAGES, ids=page_name)
+def test_every_command_and_option_exists(path: Path, helps: dict[str, str]) -> None:
+    for line in commands(path.read_text()):
+        for name, options in re.findall(r"(?:^|[ /])erf ([a-z]+)\b([^&|#]*)", line):
+            assert name in helps, line
+            for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", options):
+                assert option in helps[name], f"{option} of: {line}"
+
+
+def test_a_page_names_every_model() -> None:
+    page = (DOCS / "models.md").read_text()
     for name in list_models():
-        assert f"`{name}`" in README
+        assert f"`{name}`" in page
 
 
-def test_python_examples_use_names_that_exist() -> None:
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+@pytest.mark.parametrize("path", PAGES, ids=page_name)
+def test_python_examples_use_names_that_exist(path: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "erf":
                 assert node.attr in (*erf.__all__, "models"), node.attr
 
 
-def test_links_lead_somewhere() -> None:
-    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\((?!http|#)([^)#]+)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+@pytest.mark.parametrize("path", PAGES, ids=page_name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", path.read_text()):
+        page = path.parent / target if target else path
+        assert page.exists(), f"{path.name}: {target}"
+        assert not anchor or anchor in headings(page.read_text()), f"{path.name}: {target}#{anchor}"
+
+
+def test_modules_that_the_pages_name_exist() -> None:
+    for path in PAGES:
+        for name in re.findall(r"`((?:erf|models|tests|benchmarks|scripts|docs)/[\w/.-]+)`", path.read_text()):
+            assert (ROOT / name).exists() or "NAME" in name, f"{path.name}: {name}"
+
+
+def test_every_page_is_listed() -> None:
+    listed = set(re.findall(r"\]\((docs/[^)#]+)", README))
+    assert {page_name(path) for path in DOCS.glob("*.md")} <= listed
+    notes = set(re.findall(r"\]\((\d{4}-[^)]+)\)", (DOCS / "decisions" / "README.md").read_text()))
+    assert {path.name for path in (DOCS / "decisions").glob("0*.md")} == notes
+
+
+def test_each_decision_has_one_note() -> None:
+    for path in (DOCS / "decisions").glob("0*.md"):
+        titles = re.findall(r"^# (.*)$", path.read_text(), re.MULTILINE)
+        assert len(titles) == 1, path.name
+        assert titles[0].startswith(f"{int(path.name[:4])}. "), path.name
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
