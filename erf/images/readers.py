@@ -1,10 +1,15 @@
-"""Lossless reading of pixels from files: PNG, TIFF and JPEG with Pillow, NumPy arrays, DICOM."""
+"""Lossless reading of pixels from files: PNG, TIFF and JPEG with Pillow, NumPy arrays, DICOM.
+
+`READERS` lists the formats; docs/extending.md shows how to add one.
+"""
 
 import hashlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +23,26 @@ from erf.images.files import read_file
 from erf.images.image import Decoded, check_size
 from erf.profiling import stage
 
-PICTURE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".jpg": "JPEG", ".jpeg": "JPEG"}
-READ_SUFFIXES = (*PICTURE_FORMATS, ".npy", *DICOM_SUFFIXES)
-_COMPLAINTS = dict.fromkeys(PICTURE_FORMATS, "cannot be decoded") | {".npy": "cannot be read as a NumPy array"}
+Pixels = NDArray[np.generic]
+
 _MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I", "F", "RGB")
 _LARGEST = float(np.finfo(np.float32).max)
 _REASON = 160
 """Largest length of a quoted decoder message, in characters."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reader of one file format."""
+
+    name: str
+    """Name of the format in messages."""
+    suffixes: tuple[str, ...]
+    """Suffixes of its files, in lower case."""
+    decode: Callable[[Path, bytes], tuple[Pixels, tuple[str, ...]]]
+    """Function of the path and content of a file: pixels (C, H, W) and remarks. It raises for a damaged file."""
+    failure: str = "cannot be decoded"
+    """Message for a file that cannot be decoded."""
 
 
 def read_image(path: Path) -> Decoded:
@@ -60,7 +78,8 @@ def decoding(path: Path) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:
-        what = _COMPLAINTS.get(path.suffix.lower(), "DICOM cannot be decoded")
+        reader = _reader(path)
+        what = reader.failure if reader else "cannot be decoded"
         raise ImageError(f"{path}: {what} ({_reason(error)}); the file may be truncated or damaged") from error
 
 
@@ -76,24 +95,28 @@ def _reason(error: Exception) -> str:
 
 def is_image(path: Path) -> bool:
     """Whether a file has a supported format, by suffix or by DICOM's magic bytes."""
+    return path.suffix.lower() in READ_SUFFIXES or is_dicom(path)
+
+
+def _reader(path: Path) -> Reader | None:
+    """Reader of a file by its suffix; files without a suffix, or named by a UID, are DICOM."""
     suffix = path.suffix.lower()
-    return suffix in (*PICTURE_FORMATS, ".npy") or is_dicom(path)
+    if not suffix.strip(".0123456789"):
+        suffix = DICOM_SUFFIXES[0]
+    return next((reader for reader in READERS if suffix in reader.suffixes), None)
 
 
-def _decode(path: Path, content: bytes) -> tuple[NDArray[np.generic], tuple[str, ...]]:
-    suffix = path.suffix.lower()
-    if suffix in PICTURE_FORMATS:
-        return _decode_picture(path, content), ()
-    if suffix == ".npy":
-        return _decode_array(path, content), ()
-    if suffix in DICOM_SUFFIXES or not suffix.strip(".0123456789"):
-        return decode_dicom(path, content)
-    raise ImageError(f"{path}: suffix '{path.suffix}' not known; expected PNG, TIFF, JPEG, .npy or DICOM")
+def _decode(path: Path, content: bytes) -> tuple[Pixels, tuple[str, ...]]:
+    reader = _reader(path)
+    if reader is None:
+        *others, last = (reader.name for reader in READERS)
+        raise ImageError(f"{path}: suffix '{path.suffix}' not known; expected {', '.join(others)} or {last}")
+    return reader.decode(path, content)
 
 
-def _decode_picture(path: Path, content: bytes) -> NDArray[np.generic]:
+def _decode_picture(path: Path, content: bytes, name: str) -> tuple[Pixels, tuple[str, ...]]:
     # Only the format of the suffix: Pillow supports dozens, and passes some of them to other programs.
-    with Pillow.open(io.BytesIO(content), formats=[PICTURE_FORMATS[path.suffix.lower()]]) as picture:
+    with Pillow.open(io.BytesIO(content), formats=[name]) as picture:
         frames, mode = getattr(picture, "n_frames", 1), picture.mode
         if frames != 1:
             raise ImageError(f"{path}: found {frames} pages, expected a single image; save the one to be used")
@@ -108,7 +131,7 @@ def _decode_picture(path: Path, content: bytes) -> NDArray[np.generic]:
             pixels = pixels.view(np.uint8)
         if mode.startswith("I;16") and _white_is_zero(picture):
             pixels = np.invert(pixels)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return (pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), ()
 
 
 def _white_is_zero(picture: Pillow.Image) -> bool:
@@ -116,7 +139,7 @@ def _white_is_zero(picture: Pillow.Image) -> bool:
     return isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(262) == 0
 
 
-def _decode_array(path: Path, content: bytes) -> NDArray[np.generic]:
+def _decode_array(path: Path, content: bytes) -> tuple[Pixels, tuple[str, ...]]:
     """Decode a .npy file as a view of its bytes, without allocation; numbers only, no Python objects."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
@@ -131,7 +154,7 @@ def _decode_array(path: Path, content: bytes) -> NDArray[np.generic]:
         raise ImageError(f"{path}: found fewer numbers than shape {shape} needs; the file is truncated")
     numbers = np.frombuffer(content, dtype, math.prod(shape), file.tell())
     pixels = numbers.reshape(shape, order="F" if by_columns else "C")
-    return pixels[None] if pixels.ndim == 2 else pixels
+    return (pixels[None] if pixels.ndim == 2 else pixels), ()
 
 
 def _check(path: Path, pixels: NDArray[np.generic]) -> None:
@@ -144,3 +167,15 @@ def _check(path: Path, pixels: NDArray[np.generic]) -> None:
         raise ImageError(f"{path}: found pixels from {low:g} to {high:g}, expected none beyond {_LARGEST:.1g}")
     if np.float32(low) == np.float32(high):
         raise ImageError(f"{path}: constant image (every pixel is {low}); it holds nothing to look at")
+
+
+READERS = (
+    Reader("PNG", (".png",), partial(_decode_picture, name="PNG")),
+    Reader("TIFF", (".tif", ".tiff"), partial(_decode_picture, name="TIFF")),
+    Reader("JPEG", (".jpg", ".jpeg"), partial(_decode_picture, name="JPEG")),
+    Reader(".npy", (".npy",), _decode_array, "cannot be read as a NumPy array"),
+    Reader("DICOM", DICOM_SUFFIXES, decode_dicom, "DICOM cannot be decoded"),
+)
+"""All formats, each recognised by the suffix of the file."""
+
+READ_SUFFIXES = tuple(suffix for reader in READERS for suffix in reader.suffixes)
