@@ -14,7 +14,15 @@ from erf.measures.catalogue import (
     pick_measures,
 )
 from erf.measures.grid import smooth, stretch_length
-from erf.measures.observations import BLOCKS_OF_A_FIELD, Observations, Sample, interleaved, observe, observe_images
+from erf.measures.observations import (
+    BLOCKS_OF_A_FIELD,
+    Observations,
+    Sample,
+    interleaved,
+    observe,
+    observe_images,
+    observe_subsets,
+)
 from erf.results.grid import Grid
 
 __all__ = [
@@ -31,6 +39,7 @@ __all__ = [
     "measure_map",
     "observe",
     "observe_images",
+    "observe_subsets",
     "pick_measures",
     "smooth",
     "stretch_length",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -182,18 +183,25 @@ def observe(erf: ERF, subset: str = "all", definition: str = DEFAULT_DEFINITION)
     Raises:
         InputError: Subset or definition does not exist, or the definition is `signed`.
     """
+    return observe_subsets(erf, [subset], definition)[subset]
+
+
+def observe_subsets(erf: ERF, subsets: Sequence[str], definition: str) -> dict[str, Observations]:
+    """Collect the per-image profiles of several subsets, which are read once; see `observe`."""
     if definition == "signed":
         raise InputError(
             "definition 'signed' has negative values, which measures cannot weigh; use abs, relu or square"
         )
-    erf.check(subset, definition)
-    rows = [index for index, image in enumerate(erf.images) if image.status == "ok" and subset in image.subsets]
-    overview = erf.overview()
-    tissue = None if overview is None else overview.tissue[rows].astype(np.float64)
-    footprint = erf.footprints[definition]
-    return observe_images(
-        erf.provenance, [erf.images[row] for row in rows], footprint.each(lambda array: array[rows]), tissue
-    )
+    for subset in subsets:
+        erf.check(subset, definition)
+    overview, footprint = erf.overview(), erf.footprints[definition]
+    found = {}
+    for subset in subsets:
+        rows = [index for index, image in enumerate(erf.images) if image.status == "ok" and subset in image.subsets]
+        tissue = None if overview is None else overview.tissue[rows].astype(np.float64)
+        images = [erf.images[row] for row in rows]
+        found[subset] = observe_images(erf.provenance, images, footprint.each(itemgetter(rows)), tissue)
+    return found
 
 
 def observe_images(

@@ -133,11 +133,11 @@ def _colors(models: Sequence[str]) -> tuple[str, ...]:
 def shrink(values: Map, longest: int) -> tuple[NDArray[np.float32], int]:
     """Mean over square blocks so that the longer side has at most `longest` of them; also the block's side."""
     block = math.ceil(max(values.shape) / longest)
-    height, width = (-(-length // block) * block for length in values.shape)
-    padded = np.full((height, width), np.nan, np.float32)
-    padded[: values.shape[0], : values.shape[1]] = values
-    blocks = padded.reshape(height // block, block, width // block, block)
-    return np.nanmean(blocks, axis=(1, 3)), block
+    starts = [np.arange(0, length, block) for length in values.shape]
+    sums = np.add.reduceat(values, starts[0], axis=0, dtype=np.float64)  # rows first, along which memory is contiguous
+    sums = np.add.reduceat(sums, starts[1], axis=1)
+    lengths = [np.diff([*first, length]) for first, length in zip(starts, values.shape, strict=True)]
+    return (sums / np.outer(*lengths)).astype(np.float32), block
 
 
 def _relative(values: NDArray[np.floating]) -> NDArray[np.float32]:

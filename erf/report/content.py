@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from erf.comparison import ComparisonTable
 from erf.comparison.formats import caption, difference_rows, value_rows
-from erf.measures import Observations, observe, smooth, stretch_length
+from erf.measures import Observations, observe_subsets, smooth, stretch_length
 from erf.plotting.panels import compare, field_words, shrink
 from erf.results import ERF
 from erf.results.grid import Array
@@ -52,10 +52,10 @@ def describe(table: ComparisonTable) -> dict[str, Any]:
         "boxes": [erf.provenance.field_box() for erf in erfs],
         "fields": [field_words(erf) for erf in erfs],
         "panels": {
-            f"{index}/{subset}/{definition}": _panel(erf, subset, definition)
+            f"{index}/{subset}/{definition}": panel
             for index, erf in enumerate(erfs)
-            for subset in subsets
             for definition in definitions
+            for subset, panel in _panels(erf, subsets, definition)
         },
         "images": [list(_images(erf, table.definition)) for erf in erfs],
         "values": value_rows(table),
@@ -79,9 +79,14 @@ def _private(erfs: Sequence[ERF]) -> str:
     return f"This page tells of whom images are: {shown}. Anonymised files hold none of it." if shown else ""
 
 
-def _panel(erf: ERF, subset: str, definition: str) -> dict[str, Any]:
+def _panels(erf: ERF, subsets: Sequence[str], definition: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    observed = {} if definition == "signed" else observe_subsets(erf, subsets, definition)
+    for subset in subsets:
+        yield subset, _panel(erf, subset, definition, observed.get(subset))
+
+
+def _panel(erf: ERF, subset: str, definition: str, observed: Observations | None) -> dict[str, Any]:
     statistics = erf.statistics(subset, definition)
-    seen = None if definition == "signed" else observe(erf, subset, definition)
     stretch = stretch_length(max(erf.provenance.input_shape[1:]))
     curves = {name: getattr(statistics, name) for name in ("across_rows", "across_columns")}
     small, block = shrink(statistics.mean, MAP_PIXELS)
@@ -92,18 +97,18 @@ def _panel(erf: ERF, subset: str, definition: str) -> dict[str, Any]:
         "block": block,
         "map": _float32(small / largest),
         "curves": {
-            name: _curve(seen, name, np.asarray(values, np.float64), stretch) for name, values in curves.items()
+            name: _curve(observed, name, np.asarray(values, np.float64), stretch) for name, values in curves.items()
         },
     }
 
 
-def _curve(seen: Observations | None, name: str, values: Array, stretch: int) -> dict[str, list[float]]:
+def _curve(observed: Observations | None, name: str, values: Array, stretch: int) -> dict[str, list[float]]:
     """Curves in thousandths of the total, over bins of pixels, with a band if there is mass."""
     total = np.abs(values).sum() or 1.0
     positions, means = smooth(1000 * values / total, stretch)
     curve = {"at": _rounded(positions), "share": _rounded(means)}
-    if seen is not None:
-        low, high = bands(seen, _BANDS, name)
+    if observed is not None:
+        low, high = bands(observed, _BANDS, name)
         if np.isfinite(low).all():
             curve |= {
                 "low": _rounded(smooth(1000 * low, stretch)[1]),
