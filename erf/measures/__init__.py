@@ -1,19 +1,12 @@
 """Measures of a receptive field: size, shape, position, and dependence on the image.
 
-Pure functions of maps and curves live in `size`, `shape` and `dynamics`; the catalogue names them. Nothing here needs a
-model or PyTorch: everything is computed from the contents of an ERF file.
+Pure functions of maps and curves are in `size`, `shape` and `dynamics`; `catalogue` lists the measures made of them.
+Nothing here needs a model or PyTorch: everything is computed from the contents of an ERF file.
 """
 
-from erf.measures.catalogue import (
-    DEFAULT_MEASURES,
-    MEASURES,
-    RESOLUTION,
-    TWO_SIDED,
-    Measure,
-    measure_map,
-    pick_measures,
-)
+from erf.measures.catalogue import DEFAULT_MEASURES, MEASURES, TWO_SIDED, measure_map, pick_measures
 from erf.measures.grid import smooth, stretch_length
+from erf.measures.measure import RESOLUTION, Measure
 from erf.measures.observations import (
     BLOCKS_OF_A_FIELD,
     Observations,
