@@ -24,7 +24,7 @@ from erf.network.layers import Layout, forward_to
 from erf.network.modes import frozen
 from erf.theory.axis import AxisField
 from erf.theory.fields import ReceptiveField
-from erf.theory.operators import SHAPE_ONLY, Seen, joined, settled, slide, step, written_into
+from erf.theory.operators import SHAPE_ONLY, State, joined, settled, slide, step, written_into
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Trace:
 
 
 class Follower(TorchDispatchMode):
-    """Mode that attaches to each tensor computed from the input its receptive-field state (`Seen`)."""
+    """Mode that attaches to each tensor computed from the input its receptive-field state (`State`)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Follower(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        inputs = [seen for leaf in tree_leaves((args, kwargs)) if (seen := self.find(leaf)) is not None]
+        inputs = [state for leaf in tree_leaves((args, kwargs)) if (state := self.find(leaf)) is not None]
         result = func(*args, **(kwargs or {}))
         if inputs and func.overloadpacket.__name__ not in SHAPE_ONLY:
             self.operators += 1
@@ -75,17 +75,17 @@ class Follower(TorchDispatchMode):
                 elif isinstance(output, Tensor) and output.numel():  # an empty tensor depends on nothing
                     if self.find(output) is None:
                         self.bytes += 0 if func.is_view else output.nbytes
-                    seen = step(func, args, kwargs or {}, self.find, inputs, output)
-                    self._align(seen.field)
+                    state = step(func, args, kwargs or {}, self.find, inputs, output)
+                    self._align(state.field)
                     if any(output is changed for changed in _changed(func, args, kwargs or {})):
-                        self._write(func.overloadpacket.__name__, output, seen)
-                    self._note(output, seen)
+                        self._write(func.overloadpacket.__name__, output, state)
+                    self._note(output, state)
         return result
 
-    def _note(self, tensor: Tensor, seen: Seen) -> None:
-        note(tensor, seen, self.operators)
+    def _note(self, tensor: Tensor, state: State) -> None:
+        note(tensor, state, self.operators)
 
-    def find(self, value: Any) -> Seen | None:
+    def find(self, value: Any) -> State | None:
         """Return a tensor's receptive-field state, which writes through views of the same storage may have changed."""
         if not isinstance(value, Tensor):
             return None
@@ -94,18 +94,18 @@ class Follower(TorchDispatchMode):
         if written is None or (own is not None and value._erf_when >= written.when):  # type: ignore[attr-defined]
             return own
         # The storage of a constant may have been that of a written tensor that no longer exists.
-        return written.seen if own is not None or written.whole is not None else None
+        return written.state if own is not None or written.whole is not None else None
 
-    def _write(self, name: str, output: Tensor, seen: Seen) -> None:
+    def _write(self, name: str, output: Tensor, state: State) -> None:
         """Record a write in place.
 
         The base tensor knows where it was written; for its other views the position is unknown.
         """
         base = output if output._base is None else output._base
-        lost = replace(seen, field=seen.field.unbounded(f"{name} into a part"), dims=None)
+        lost = replace(state, field=state.field.unbounded(f"{name} into a part"), dims=None)
         if base is not output:
             before = self.find(base)
-            after = written_into(base, before, output, seen) or lost
+            after = written_into(base, before, output, state) or lost
             self._note(base, after)
             lost = joined(name, [lost, after], base.shape)
             lost = replace(lost, dims=None)
@@ -125,7 +125,7 @@ class _Written:
 
     whole: Tensor | None
     """The tensor, where views of it may have been made before it had a state."""
-    seen: Seen
+    state: State
     """State of views made before the write."""
     when: int
     """Number of operators before the write."""
@@ -146,13 +146,13 @@ def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else 0
 
 
-def note(tensor: Tensor, seen: Seen, when: int = 0) -> None:
+def note(tensor: Tensor, state: State, when: int = 0) -> None:
     """Attach to a tensor its receptive-field state, and the number of operators that ran before."""
-    tensor._erf_seen, tensor._erf_when = seen, when  # type: ignore[attr-defined]
+    tensor._erf_state, tensor._erf_when = state, when  # type: ignore[attr-defined]
 
 
-def _find(value: Any) -> Seen | None:
-    return getattr(value, "_erf_seen", None)
+def _find(value: Any) -> State | None:
+    return getattr(value, "_erf_state", None)
 
 
 @contextmanager
@@ -164,9 +164,9 @@ def _moving_windows(model: nn.Module) -> Iterator[None]:
     """
 
     def renew(module: Any, args: Any, output: Tensor) -> None:
-        seen = _find(args[0])
-        if seen is not None:
-            slid = slide(seen, module.sliding_window, output)
+        state = _find(args[0])
+        if state is not None:
+            slid = slide(state, module.sliding_window, output)
             note(output, replace(slid, field=replace(slid.field, data_dependent=True)), output._erf_when)  # type: ignore[attr-defined]
 
     moving = [module for module in model.modules() if hasattr(module, "sliding_window")]
@@ -217,7 +217,7 @@ def _random_state(device: torch.device) -> Tensor:
 def sourced(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Attach to inputs (N, C, *axes) the initial state, in which each pixel depends on itself, and return them."""
     for source in inputs:
-        note(source, Seen.source(source.shape))
+        note(source, State.source(source.shape))
     return inputs
 
 
@@ -269,23 +269,23 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
         raise LayerError(
             f"layer '{layer}' of shape {shape} is not a map over the input: it is empty; use a larger size"
         )
-    seen = follower.find(output)
-    if seen is None:
+    state = follower.find(output)
+    if state is None:
         raise LayerError(f"layer '{layer}' does not depend on the input; choose another")
-    seen = settled(seen)
+    state = settled(state)
     if follower.reads:
-        seen = replace(seen, field=seen.field.unbounded("item"))
-    layout = seen.layout(output.shape)
-    if layout is None and seen.field.infinite and not seen.spatial and output.ndim == len(size) + 2:
+        state = replace(state, field=state.field.unbounded("item"))
+    layout = state.layout(output.shape)
+    if layout is None and state.field.infinite and not state.spatial and output.ndim == len(size) + 2:
         # A grid made by global operators alone: the positions of its units are unknown.
         grid = tuple(output.shape[2:])
         axes = tuple(AxisField.tiling(*pair) for pair in zip(grid, size, strict=True))
-        seen = Seen(replace(seen.field, axes=axes), grid, None)
+        state = State(replace(state.field, axes=axes), grid, None)
         layout = Layout(tuple(range(2, output.ndim)), grid, is_assumed=True)
-    if layout is None and seen.field.infinite and output.ndim == 2:
+    if layout is None and state.field.infinite and output.ndim == 2:
         # A vector, such as logits: one unit that represents the whole image.
         axes = tuple(AxisField.tiling(1, length) for length in size)
-        seen, layout = Seen(replace(seen.field, axes=axes), (1,) * len(size), None), Layout((), (1,) * len(size))
+        state, layout = State(replace(state.field, axes=axes), (1,) * len(size), None), Layout((), (1,) * len(size))
     if layout is None or 0 in layout.places:
         raise LayerError(
             f"layer '{layer}' of shape {tuple(output.shape)} is not a map over the input",
@@ -299,7 +299,7 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
     positions = output.shape[layout.places[0]] if layout.is_tokens else math.prod(layout.grid)
     feature_shape = (output[0].numel() // positions, *layout.grid)
     return Trace(
-        seen.field,
+        state.field,
         feature_shape,
         layout,
         follower.bytes,

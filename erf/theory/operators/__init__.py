@@ -5,8 +5,10 @@ Maps may therefore be permuted, cut into windows or flattened to tokens, and res
 operator is recorded by name and assumed to reach everywhere: the field can be too large, never too small.
 """
 
-from erf.theory.operators.rules import SHAPE_ONLY, slide, step
-from erf.theory.operators.seen import Seen, joined, settled
+from erf.theory.operators import joining, order, reductions, resampling, sliding, views  # noqa: F401 (they register rules)
+from erf.theory.operators.propagation import SHAPE_ONLY, step
+from erf.theory.operators.sliding import slide
+from erf.theory.operators.state import State, joined, settled
 from erf.theory.operators.writing import written_into
 
-__all__ = ["SHAPE_ONLY", "Seen", "joined", "settled", "slide", "step", "written_into"]
+__all__ = ["SHAPE_ONLY", "State", "joined", "settled", "slide", "step", "written_into"]

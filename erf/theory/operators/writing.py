@@ -5,13 +5,13 @@ from dataclasses import replace
 from torch import Tensor
 
 from erf.theory.axis import AxisField
-from erf.theory.operators.seen import Dim, Factor, Seen, agree, axis_of, broadcast, is_spatial, plain, settled
+from erf.theory.operators.state import Dim, Factor, State, agree, axis_of, broadcast, is_spatial, plain, settled
 
 Along = tuple[int, range]
 """A dimension of the view, and the positions of its elements in the whole tensor."""
 
 
-def written_into(whole: Tensor, before: Seen | None, part: Tensor, seen: Seen) -> Seen | None:
+def written_into(whole: Tensor, before: State | None, part: Tensor, state: State) -> State | None:
     """Receptive-field state of a tensor after an in-place write to a view of it.
 
     The previous state is kept in the union: other channels may not have been overwritten.
@@ -20,21 +20,21 @@ def written_into(whole: Tensor, before: Seen | None, part: Tensor, seen: Seen) -
         whole: The tensor.
         before: Its state before the write; None if it did not depend on the input.
         part: The view that was written.
-        seen: State of the written values.
+        state: State of the written values.
 
     Returns:
         The new state of `whole`, or None if it cannot be determined.
     """
-    seen = broadcast(settled(seen), part.ndim)
+    state = broadcast(settled(state), part.ndim)
     before = None if before is None else settled(before)
-    places = _places(whole, part, seen)
-    if seen.dims is None or places is None or (before is not None and not before.dims):
+    places = _places(whole, part, state)
+    if state.dims is None or places is None or (before is not None and not before.dims):
         return None
     dims: list[Dim] = [plain(size) for size in whole.shape]
-    fields, grid = dict(enumerate(seen.field.axes)), list(seen.grid)
+    fields, grid = dict(enumerate(state.field.axes)), list(state.grid)
     for place, (source, units) in places.items():
-        axis, length = axis_of(seen.dims[source]), whole.shape[place]
-        if axis is None and is_spatial(seen.dims[source]):
+        axis, length = axis_of(state.dims[source]), whole.shape[place]
+        if axis is None and is_spatial(state.dims[source]):
             return None
         if axis is not None:
             if before is not None and before.grid[axis] != length:
@@ -43,10 +43,10 @@ def written_into(whole: Tensor, before: Seen | None, part: Tensor, seen: Seen) -
             fields[axis], grid[axis] = _merged(own, fields[axis], units, length), length
             dims[place] = (Factor(length, axis),)
     spatial = sorted(axis for dim in dims if (axis := axis_of(dim)) is not None)
-    field = replace(seen.field, axes=tuple(fields[axis] for axis in range(len(grid))))
+    field = replace(state.field, axes=tuple(fields[axis] for axis in range(len(grid))))
     if spatial != [*range(len(grid))] or (before is not None and not agree(before.dims, tuple(dims))):
         return None
-    return Seen(field if before is None else field.union(before.field, grid), tuple(grid), tuple(dims))
+    return State(field if before is None else field.union(before.field, grid), tuple(grid), tuple(dims))
 
 
 def _merged(before: AxisField | None, written: AxisField, units: range, length: int) -> AxisField:
@@ -58,7 +58,7 @@ def _merged(before: AxisField | None, written: AxisField, units: range, length: 
     return written.transposed(units.step, units.step, -units.start, 1, length)
 
 
-def _places(whole: Tensor, part: Tensor, seen: Seen) -> dict[int, Along] | None:
+def _places(whole: Tensor, part: Tensor, state: State) -> dict[int, Along] | None:
     """Map dimensions of the whole tensor to those of the view along them; None if the view is not a slice."""
     rest = int(part.storage_offset() - whole.storage_offset())
     starts: dict[int, int] = {}
@@ -74,7 +74,7 @@ def _places(whole: Tensor, part: Tensor, seen: Seen) -> dict[int, Along] | None:
     # Dimensions of size 1 come last: their stride may match several.
     for source in sorted(range(part.ndim), key=lambda source: part.shape[source] == 1):
         size, stride = part.shape[source], part.stride(source)
-        if size == 1 and not (seen.dims and is_spatial(seen.dims[source])):
+        if size == 1 and not (state.dims and is_spatial(state.dims[source])):
             continue
         free = [place for place in starts if place not in found and stride % strides[place] == 0]
         if not free or stride == 0:

@@ -31,7 +31,7 @@ Dims = tuple[Dim, ...]
 
 
 @dataclass(frozen=True)
-class Seen:
+class State:
     """Receptive-field state: the part of the input on which each position of a tensor depends."""
 
     field: ReceptiveField
@@ -41,7 +41,7 @@ class Seen:
     """Factors of the tensor's dimensions; None if their order was lost, and the field is infinite."""
 
     @classmethod
-    def source(cls, shape: Sequence[int]) -> "Seen":
+    def source(cls, shape: Sequence[int]) -> "State":
         """State of the input itself, of shape (N, C, *axes)."""
         grid = tuple(shape[2:])
         axes = tuple(AxisField() for _ in grid)
@@ -52,10 +52,10 @@ class Seen:
         """Whether positions may differ in their receptive field."""
         return self.dims is None or any(is_spatial(dim) for dim in self.dims)
 
-    def everywhere(self, name: str, dims: Dims | None) -> "Seen":
+    def everywhere(self, name: str, dims: Dims | None) -> "State":
         """State after an operator that may connect all positions; a value that is already global is unchanged."""
         is_global = not self.spatial and self.field.infinite
-        return Seen(self.field if is_global else self.field.unbounded(name), self.grid, dims)
+        return State(self.field if is_global else self.field.unbounded(name), self.grid, dims)
 
     def layout(self, shape: Sequence[int]) -> Layout | None:
         """Layout by which a tensor is read as a map.
@@ -66,24 +66,24 @@ class Seen:
         Returns:
             The dimensions of the map's axes or its tokens; None if the tensor is not a map.
         """
-        seen = settled(self)
-        if seen.dims is None:
+        state = settled(self)
+        if state.dims is None:
             return None
         places: dict[int, int] = {}
-        for place, dim in enumerate(seen.dims):
+        for place, dim in enumerate(state.dims):
             if len(dim) == 1 and isinstance(dim[0], Tokens):
-                return Layout((place,), seen.grid, dim[0].before)
+                return Layout((place,), state.grid, dim[0].before)
             axes = [factor.axis for factor in dim if isinstance(factor, Factor)]
-            if axes == [*range(len(seen.grid))] and len(axes) > 1:
-                return Layout((place,), seen.grid, 0)
+            if axes == [*range(len(state.grid))] and len(axes) > 1:
+                return Layout((place,), state.grid, 0)
             if len(axes) == 1 and axes[0] is not None:
                 places[axes[0]] = place
         # An axis of size 1 may no longer have a dimension of its own.
-        if sorted(places) != [*range(len(seen.grid))] or any(
-            shape[place] != seen.grid[axis] for axis, place in places.items()
+        if sorted(places) != [*range(len(state.grid))] or any(
+            shape[place] != state.grid[axis] for axis, place in places.items()
         ):
             return None
-        return Layout(tuple(places[axis] for axis in range(len(seen.grid))), seen.grid)
+        return Layout(tuple(places[axis] for axis in range(len(state.grid))), state.grid)
 
 
 def axis_of(dim: Dim) -> int | None:
@@ -108,49 +108,49 @@ def dims_of_map(shape: Sequence[int]) -> Dims:
     return (plain(shape[0]), plain(shape[1]), *axes)
 
 
-def settled(seen: Seen) -> Seen:
+def settled(state: State) -> State:
     """Merge axes that were cut into windows and reassembled, so that each has a dimension of its own.
 
     Args:
-        seen: State of a tensor.
+        state: State of a tensor.
 
     Returns:
         The state with merged axes; a dimension with other factors stays as it is.
     """
-    if seen.dims is None:
-        return seen
-    dims = list(seen.dims)
+    if state.dims is None:
+        return state
+    dims = list(state.dims)
     for place, dim in enumerate(dims):
         if len(dim) > 1 and isinstance(dim[0], Factor) and dim[0].axis is not None:
             rest = dim[1:]
             if all(isinstance(factor, Factor) and factor.axis is None for factor in rest):
                 axis, fine = dim[0].axis, math.prod(factor.size for factor in rest)
-                spread = seen.field.axes[axis].transposed(fine, fine, 0, 1, dim[0].size * fine)
+                spread = state.field.axes[axis].transposed(fine, fine, 0, 1, dim[0].size * fine)
                 size = dim[0].size * fine
-                grid = (*seen.grid[:axis], size, *seen.grid[axis + 1 :])
+                grid = (*state.grid[:axis], size, *state.grid[axis + 1 :])
                 dims[place] = (Factor(size, axis),)
-                seen = Seen(seen.field.on(axis, spread), grid, tuple(dims))
-    return seen
+                state = State(state.field.on(axis, spread), grid, tuple(dims))
+    return state
 
 
-def regroup(seen: Seen, shape: Sequence[int]) -> Seen:
+def regroup(state: State, shape: Sequence[int]) -> State:
     """State after a view of another shape: factors are consumed in order, and cut where a dimension ends within them.
 
     An axis that is cut is replaced by that of the coarser pieces, each of which has the union of its fields.
 
     Args:
-        seen: State of the tensor before.
+        state: State of the tensor before.
         shape: New shape.
 
     Returns:
         The new state; infinite, with unknown dimensions, if the shape does not divide the factors.
     """
-    if seen.dims is None:
-        return seen
+    if state.dims is None:
+        return state
     if 0 in shape:
-        return seen.everywhere("view", None)
-    pending = [factor for dim in seen.dims for factor in dim]
-    field, grid, dims = seen.field, list(seen.grid), []
+        return state.everywhere("view", None)
+    pending = [factor for dim in state.dims for factor in dim]
+    field, grid, dims = state.field, list(state.grid), []
     for size in shape:
         taken: list[Factor | Tokens] = []
         product = 1
@@ -169,25 +169,25 @@ def regroup(seen: Seen, shape: Sequence[int]) -> Seen:
                 pending[0] = Factor(inner)
                 product *= need
             else:
-                return seen.everywhere("view", None)
+                return state.everywhere("view", None)
         if product != size:
-            return seen.everywhere("view", None)
+            return state.everywhere("view", None)
         dims.append(tuple(taken))
-    return Seen(field, tuple(grid), tuple(dims))
+    return State(field, tuple(grid), tuple(dims))
 
 
-def joined(name: str, seen: Sequence[Seen], shape: Sequence[int]) -> Seen:
+def joined(name: str, state: Sequence[State], shape: Sequence[int]) -> State:
     """State of values combined elementwise with broadcasting.
 
     Args:
         name: Operator, recorded as the cause where the maps do not match.
-        seen: States of the operands.
+        state: States of the operands.
         shape: Shape of the result.
 
     Returns:
         The union of the fields if the operands' axes agree; else an infinite field.
     """
-    wide = [broadcast(_settled_if_unlike(each, seen), len(shape)) for each in seen]
+    wide = [broadcast(_settled_if_unlike(each, state), len(shape)) for each in state]
     main = max(wide, key=lambda each: (each.spatial and each.dims is not None, math.prod(each.grid)))
     field = main.field
     for each in wide:
@@ -199,21 +199,21 @@ def joined(name: str, seen: Sequence[Seen], shape: Sequence[int]) -> Seen:
             field = field.unbounded(*each.field.unbounded_by)
         else:
             field = field.unbounded(*each.field.unbounded_by, name)
-    return Seen(field, main.grid, main.dims)
+    return State(field, main.grid, main.dims)
 
 
-def _settled_if_unlike(seen: Seen, others: Sequence[Seen]) -> Seen:
+def _settled_if_unlike(state: State, others: Sequence[State]) -> State:
     """Reassemble a map that was cut into windows if another operand has a different grid."""
-    if seen.dims is None or all(other.grid == seen.grid for other in others):
-        return seen
-    return settled(seen)
+    if state.dims is None or all(other.grid == state.grid for other in others):
+        return state
+    return settled(state)
 
 
-def broadcast(seen: Seen, dimensions: int) -> Seen:
+def broadcast(state: State, dimensions: int) -> State:
     """Prepend dimensions of size 1, up to a number of dimensions."""
-    if seen.dims is None:
-        return seen
-    return replace(seen, dims=((),) * (dimensions - len(seen.dims)) + seen.dims)
+    if state.dims is None:
+        return state
+    return replace(state, dims=((),) * (dimensions - len(state.dims)) + state.dims)
 
 
 def agree(one: Dims | None, two: Dims | None) -> bool:
