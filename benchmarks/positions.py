@@ -7,6 +7,7 @@ Both methods use the engine's windows and contexts and take turns; decoding and 
 
 import argparse
 import time
+from collections.abc import Sequence
 from statistics import median
 
 import torch
@@ -16,9 +17,9 @@ from erf.cli.console import parse_size
 from erf.cli.tables import print_table
 from erf.engine.passes import Pass, plan_passes
 from erf.engine.settings import Settings
+from erf.engine.units import measured_units
 from erf.gradients.autograd import unit_gradients
 from erf.gradients.backward import input_gradients_only
-from erf.gradients.units import resolve_units
 from erf.models import create_model, model_card
 from erf.network.devices import memory_layout, reuse_freed_memory
 from erf.network.modes import frozen
@@ -27,7 +28,7 @@ from erf.theory.tracing import trace
 CASES = {"hct": "1664x1280", "gmic": "1664x1280", "unet-srb-f": "256x256", "resnet50": "512x512"}
 
 
-def visit(model: nn.Module, inputs: torch.Tensor, passes: list[Pass]) -> float:
+def visit(model: nn.Module, inputs: torch.Tensor, passes: Sequence[Pass]) -> float:
     """Compute the gradients of all units; return the time in seconds."""
     start = time.perf_counter()
     for each in passes:
@@ -48,11 +49,10 @@ def measure(name: str, size: str, grid: str, rounds: int) -> list[str]:
     card, shape = model_card(name), parse_size(size)
     model = create_model(name, size=shape)
     layer, input_shape = card.default_layer, (card.in_channels, *shape)
-    traces = trace(model, [layer], input_shape)
-    units = resolve_units(f"grid:{grid}", layer, traces[layer].feature_shape[1:], traces[layer].field)
-    spots = [(layer, unit) for unit in units]
-    shared = plan_passes(model, traces, spots, input_shape, Settings())
-    single = [one for spot in spots for one in plan_passes(model, traces, [spot], input_shape, Settings())]
+    settings = Settings(unit=f"grid:{grid}")
+    units = measured_units(trace(model, [layer], input_shape), settings)
+    shared = plan_passes(model, units, input_shape, settings)
+    single = [one for unit in units for one in plan_passes(model, [unit], input_shape, settings)]
     inputs = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0))
     cpu = torch.device("cpu")
     times: dict[str, list[float]] = {"shared": [], "single": []}

@@ -115,7 +115,7 @@ def test_batches_windows_and_layouts(
 ) -> None:
     """Windows of a unit that sees a part of the image."""
     if not channels_last:
-        monkeypatch.setattr("erf.engine.api.memory_layout", lambda _: None)
+        monkeypatch.setattr("erf.engine.plan.memory_layout", lambda _: None)
     arrays = np.random.default_rng(1).standard_normal((6, 1, 160, 128), dtype=np.float32)
     subject = Subject(small_network(), "5", arrays, center_unit((40, 32)))
     expected = plain_gradient(subject.model, torch.from_numpy(arrays), subject.terms).map(absolute)

@@ -15,12 +15,11 @@ import erf
 import erf.models
 from erf.definitions import DEFINITIONS
 from erf.engine import compute, compute_layers
-from erf.engine.api import _batch_size
-from erf.engine.run import rounds
+from erf.engine.groups import split_into_rounds
+from erf.engine.memory import fitting_batch
 from erf.engine.settings import Settings
 from erf.errors import SelfCheckWarning
 from erf.gradients.autograd import unit_gradients
-from erf.gradients.windows import whole
 from erf.images import Image, ImageSet, from_arrays
 from erf.measures import observe
 from erf.results import ERF
@@ -216,13 +215,13 @@ def test_options_that_cannot_be_used(arrays: list[np.ndarray], options: dict[str
 
 
 def test_more_groups_than_the_disk_holds_are_refused(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erf.engine.api.disk_usage", lambda folder: namedtuple("Usage", "free")(1000))
+    monkeypatch.setattr("erf.engine.memory.disk_usage", lambda folder: namedtuple("Usage", "free")(1000))
     with pytest.raises(erf.OutputError, match=r"3 groups of images set 0.0 GB of sums aside, 0.0 GB are free in"):
         run(arrays)
 
 
 def test_too_little_memory_is_told_before_the_run(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erf.engine.api.available_memory", lambda device: 1000)
+    monkeypatch.setattr("erf.engine.memory.available_memory", lambda device: 1000)
     with pytest.raises(
         erf.InsufficientMemoryError, match=r"needs at least .* GB on cpu, 0.0 GB are free; use a smaller"
     ):
@@ -284,11 +283,11 @@ def test_until_stops_when_the_interval_is_narrow() -> None:
 def test_rounds_grow_by_half_and_are_balanced() -> None:
     arrays = [np.ones((1, 4, 4))] * 60
     images = from_arrays(arrays, ["left"] * 40 + ["right"] * 20).images
-    found = rounds(images)
+    found = split_into_rounds(images)
     assert [len(members) for members in found] == [12, 6, 9, 13, 20]
     assert [image.laterality for image in found[0]] == ["left", "right"] * 6
     assert sorted(image.id for members in found for image in members) == sorted(image.id for image in images)
-    assert [len(members) for members in rounds(images[:5])] == [5]
+    assert [len(members) for members in split_into_rounds(images[:5])] == [5]
 
 
 def test_until_takes_all_images_where_they_do_not_suffice() -> None:
@@ -411,6 +410,5 @@ def test_where_memory_runs_out_during_the_run_images_go_one_by_one(
 
 def test_small_images_are_batched_and_large_ones_are_not() -> None:
     for size, expected in (((224, 224), 5), ((64, 48), 16), ((1024, 1024), 1)):
-        window = whole(size, {}, [])
-        assert _batch_size(window, torch.device("cpu"), needed=1) == expected
-    assert _batch_size(whole((64, 48), {}, []), torch.device("cpu"), needed=10**15) == 1
+        assert fitting_batch(size[0] * size[1], torch.device("cpu"), per_image=1) == expected
+    assert fitting_batch(64 * 48, torch.device("cpu"), per_image=10**15) == 1

@@ -181,7 +181,7 @@ def test_progress_and_its_continuation_name_nobody(folder: Path, monkeypatch: py
     def save_and_stop(self: Run) -> None:
         visited.append(1)
         if len(visited) == 2:
-            self._save()
+            self.progress.save(self.measurements, self.visited)
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Run, "_pause", save_and_stop)

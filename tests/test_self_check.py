@@ -347,7 +347,7 @@ def test_whatever_is_measured_is_checked(name: str, monkeypatch: pytest.MonkeyPa
     found = both_layers()
     assert len(lines) == 1
     assert all(CONTIGUOUS in each.provenance.self_check["way"] for each in found)
-    monkeypatch.setattr("erf.engine.api.memory_layout", lambda _: None)
+    monkeypatch.setattr("erf.engine.plan.memory_layout", lambda _: None)
     plain = both_layers()
     assert len(lines) == 1
     for one, other in zip(found, plain, strict=True):
@@ -410,7 +410,8 @@ def test_what_does_not_fit_into_memory_is_not_checked(monkeypatch: pytest.Monkey
     lines: list[str] = []
     network, settings = between(nn.Conv2d(8, 64, 1), nn.Conv2d(64, 8, 1)), erf.Settings(device="cpu")
     for free in np.geomspace(1e5, 1e8, 60):
-        monkeypatch.setattr("erf.engine.api.available_memory", lambda _, free=free: int(free))
+        for module in ("memory", "choice"):
+            monkeypatch.setattr(f"erf.engine.{module}.available_memory", lambda _, free=free: int(free))
         try:
             (found,) = compute_layers(network, erf.from_arrays(images()[:1]), ["4"], settings, warn=lines.append)
             break

@@ -90,8 +90,10 @@ def _way_words(model: "nn.Module", noise: "Tensor", target: "Target", arguments:
     choice = choose_run_way(model, images, [target.layer], settings)
     if choice.warning:
         return choice.warning.removeprefix("self-check: ")
-    found = choice.of_tap(0)
-    return f"{choice.way.words}; differs by {found['difference']}" if "difference" in found else found["result"]
+    if not choice.differences:
+        return choice.record["result"]
+    (difference,) = choice.differences.values()
+    return f"{choice.way.words}; differs by {difference.largest_words}"
 
 
 def _gradient_rows(

@@ -1,67 +1,49 @@
 """Gradients of all units of a run with respect to a batch of images."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from erf.engine.passes import Pass
+from erf.engine.seeds import Seeds
 from erf.engine.settings import SIGNS, Settings
+from erf.engine.units import MeasuredUnit
 from erf.errors import ImageError
 from erf.gradients.autograd import Target, strongest_units, unit_values
 from erf.gradients.bands import banded
 from erf.gradients.methods import attributions
-from erf.gradients.units import MAX, unit_of_image
-from erf.images import Failure, Image, Sample
-from erf.network.layers import Layout, Unit
+from erf.gradients.units import COLUMN, MAX, unit_of_image
+from erf.images import Failure, Sample
+from erf.network.layers import Unit
 from erf.network.modes import reduced_precision
 from erf.network.projections import Projections
 from erf.network.uploads import Upload
-from erf.theory.fields import ReceptiveField
+
+Crop = tuple[int, int, int, int]
+"""(top, bottom, left, right) in pixels, half open: a region of the image."""
 
 
 @dataclass(frozen=True)
-class Located:
-    """A sample, with its own units by index of the ERF (tap) where units differ between images."""
+class LocatedSample:
+    """A sample, with its own units where units differ between images."""
 
     sample: Sample
-    units: tuple[Unit, ...] = ()
+    own_units: Mapping[MeasuredUnit, Unit] = field(default_factory=dict)
+    """The image's own unit for each measured unit; empty where all images have the same."""
     upload: Upload | None = None
     """Copy of the sample's pixels to the device, where it is started ahead of the pass."""
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageGradients:
     """Gradients of one image, for each measured unit."""
 
-    units: tuple[Unit, ...]
-    """Units by tap, where the image has its own; otherwise empty."""
-    gradients: tuple[list[Tensor], ...]
-    """Gradients (C, H, W) by tap; for each tap one per draw of projections, or per unit that it averages."""
-
-
-@dataclass(frozen=True)
-class TappedUnit:
-    """A unit that has its own ERF, with field, map shape and layout of its layer."""
-
-    layer: str
-    unit: Unit
-    field: ReceptiveField
-    feature_shape: tuple[int, ...]
-    layout: Layout
-
-    @property
-    def target(self) -> Target:
-        return Target(self.layer, (self.unit,), self.layout)
-
-    def shift(self, unit: Unit) -> tuple[int, int]:
-        """Return the shift (y, x) in pixels that aligns the map of another unit with this one."""
-        pairs = zip(self.field.center(self.unit), self.field.center(unit), strict=True)
-        y, x = (round(there - here) for there, here in pairs)
-        return y, x
+    own_units: Mapping[MeasuredUnit, Unit]
+    """The image's own unit for each measured unit; empty where all images have the same."""
+    maps: Mapping[MeasuredUnit, list[Tensor]]
+    """Gradients (C, H, W): one per draw of projections, or per unit that is averaged."""
 
 
 @dataclass(frozen=True)
@@ -70,135 +52,121 @@ class BatchGradients:
 
     model: nn.Module
     draws: Projections
-    tapped: Sequence[TappedUnit]
+    units: Sequence[MeasuredUnit]
     passes: Sequence[Pass]
     settings: Settings
     device: torch.device
-    seed: int
-    is_random: bool
-    """Whether the network or the method draws random numbers; batches then have one image."""
+    seeds: Seeds
     size: tuple[int, int]
     """(height, width) of an image."""
-    like: torch.Tensor = field(repr=False)
+    like: Tensor = field(repr=False)
     """A tensor with the dtype and device of the model's parameters."""
 
-    def part(self, place: int) -> tuple[int, int, int, int]:
-        """Return the region (top, bottom, left, right) of the image that the gradients of a tap cover."""
-        return next(each.window.part for each in self.passes if place in each.places)
+    def crop(self, unit: MeasuredUnit) -> Crop:
+        """Return the region of the image that the gradients of a unit cover."""
+        return next(each.window.part for each in self.passes if unit in each.units)
 
-    def locate(self, sample: Sample) -> Located | Failure:
+    def locate(self, sample: Sample) -> LocatedSample | Failure:
         """Add to a sample the units given by a manifest column; none where units are chosen in another way."""
         choice = self.settings.unit
-        if not isinstance(choice, str) or not choice.startswith("column:"):
-            return Located(sample)
+        if not isinstance(choice, str) or not choice.startswith(COLUMN):
+            return LocatedSample(sample)
         try:
-            units = (unit_of_image(choice, sample, tap.feature_shape[1:], tap.field) for tap in self.tapped)
-            return Located(sample, tuple(units))
+            own = {
+                unit: unit_of_image(choice, sample, unit.trace.feature_shape[1:], unit.trace.field)
+                for unit in self.units
+            }
+            return LocatedSample(sample, own)
         except ImageError as error:
             return Failure(sample.image, str(error))
 
-    def of(self, batch: Sequence[Located]) -> list[Found]:
+    def of(self, batch: Sequence[LocatedSample]) -> list[ImageGradients]:
         """Compute the gradients of each image, on the device where sums are kept."""
         inputs = self._inputs(batch)
-        if self.settings.unit == MAX and not batch[0].units:
+        if self.settings.unit == MAX and not batch[0].own_units:
             batch = self._on_strongest(batch, inputs)
-        found = [Found(item.units, tuple([] for _ in self.tapped)) for item in batch]
+        results = [ImageGradients(item.own_units, {unit: [] for unit in self.units}) for item in batch]
         for each in self.passes:
-            part = each.window.cut(inputs).to(self.device, self.like.dtype).contiguous()
+            part = self._part(each, inputs)
             with self.draws.each() as draws:
                 for draw in draws:
                     targets = self._targets(each, batch, draw)
                     with (
-                        self._seeded(batch[0].sample.image, draw),
+                        self.seeds.applied(batch[0].sample.image, draw),
                         reduced_precision(self.settings.precision, self.device),
                         banded(each.prefix),
                     ):
-                        self._attribute(part, targets, each.places, found)
-        return found
+                        self._attribute(part, targets, each.units, results)
+        return results
 
-    def strongest(self, batch: Sequence[Located]) -> list[tuple[Unit, ...]]:
-        """Find, for each image and tap, the unit with the largest value."""
-        return [item.units for item in self._on_strongest(batch, self._inputs(batch))]
+    def strongest(self, batch: Sequence[LocatedSample]) -> list[LocatedSample]:
+        """Add to each sample, for each measured unit, the unit of the layer with the largest value."""
+        return self._on_strongest(batch, self._inputs(batch))
 
-    def values(self, batch: Sequence[Located]) -> list[Tensor]:
-        """Return the weighted values (N, C) of the unit of each tap."""
+    def values(self, batch: Sequence[LocatedSample]) -> dict[MeasuredUnit, Tensor]:
+        """Return the weighted values (N, C) of each unit; of several that are averaged, those of the last."""
         inputs = self._inputs(batch)
-        found: dict[int, Tensor] = {}
+        results: dict[MeasuredUnit, Tensor] = {}
         for each in self.passes:
-            part = each.window.cut(inputs).to(self.device, self.like.dtype).contiguous()
             targets = self._targets(each, batch, 0)
-            values = unit_values(self.model, part, targets, self.settings.arguments)
-            for place, target, value in zip(each.places, targets, values, strict=True):
-                found[place] = value if target.weights is None else value * target.weights
-        return [found[place] for place in sorted(found)]
+            values = unit_values(self.model, self._part(each, inputs), targets, self.settings.arguments)
+            for unit, target, value in zip(each.units, targets, values, strict=True):
+                results[unit] = value if target.weights is None else value * target.weights
+        return results
 
-    def _inputs(self, batch: Sequence[Located]) -> Tensor:
+    def _inputs(self, batch: Sequence[LocatedSample]) -> Tensor:
         """Stack pixels to (N, C, H, W), on the device if they were copied ahead."""
         pixels = [item.upload.arrived() if item.upload else torch.from_numpy(item.sample.pixels) for item in batch]
         if len({one.device for one in pixels}) > 1:
             pixels = [one.to(self.device) for one in pixels]
         return pixels[0][None] if len(pixels) == 1 else torch.stack(pixels)
 
-    def _on_strongest(self, batch: Sequence[Located], inputs: Tensor) -> list[Located]:
-        units: list[list[Unit]] = [[] for _ in batch]
+    def _part(self, each: Pass, inputs: Tensor) -> Tensor:
+        """Crop inputs to the window of a pass, on the device and in the dtype of the model."""
+        return each.window.cut(inputs).to(self.device, self.like.dtype).contiguous()
+
+    def _on_strongest(self, batch: Sequence[LocatedSample], inputs: Tensor) -> list[LocatedSample]:
+        own: list[dict[MeasuredUnit, Unit]] = [{} for _ in batch]
         for each in self.passes:
-            part = each.window.cut(inputs).to(self.device, self.like.dtype).contiguous()
             targets = self._targets(each, batch, 0)
-            for by_image in strongest_units(self.model, part, targets, self.settings.arguments):
-                for own, unit in zip(units, by_image, strict=True):
-                    own.append(unit)
-        return [replace(item, units=tuple(own)) for item, own in zip(batch, units, strict=True)]
+            by_target = strongest_units(self.model, self._part(each, inputs), targets, self.settings.arguments)
+            for measured, by_image in zip(each.units, by_target, strict=True):
+                for units, unit in zip(own, by_image, strict=True):
+                    units[measured] = unit
+        return [replace(item, own_units=units) for item, units in zip(batch, own, strict=True)]
 
-    def _targets(self, each: Pass, batch: Sequence[Located], draw: int) -> list[Target]:
-        pairs = zip(each.window.targets, each.places, strict=True)
-        return [self._target(target, place, batch, draw) for target, place in pairs]
+    def _targets(self, each: Pass, batch: Sequence[LocatedSample], draw: int) -> list[Target]:
+        pairs = zip(each.window.targets, each.units, strict=True)
+        return [self._target(target, unit, batch, draw) for target, unit in pairs]
 
-    def _target(self, target: Target, place: int, batch: Sequence[Located], draw: int) -> Target:
+    def _target(self, target: Target, unit: MeasuredUnit, batch: Sequence[LocatedSample], draw: int) -> Target:
         """Adapt a target to these images: their own units, and the output gradients of the channels."""
-        if batch[0].units:
-            target = replace(target, units=tuple(item.units[place] for item in batch))
-        channels, choice = self.tapped[place].feature_shape[0], self.settings.channel
+        if batch[0].own_units:
+            target = replace(target, units=tuple(item.own_units[unit] for item in batch))
+        channels, choice = unit.trace.feature_shape[0], self.settings.channel
         if isinstance(choice, int):
             weights = torch.zeros(1, channels)
             weights[0, choice] = 1
         elif choice == SIGNS:
-            weights = torch.stack([self._signs(item.sample.image, channels, draw) for item in batch])
+            weights = torch.stack([self.seeds.signs(item.sample.image, channels, draw) for item in batch])
         else:
             return target
         return replace(target, weights=weights.to(self.device))
 
-    def _signs(self, image: Image, channels: int, draw: int) -> Tensor:
-        """Draw random signs that depend on the image alone, not on its batch."""
-        rng = np.random.default_rng([self.seed, image.number, draw])
-        return torch.from_numpy(rng.choice(np.array([-1, 1], np.float32), channels))
-
-    @contextmanager
-    def _seeded(self, image: Image, draw: int) -> Iterator[None]:
-        """Context manager that seeds all random draws by image and draw."""
-        if not self.is_random:
-            yield
-            return
-        seed = np.random.SeedSequence([self.seed, image.number, draw])
-        devices = [self.device] if self.device.type == "cuda" else []
-        number, before = int(seed.generate_state(1)[0]), np.random.get_state()
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(number)
-            np.random.seed(number)  # captum draws from it
-            try:
-                yield
-            finally:
-                np.random.set_state(before)
-
     def _attribute(
-        self, inputs: Tensor, targets: Sequence[Target], places: Sequence[int], found: Sequence[Found]
+        self,
+        inputs: Tensor,
+        targets: Sequence[Target],
+        units: Sequence[MeasuredUnit],
+        results: Sequence[ImageGradients],
     ) -> None:
         settings = self.settings
         maps = attributions(settings.method, self.model, inputs, targets, settings.arguments, settings.method_options)
-        for target, place, gradients in zip(targets, places, maps, strict=True):
+        for target, unit, gradients in zip(targets, units, maps, strict=True):
             for row, gradient in enumerate(gradients.to(sums_device(self.device))):
-                unit = target.units[row % len(target.units)]
-                by = self.tapped[place].shift(unit) if self.settings.moves else (0, 0)
-                found[row].gradients[place].append(moved(gradient, by) if any(by) else gradient)
+                source = target.units[row % len(target.units)]
+                by = unit.shift(source) if self.settings.moves else (0, 0)
+                results[row].maps[unit].append(moved(gradient, by) if any(by) else gradient)
 
 
 def sums_device(device: torch.device) -> torch.device:

@@ -1,26 +1,29 @@
 """Forward passes per image: over the whole image, or over windows that neighbouring units share."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
 from torch import nn
 
 from erf.engine.settings import Settings
+from erf.engine.units import MeasuredUnit
 from erf.gradients.bands import Prefix, find_prefix
 from erf.gradients.way import Way
-from erf.gradients.windows import Spot, Window, find_windows, stretch, whole
+from erf.gradients.windows import Window, find_windows, stretch, whole
 from erf.network.inputs import Arguments
-from erf.theory.tracing import Trace
+
+_BACKWARD = 1.5
+"""Cost of a backward pass, relative to a forward pass over the same window."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass: a window of the image, its targets, and the index of the ERF of each."""
+    """One forward pass: a window of the image, its targets, and the measured unit of each."""
 
     window: Window
-    places: tuple[int, ...]
-    """Index of the measured unit (tap) of each target; several targets of one tap are averaged."""
+    units: tuple[MeasuredUnit, ...]
+    """Measured unit of each target; several targets of one unit are averaged."""
     prefix: Prefix | None = None
     """Local beginning of the network that is run in bands of rows; None where bands save too little memory."""
 
@@ -29,39 +32,75 @@ class Pass:
         return tuple(dict.fromkeys(target.layer for target in self.window.targets))
 
 
+@dataclass(frozen=True)
+class PassPlan:
+    """Passes over windows and passes over whole images; each way of computing uses some of them."""
+
+    fast: tuple[Pass, ...]
+    whole: tuple[Pass, ...]
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, units: Sequence[MeasuredUnit], shape: Sequence[int], settings: Settings
+    ) -> "PassPlan":
+        """Plan the passes; arguments are those of `plan_passes`."""
+        return cls(plan_passes(model, units, shape, settings), (whole_pass(units, shape),))
+
+    def in_way(self, way: Way) -> tuple[Pass, ...]:
+        """Select the passes of a way: windows or whole images, with or without bands."""
+        passes = self.fast if way.windows else self.whole
+        return passes if way.bands else tuple(replace(each, prefix=None) for each in passes)
+
+    def with_bands(self, model: nn.Module, channels: int) -> "PassPlan":
+        """Return the plan whose fast passes run the beginning of the network in bands; see `with_bands`.
+
+        Without windows, the passes over the whole image are the fast ones.
+        """
+        if self.has_windows:
+            return replace(self, fast=with_bands(model, self.fast, channels))
+        whole = with_bands(model, self.whole, channels)
+        return PassPlan(whole, whole)
+
+    @property
+    def has_windows(self) -> bool:
+        return any(each.window.shape != self.whole[0].window.shape for each in self.fast)
+
+    @property
+    def has_bands(self) -> bool:
+        return any(each.prefix for each in self.fast)
+
+
 def plan_passes(
-    model: nn.Module, traces: Mapping[str, Trace], spots: Sequence[Spot], shape: Sequence[int], settings: Settings
-) -> list[Pass]:
+    model: nn.Module, units: Sequence[MeasuredUnit], shape: Sequence[int], settings: Settings
+) -> tuple[Pass, ...]:
     """Group units that share a window and its forward pass, so that the total work is least.
 
     Args:
         model: the network.
-        traces: trace of each layer for images of `shape`.
-        spots: the (layer, unit) pairs.
+        units: the measured units.
         shape: (C, H, W) of an image.
         settings: settings of the run.
 
     Returns:
         The passes; one over the whole image where windows are disabled or do not apply.
     """
-    size = shape[1:]
     if settings.moves or not settings.window or settings.arguments != Arguments() or settings.method != "gradient":
-        return whole_passes(traces, spots, shape, settings)
-    groups = min(_groupings(traces, spots, size), key=lambda groups: _work(groups, traces, spots, size))
-    windows = find_windows(model, traces, [[spots[place] for place in group] for group in groups], shape)
-    return [Pass(window, tuple(group)) for window, group in zip(windows, groups, strict=True)]
+        return (whole_pass(units, shape),)
+    groups = min(_groupings(units, shape[1:]), key=lambda groups: _work(groups, shape[1:]))
+    traces = {each.layer: each.trace for each in units}
+    windows = find_windows(model, traces, [[(each.layer, each.unit) for each in group] for group in groups], shape)
+    return tuple(Pass(window, tuple(group)) for window, group in zip(windows, groups, strict=True))
 
 
-def whole_passes(
-    traces: Mapping[str, Trace], spots: Sequence[Spot], shape: Sequence[int], settings: Settings
-) -> list[Pass]:
-    """Plan one pass over the whole image for all units; units of a layer share one ERF where maps are aligned."""
-    layers = [*traces]
-    places = [layers.index(layer) for layer, _ in spots] if settings.moves else range(len(spots))
-    return [Pass(whole(shape[1:], traces, spots), tuple(places))]
+def whole_pass(units: Sequence[MeasuredUnit], shape: Sequence[int]) -> Pass:
+    """Plan one pass over the whole image (C, H, W) for all units, and for all those that are aligned on them."""
+    traces = {each.layer: each.trace for each in units}
+    pairs = [(each, source) for each in units for source in each.sources]
+    window = whole(shape[1:], traces, [(each.layer, source) for each, source in pairs])
+    return Pass(window, tuple(each for each, _ in pairs))
 
 
-def with_bands(model: nn.Module, passes: Sequence[Pass], channels: int) -> list[Pass]:
+def with_bands(model: nn.Module, passes: Sequence[Pass], channels: int) -> tuple[Pass, ...]:
     """Return the passes with the beginning of the network that is worth running in bands.
 
     Args:
@@ -69,54 +108,46 @@ def with_bands(model: nn.Module, passes: Sequence[Pass], channels: int) -> list[
         passes: passes over windows of an image.
         channels: number of channels of an image.
     """
-    shapes = [(channels, *each.window.shape) for each in passes]
     prefixes: dict[object, Prefix | None] = {}
-    for each, shape in zip(passes, shapes, strict=True):
+    banded = []
+    for each in passes:
+        shape = (channels, *each.window.shape)
         if (each.layers, shape) not in prefixes:
             prefixes[each.layers, shape] = find_prefix(model, each.layers, shape)
-    return [replace(each, prefix=prefixes[each.layers, shape]) for each, shape in zip(passes, shapes, strict=True)]
+        banded.append(replace(each, prefix=prefixes[each.layers, shape]))
+    return tuple(banded)
 
 
-def in_way(way: Way, fast: Sequence[Pass], whole: Sequence[Pass]) -> list[Pass]:
-    """Select the passes of a way: windows or whole images, with or without bands."""
-    passes = fast if way.windows else whole
-    return [each if way.bands else replace(each, prefix=None) for each in passes]
+Groups = list[list[MeasuredUnit]]
 
 
-_BACKWARD = 1.5
-"""Cost of a backward pass, relative to a forward pass over the same window."""
-
-
-def _groupings(traces: Mapping[str, Trace], spots: Sequence[Spot], size: Sequence[int]) -> Iterator[list[list[int]]]:
+def _groupings(units: Sequence[MeasuredUnit], size: Sequence[int]) -> Iterator[Groups]:
     """Yield ever finer groupings of neighbouring units: one group, one per quarter of the image, …, single units."""
     for parts in count(1):
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for place, (layer, unit) in enumerate(spots):
-            centers = traces[layer].field.center(unit)
-            cell = tuple(int(center * parts // length) for center, length in zip(centers, size, strict=True))
-            groups.setdefault(cell, []).append(place)
+        groups: dict[tuple[int, ...], list[MeasuredUnit]] = {}
+        for each in units:
+            centers = each.trace.field.center(each.unit)
+            part = tuple(int(center * parts // length) for center, length in zip(centers, size, strict=True))
+            groups.setdefault(part, []).append(each)
         yield list(groups.values())
-        if len(groups) == len(spots) or parts > max(size):
+        if len(groups) == len(units) or parts > max(size):
             return
 
 
-def _work(
-    groups: Sequence[Sequence[int]], traces: Mapping[str, Trace], spots: Sequence[Spot], size: Sequence[int]
-) -> float:
+def _work(groups: Groups, size: Sequence[int]) -> float:
     """Return the cost of all passes, in units of a forward pass over the whole image."""
-    return sum(
-        _share([spots[place] for place in group], traces, size) * (1 + _BACKWARD * len(group)) for group in groups
-    )
+    traces = [each.trace for group in groups for each in group]
+    alignment = [max(traced.alignment[axis] for traced in traces) for axis in range(2)]
+    return sum(_share(group, alignment, size) * (1 + _BACKWARD * len(group)) for group in groups)
 
 
-def _share(spots: Sequence[Spot], traces: Mapping[str, Trace], size: Sequence[int]) -> float:
-    """Share of the image's pixels in the window that geometry gives to some units."""
-    fields = [traces[layer].field for layer, _ in spots]
-    if any(field.kind != "finite" for field in fields):
+def _share(units: Sequence[MeasuredUnit], alignment: Sequence[int], size: Sequence[int]) -> float:
+    """Return the share of the image's pixels in the window that geometry gives to some units."""
+    if any(each.trace.field.kind != "finite" for each in units):
         return 1.0
     share = 1.0
     for axis, length in enumerate(size):
-        boxes = [field.axes[axis].box(unit[axis], length) for field, (_, unit) in zip(fields, spots, strict=True)]
-        first, last = stretch(boxes, max(traced.alignment[axis] for traced in traces.values()), length)
+        boxes = [each.trace.field.axes[axis].box(each.unit[axis], length) for each in units]
+        first, last = stretch(boxes, alignment[axis], length)
         share *= (last - first) / length
     return share
