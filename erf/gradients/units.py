@@ -24,7 +24,7 @@ _EXPECTED = "expected center, y,x, pixel:y,x, grid:ROWSxCOLUMNS, max or column:N
 
 
 def center_unit(feature_shape: Sequence[int]) -> Unit:
-    """(H // 2, W // 2): of an even number of units the one below and to the right of the middle."""
+    """Return the central unit, (H // 2, W // 2): of an even number of units the one below and right of the middle."""
     return tuple(length // 2 for length in feature_shape)
 
 
@@ -36,19 +36,29 @@ def is_by_image(choice: UnitChoice) -> bool:
 def resolve_units(
     choice: UnitChoice, layer: str, feature_shape: Sequence[int], field: ReceptiveField
 ) -> tuple[Unit, ...]:
-    """The units of all images; of a choice that is made image by image, the centre, on which maps are aligned.
+    """Resolve a choice to the units of all images; a choice made image by image gives the centre, for alignment.
 
-    `feature_shape` is that of the layer's map, without channels. Raises `LayerError` for units that are not there.
+    Args:
+        choice: the choice.
+        layer: path of the layer, for errors.
+        feature_shape: (H, W) of the layer's map, or as many lengths as it has axes.
+        field: theoretical receptive field of the layer.
+
+    Returns:
+        The units, each once.
+
+    Raises:
+        LayerError: the choice is not understood, or a unit lies outside the map.
     """
     if is_by_image(choice):
         return (center_unit(feature_shape),)
     if isinstance(choice, str):
         texts = [text.strip() for text in choice.split(";")]
-        found = [unit for text in texts for unit in _parse(text, layer, feature_shape, field)]
+        chosen = [unit for text in texts for unit in _parse(text, layer, feature_shape, field)]
     else:
         single = tuple(index for index in choice if isinstance(index, int))
-        found = [single] if single else [tuple(unit) for unit in choice if not isinstance(unit, int)]
-    units = tuple(_check(unit, layer, feature_shape) for unit in dict.fromkeys(found))
+        chosen = [single] if single else [tuple(unit) for unit in choice if not isinstance(unit, int)]
+    units = tuple(_check(unit, layer, feature_shape) for unit in dict.fromkeys(chosen))
     if not units:
         raise LayerError(f"no unit of layer '{layer}' was asked for; {_EXPECTED}")
     return units
@@ -71,11 +81,11 @@ def _parse(text: str, layer: str, feature_shape: Sequence[int], field: Receptive
 
 
 def numbers(text: str) -> list[float]:
-    """Pixel coordinates with commas between them; `ValueError` where one is none."""
-    found = [float(part) for part in text.split(",")]
-    if not all(abs(number) < _FARTHEST for number in found):
+    """Parse pixel coordinates separated by commas; raise `ValueError` for anything else."""
+    values = [float(part) for part in text.split(",")]
+    if not all(abs(value) < _FARTHEST for value in values):
         raise ValueError(f"{text} lies in no image")
-    return found
+    return values
 
 
 def _nearest(point: Sequence[float], layer: str, feature_shape: Sequence[int], field: ReceptiveField) -> Unit:
@@ -85,7 +95,7 @@ def _nearest(point: Sequence[float], layer: str, feature_shape: Sequence[int], f
 
 
 def _grid(counts: Sequence[int], layer: str, feature_shape: Sequence[int]) -> list[Unit]:
-    """Units in the middles of as many equal parts of each axis."""
+    """Return the units in the middles of equal parts, `counts` along each axis."""
     if len(counts) != len(feature_shape) or any(
         not 1 <= count <= length for count, length in zip(counts, feature_shape, strict=False)
     ):
@@ -113,7 +123,17 @@ def _check(unit: Unit, layer: str, feature_shape: Sequence[int]) -> Unit:
 
 
 def unit_of_image(choice: str, sample: Sample, feature_shape: Sequence[int], field: ReceptiveField) -> Unit:
-    """The unit to which a manifest's column points in one image; raises `ImageError` where it points to none."""
+    """Return the unit to which a manifest column points in one image.
+
+    Args:
+        choice: 'column:NAME'.
+        sample: the image; the column holds a point or a box in pixels of its file.
+        feature_shape: (H, W) of the layer's map.
+        field: theoretical receptive field of the layer.
+
+    Raises:
+        ImageError: the column holds neither, or points outside the frame.
+    """
     column = choice.removeprefix(COLUMN)
     text = sample.image.value(column).strip(" ()[]")
     try:

@@ -26,7 +26,7 @@ _WORTHWHILE = 0.9
 _ROUNDING = 1e-3
 """Tolerance relative to the largest value: single precision differs by as much between convolution algorithms."""
 
-Spot = tuple[str, Unit]
+LayerUnit = tuple[str, Unit]
 """(layer, unit): a layer's name and the indices of a unit in its map."""
 
 
@@ -60,69 +60,71 @@ class Window:
         return inputs[..., self.top : self.bottom, self.left : self.right]
 
 
-def whole(size: Sequence[int], traces: Mapping[str, Trace], spots: Sequence[Spot]) -> Window:
+def whole(size: Sequence[int], traces: Mapping[str, Trace], units: Sequence[LayerUnit]) -> Window:
     """Return the window that is the whole image of `size` (height, width)."""
-    targets = tuple(Target(layer, (unit,), traces[layer].layout) for layer, unit in spots)
+    targets = tuple(Target(layer, (unit,), traces[layer].layout) for layer, unit in units)
     return Window(0, size[0], 0, size[1], targets)
 
 
 def find_window(
-    model: nn.Module, traces: Mapping[str, Trace], spots: Sequence[Spot], input_shape: Sequence[int]
+    model: nn.Module, traces: Mapping[str, Trace], units: Sequence[LayerUnit], input_shape: Sequence[int]
 ) -> Window:
     """Find the smallest window that contains the fields of all units and keeps the strides in phase.
 
     Args:
         model: the network.
         traces: trace of each layer for inputs of `input_shape`.
-        spots: the (layer, unit) pairs.
+        units: the (layer, unit) pairs.
         input_shape: (C, H, W) of an image.
 
     Returns:
         The window; the whole image where no smaller window gives the same values or saves enough.
     """
-    return find_windows(model, traces, [spots], input_shape)[0]
+    return find_windows(model, traces, [units], input_shape)[0]
 
 
 def find_windows(
-    model: nn.Module, traces: Mapping[str, Trace], groups: Sequence[Sequence[Spot]], input_shape: Sequence[int]
+    model: nn.Module, traces: Mapping[str, Trace], groups: Sequence[Sequence[LayerUnit]], input_shape: Sequence[int]
 ) -> list[Window]:
     """Find the window of each of several groups of units, all verified against one pass over the image.
 
     Arguments are those of `find_window`.
     """
-    trial = _Trial(model, whole(input_shape[1:], traces, [spot for group in groups for spot in group]), input_shape)
-    return [_find(trial, traces, spots, input_shape) for spots in groups]
+    trial = _ValueTest(model, whole(input_shape[1:], traces, [each for group in groups for each in group]), input_shape)
+    return [_find(trial, traces, units, input_shape) for units in groups]
 
 
-def _find(trial: "_Trial", traces: Mapping[str, Trace], spots: Sequence[Spot], input_shape: Sequence[int]) -> Window:
+def _find(
+    trial: "_ValueTest", traces: Mapping[str, Trace], units: Sequence[LayerUnit], input_shape: Sequence[int]
+) -> Window:
     size = input_shape[1:]
-    everything = whole(size, traces, spots)
-    if any(traces[layer].field.kind != "finite" for layer, _ in spots):
-        return everything
+    frame = whole(size, traces, units)
+    if any(traces[layer].field.kind != "finite" for layer, _ in units):
+        return frame
     along = [
         stretch(
-            [traces[layer].field.axes[place].box(unit[place], size[place]) for layer, unit in spots],
-            max(traced.alignment[place] for traced in traces.values()),
-            size[place],
+            [traces[layer].field.axes[axis].box(unit[axis], size[axis]) for layer, unit in units],
+            max(traced.alignment[axis] for traced in traces.values()),
+            size[axis],
         )
-        for place in range(2)
+        for axis in range(2)
     ]
     (top, bottom), (left, right) = along
     shape = (input_shape[0], bottom - top, right - left)
     if shape[1] * shape[2] > _WORTHWHILE * size[0] * size[1]:
-        return everything
+        return frame
     try:
-        inside = trace(trial.model, list(dict.fromkeys(layer for layer, _ in spots)), shape)
+        inside = trace(trial.model, list(dict.fromkeys(layer for layer, _ in units)), shape)
     except ErfError:
-        return everything
-    moved = [(layer, _moved(traces[layer], unit, (top, left))) for layer, unit in spots]
+        return frame
+    moved = [(layer, _moved(traces[layer], unit, (top, left))) for layer, unit in units]
     targets = tuple(Target(layer, (unit,), inside[layer].layout) for layer, unit in moved)
     window = Window(top, bottom, left, right, targets)
     kept = all(
         _keeps_field(inside[layer], unit, traces[layer], before, (top, left))
-        for (layer, unit), (_, before) in zip(moved, spots, strict=True)
+        for (layer, unit), (_, before) in zip(moved, units, strict=True)
     )
-    return window if kept and trial.keeps_values(window, spots) else everything
+    return window if kept and trial.keeps_values(window, units) else frame
 
 
 def stretch(boxes: list[tuple[int, int]], alignment: int, length: int) -> tuple[int, int]:
@@ -137,16 +139,15 @@ def _moved(traced: Trace, unit: Unit, by: tuple[int, int]) -> Unit:
 
 
 def _keeps_field(inside: Trace, unit: Unit, outside: Trace, before: Unit, start: tuple[int, int]) -> bool:
-    """Whether a unit sees the same pixels in the window as in the image, and the layout of the layer is the same.
+    """Whether a unit sees the same pixels in the window as in the image, and the layer has the same layout.
 
     In a window of a single row or column it may be ambiguous which dimension is which.
     """
     is_alike = inside.field.kind == "finite" and _reading(inside) == _reading(outside)
     return is_alike and all(
-        0 <= unit[place] < inside.feature_shape[1 + place]
-        and _span(inside.field.axes[place], unit[place], start[place])
-        == _span(outside.field.axes[place], before[place], 0)
-        for place in range(2)
+        0 <= unit[axis] < inside.feature_shape[1 + axis]
+        and _span(inside.field.axes[axis], unit[axis], start[axis]) == _span(outside.field.axes[axis], before[axis], 0)
+        for axis in range(2)
     )
 
 
@@ -158,12 +159,12 @@ def _span(field: AxisField, unit: int, start: int) -> tuple[float, float]:
     return field.middle(unit) + start, field.extent(unit)
 
 
-class _Trial:
+class _ValueTest:
     """Test on noise whether units have the same values in a window as in the image."""
 
-    def __init__(self, model: nn.Module, everything: Window, input_shape: Sequence[int]) -> None:
+    def __init__(self, model: nn.Module, frame: Window, input_shape: Sequence[int]) -> None:
         self.model = model
-        self._everything = everything
+        self._frame = frame
         self._shape = input_shape
 
     @cached_property
@@ -172,14 +173,14 @@ class _Trial:
         return noise.to(blank(self.model, ()))
 
     @cached_property
-    def _there(self) -> dict[Spot, Tensor]:
+    def _values_in_image(self) -> dict[LayerUnit, Tensor]:
         with frozen(self.model):
-            values = unit_values(self.model, self._noise, self._everything.targets)
-        pairs = zip(self._everything.targets, values, strict=True)
+            values = unit_values(self.model, self._noise, self._frame.targets)
+        pairs = zip(self._frame.targets, values, strict=True)
         return {(target.layer, target.units[0]): value for target, value in pairs}
 
-    def keeps_values(self, window: Window, spots: Sequence[Spot]) -> bool:
+    def keeps_values(self, window: Window, units: Sequence[LayerUnit]) -> bool:
         with frozen(self.model):
-            here = unit_values(self.model, window.cut(self._noise), window.targets)
-        pairs = ((found, self._there[spot]) for found, spot in zip(here, spots, strict=True))
-        return all(bool((found - value).abs().max() <= _ROUNDING * value.abs().max()) for found, value in pairs)
+            values = unit_values(self.model, window.cut(self._noise), window.targets)
+        pairs = ((value, self._values_in_image[each]) for value, each in zip(values, units, strict=True))
+        return all(bool((value - other).abs().max() <= _ROUNDING * other.abs().max()) for value, other in pairs)
