@@ -66,6 +66,7 @@ def test_sums_are_estimated_for_the_crop_that_is_allocated(layers: tuple[str, ..
 def test_gradients_are_estimated_for_all_units_and_draws() -> None:
     plan = planned(unit="grid:2x2", aligned=True)
     assert plan.memory.gradients(plan.passes.fast) == 4 * 4 * FRAME
+    assert plan.memory.sums(plan.passes.fast) == (SUMS + 2) * FRAME  # of one aligned map
     plan = planned(unit="0,0;40,40")
     assert plan.memory.gradients(plan.passes.fast) == 4 * sum(pixels_of_crops(plan))
 

@@ -59,7 +59,8 @@ def _checked(plan: Plan, fast: Way) -> Choice:
 def _needed(plan: Plan, fast: Way) -> int:
     """Return the bytes of the run, of gradients on whole images, and of the whole-image maps that autograd keeps."""
     whole = fast.batch_size * plan.memory.gradients(plan.passes.whole)
-    return plan.memory.needed(plan.passes.in_way(fast)) + 2 * whole + activation_bytes(plan.units)
+    run = plan.memory.needed(plan.passes.in_way(fast), plan.settings.batch_size or 1)
+    return run + 2 * whole + activation_bytes(plan.units)
 
 
 def _samples(images: ImageSet, gradients: BatchGradients) -> Iterator[LocatedSample]:

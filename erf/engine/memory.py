@@ -48,9 +48,8 @@ class MemoryEstimate:
         pixels = sum(_pixels(each) * len(each.units) for each in passes)
         return 4 * self.shape[0] * pixels * self.settings.projections
 
-    def needed(self, passes: Sequence[Pass]) -> int:
-        """Return the bytes that sums, gradients and images need at least."""
-        batch = self.settings.batch_size or 1
+    def needed(self, passes: Sequence[Pass], batch: int = 1) -> int:
+        """Return the bytes that sums, gradients and images need at least, in batches of `batch` images."""
         on_device = worker_count(self.settings.workers, self.device) if self.device.type == "cuda" else 0
         images = self.images(2 * batch + on_device)  # the batch, the one ahead, and those copied to the device
         return self.sums(passes) + batch * self.gradients(passes) + images
@@ -60,10 +59,13 @@ class MemoryEstimate:
         largest = max(_pixels(each) for each in passes) / (self.shape[1] * self.shape[2])
         return int(activation_bytes(units) // 2 * largest)
 
+    def total(self, passes: Sequence[Pass], units: Iterable[MeasuredUnit], batch: int) -> int:
+        """Return the bytes that a run needs at least, in batches of `batch` images."""
+        return self.needed(passes, batch) + batch * self.kept(passes, units)
+
     def batch_size(self, passes: Sequence[Pass], units: Iterable[MeasuredUnit]) -> int:
-        """Return the number of images that fill a pass, or a quarter of the memory."""
-        per_image = self.needed(passes) + self.kept(passes, units)
-        return fitting_batch(_pixels(passes[0]), self.device, per_image)
+        """Return the number of images that fill a pass, or a quarter of the memory, where the settings give none."""
+        return fitting_batch(_pixels(passes[0]), self.device, self.total(passes, units, 1))
 
     def check(self, needed: int) -> None:
         """Raise `InsufficientMemoryError` if a number of bytes is not available."""

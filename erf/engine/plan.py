@@ -79,10 +79,12 @@ class Plan:
         )
 
     def check_memory(self, way: Way) -> None:
-        """Raise `InsufficientMemoryError` if the run does not fit into memory in a way of computing."""
-        passes = self.passes.in_way(way)
-        batch = self.settings.batch_size or 1
-        self.memory.check(self.memory.needed(passes) + batch * self.memory.kept(passes, self.units))
+        """Raise `InsufficientMemoryError` if the run does not fit into memory in a way of computing.
+
+        A batch size that the settings do not give is reduced where memory runs out.
+        """
+        batch = min(self.settings.batch_size or 1, way.batch_size)
+        self.memory.check(self.memory.total(self.passes.in_way(way), self.units, batch))
 
 
 def plan_run(model: nn.Module, images: ImageSet, layers: Sequence[str], settings: Settings, origin: Origin) -> Plan:
@@ -110,7 +112,7 @@ def plan_run(model: nn.Module, images: ImageSet, layers: Sequence[str], settings
     _check_batch_size(settings, is_random)
     passes = _plan_passes(model, units, memory, is_random)
     draws = Projections(model, settings.projections, settings.seed, is_random)
-    memory.check(memory.needed(passes.fast) + (settings.batch_size or 1) * memory.kept(passes.fast, units))
+    memory.check(memory.total(passes.fast, units, settings.batch_size or 1))
     given = _given_batch_size(settings, traces, is_random)
     error = _precision_error(model, passes.fast[0], memory)
     return Plan(
