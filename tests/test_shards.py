@@ -75,7 +75,7 @@ def test_what_cannot_be_merged() -> None:
     one, two, other = run((1, 3)), run((2, 3)), run((1, 2))
     for shards, message in (
         ([], "nothing to merge"),
-        ([one, two], "shards 3 of 3 are missing; add them, or ask for --allow-missing"),
+        ([one, two], "shards 3 of 3 are missing; add them, or ask for `allow_missing`"),
         ([one, other], "shards of 2 and 3"),
         ([one, one, two, run((3, 3))], "is in two of the files"),
         ([one, replace(two, provenance=replace(two.provenance, layer="2"))], "differ in layer 5 and 2"),
