@@ -12,8 +12,10 @@ from erf.errors import LayerError
 from erf.gradients.autograd import unit_gradient
 from erf.gradients.units import center_unit, resolve_units
 from erf.network.modes import frozen
-from erf.theory.axis import AxisField
+from erf.theory.axis import AxisField, tiling
 from erf.theory.fields import ReceptiveField
+from erf.theory.interpolation import interpolated
+from erf.theory.sampling import window
 from erf.theory.tracing import theoretical_receptive_field, trace
 
 
@@ -54,7 +56,7 @@ class Branches(nn.Module):
 
 
 def test_one_window_by_hand() -> None:
-    field = AxisField().window(7, 2, 3, 1).window(3, 2, 0, 1)
+    field = window(window(AxisField(), 7, 2, 3, 1), 3, 2, 0, 1)
     # Unit 0 of the pooling sees stem units 0, 1, 2, centred on pixels 0, 2, 4, three pixels to each side.
     assert (field.stride, field.starts, field.stops, field.offset, field.size) == (4, (-3,), (7,), 2, 11)
     assert field.center(5) == 22
@@ -125,16 +127,16 @@ def test_a_grid_of_unknown_making_is_taken_to_tile_the_image() -> None:
     assert field.infinite
     assert (field.stride, field.offset) == ((8, 10), (3.5, 4.5))
     # Three units over 32 pixels: each touches the pixels of its third, and they are centred evenly.
-    uneven = AxisField.tiling(3, 32)
+    uneven = tiling(3, 32)
     assert (uneven.starts, uneven.stops, uneven.shift) == ((0, 10, 21), (10, 21, 31), 32)
     assert [uneven.center(unit) for unit in range(3)] == pytest.approx([4.83333, 15.5, 26.16667], abs=1e-4)
 
 
 def test_a_factor_steps_by_its_inverse() -> None:
     # 41 units times 0.4 are 16; PyTorch steps by 2.5, not by 41 / 16, so that the last comes from unit 37, not 38.
-    field = AxisField().resized(41, 16, "nearest", scale=0.4)
+    field = interpolated(AxisField(), 41, 16, "nearest", scale=0.4)
     assert [field.box(unit, 41)[0] for unit in (1, 2, 15)] == [2, 5, 37]
-    assert AxisField().resized(41, 16, "nearest").box(15, 41) == (38, 39)
+    assert interpolated(AxisField(), 41, 16, "nearest").box(15, 41) == (38, 39)
 
 
 def test_selecting_channels_keeps_the_field() -> None:

@@ -17,11 +17,12 @@ from erf.images.image import Placement
 from erf.network.modes import frozen
 from erf.theory.axis import AxisField
 from erf.theory.fields import ReceptiveField
+from erf.theory.sampling import window
 from erf.theory.tracing import trace
 from tests.agreement import assert_statistics_agree
 from tests.conftest import SIDES, small_network
 
-FIELD = ReceptiveField((AxisField().window(3, 4, 0, 1), AxisField().window(3, 4, 0, 1)))  # centred on 1, 5, 9 …
+FIELD = ReceptiveField((window(AxisField(), 3, 4, 0, 1), window(AxisField(), 3, 4, 0, 1)))  # centred on 1, 5, 9 …
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from erf.theory.axis import AxisField
+from erf.theory.branches import union
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class ReceptiveField:
         """The field of units, of a map of `grid` units, that see through both branches."""
         names = dict.fromkeys(self.unbounded_by + other.unbounded_by)
         moving = self.data_dependent or other.data_dependent
-        axes = tuple(one.union(two, size) for one, two, size in zip(self.axes, other.axes, grid, strict=True))
+        axes = tuple(union(one, two, size) for one, two, size in zip(self.axes, other.axes, grid, strict=True))
         return ReceptiveField(axes, tuple(names), moving)
 
     def unbounded(self, *operators: str) -> "ReceptiveField":

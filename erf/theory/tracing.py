@@ -22,7 +22,7 @@ from erf.network.devices import is_memory_error
 from erf.network.inputs import Arrange, alone
 from erf.network.layers import Layout, forward_to
 from erf.network.modes import frozen
-from erf.theory.axis import AxisField
+from erf.theory.axis import tiling
 from erf.theory.fields import ReceptiveField
 from erf.theory.operators import SHAPE_ONLY, State, joined, settled, slide, step, written_into
 
@@ -279,12 +279,12 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
     if layout is None and state.field.infinite and not state.spatial and output.ndim == len(size) + 2:
         # A grid made by global operators alone: the positions of its units are unknown.
         grid = tuple(output.shape[2:])
-        axes = tuple(AxisField.tiling(*pair) for pair in zip(grid, size, strict=True))
+        axes = tuple(tiling(*pair) for pair in zip(grid, size, strict=True))
         state = State(replace(state.field, axes=axes), grid, None)
         layout = Layout(tuple(range(2, output.ndim)), grid, is_assumed=True)
     if layout is None and state.field.infinite and output.ndim == 2:
         # A vector, such as logits: one unit that represents the whole image.
-        axes = tuple(AxisField.tiling(1, length) for length in size)
+        axes = tuple(tiling(1, length) for length in size)
         state, layout = State(replace(state.field, axes=axes), (1,) * len(size), None), Layout((), (1,) * len(size))
     if layout is None or 0 in layout.places:
         raise LayerError(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from erf.theory.axis import AxisField
 from erf.theory.operators.state import Dim, Dims, Factor, State, axis_of
+from erf.theory.sampling import selected
 
 
 def mapped(state: State, place: int, field: AxisField, size: int) -> State:
@@ -25,7 +26,7 @@ def picked(state: State, place: int, units: Sequence[int]) -> State:
     """State after indexing an axis with a list of units."""
     found = along_axis(state, place)
     assert found is not None
-    return mapped(state, place, found[0].picked(units, found[1]), len(units))
+    return mapped(state, place, selected(found[0], units, found[1]), len(units))
 
 
 def replaced(dims: Dims, place: int, dim: Dim) -> Dims:

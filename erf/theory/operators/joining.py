@@ -6,7 +6,7 @@ from functools import reduce
 
 from torch import Tensor
 
-from erf.theory.axis import AxisField
+from erf.theory.branches import concatenated
 from erf.theory.operators.axes import along_axis, axis_number, replaced
 from erf.theory.operators.registry import Arguments, Find, junction
 from erf.theory.operators.state import Factor, State, Tokens, agree, axis_of, is_spatial, joined, plain, settled
@@ -97,7 +97,7 @@ def _end_to_end(name: str, parts: Sequence[State | None], sizes: Sequence[int], 
     if axis is None or not all(agree(each, dims) and axis_of(each[place]) == axis for each in like):
         return replace(main, field=main.field.unbounded(name), dims=None)
     pairs = zip(parts, sizes, strict=True)
-    joint = AxisField.concatenated([(None if each is None else each.field.axes[axis], size) for each, size in pairs])
+    joint = concatenated([(None if each is None else each.field.axes[axis], size) for each, size in pairs])
     fields = [each.field.on(axis, joint) for each in known]
     return State(reduce(lambda one, two: one.union(two, grid), fields), grid, dims)
 

@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from erf.theory.interpolation import interpolated
 from erf.theory.operators.axes import along_axis, mapped, replaced
 from erf.theory.operators.registry import Arguments, Find, junction, rule
 from erf.theory.operators.state import State, is_spatial, joined, plain, settled
+from erf.theory.sampling import padded
 
 _MODES = {"nearest": "nearest", "nearest_exact": "nearest-exact", "bicubic": "cubic"} | dict.fromkeys(
     ("linear", "bilinear", "trilinear"), "linear"
@@ -49,7 +51,7 @@ def _pad(name: str, args: Arguments, kwargs: Mapping[str, Any], state: State, ou
         found = along_axis(whole, place)
         if found is not None:
             size = output.shape[place]
-            whole = mapped(whole, place, found[0].padded(ahead, behind, mode, found[1]), size)
+            whole = mapped(whole, place, padded(found[0], ahead, behind, mode, found[1]), size)
         elif whole.dims is None or is_spatial(whole.dims[place]):
             return state.everywhere(name, None)
         else:
@@ -79,7 +81,7 @@ def resized(
         found = along_axis(state, place)
         size = output.shape[place]
         if found is not None:
-            state = mapped(state, place, found[0].resized(found[1], size, mode, aligned, scale), size)
+            state = mapped(state, place, interpolated(found[0], found[1], size, mode, aligned, scale), size)
         elif state.dims is None or is_spatial(state.dims[place]):
             return state.everywhere(name, None)
         else:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from erf.theory.axis import AxisField
+from erf.theory import sampling
 from erf.theory.operators.axes import along_axis, axis_number, mapped
 from erf.theory.operators.registry import Arguments, rule
 from erf.theory.operators.state import State, dims_of_map, is_spatial, plain, settled
@@ -75,7 +75,7 @@ def windowed(name: str, state: State, place: int, window: Sequence[int], size: i
     found = along_axis(state, place)
     if found is None:
         return state.everywhere(name, None) if is_spatial(state.dims[place]) else state
-    step = AxisField.transposed if transposed else AxisField.window
+    step = sampling.transposed if transposed else sampling.window
     kernel, stride, padding, dilation = window
     return mapped(state, place, step(found[0], kernel, stride, padding, dilation, size), size)
 
@@ -93,7 +93,7 @@ def slide(state: State, window: tuple[int, int, int, int], output: Tensor) -> St
     """
     count = len(state.grid)
     grid = tuple(output.shape[-count:])
-    axes = tuple(axis.window(*window, size) for axis, size in zip(state.field.axes, grid, strict=True))
+    axes = tuple(sampling.window(axis, *window, size) for axis, size in zip(state.field.axes, grid, strict=True))
     return State(replace(state.field, axes=axes), grid, dims_of_map(output.shape))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from erf.network.layers import Layout
 from erf.theory.axis import AxisField
 from erf.theory.fields import ReceptiveField
+from erf.theory.sampling import transposed, window
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def settled(state: State) -> State:
             rest = dim[1:]
             if all(isinstance(factor, Factor) and factor.axis is None for factor in rest):
                 axis, fine = dim[0].axis, math.prod(factor.size for factor in rest)
-                spread = state.field.axes[axis].transposed(fine, fine, 0, 1, dim[0].size * fine)
+                spread = transposed(state.field.axes[axis], fine, fine, 0, 1, dim[0].size * fine)
                 size = dim[0].size * fine
                 grid = (*state.grid[:axis], size, *state.grid[axis + 1 :])
                 dims[place] = (Factor(size, axis),)
@@ -162,7 +163,7 @@ def regroup(state: State, shape: Sequence[int]) -> State:
             elif isinstance(factor, Factor) and need > 1 and factor.size % need == 0:
                 inner = factor.size // need
                 if factor.axis is not None:
-                    coarse = field.axes[factor.axis].window(inner, inner, 0, 1, need)
+                    coarse = window(field.axes[factor.axis], inner, inner, 0, 1, need)
                     field = field.on(factor.axis, coarse)
                     grid[factor.axis] = need
                 taken.append(Factor(need, factor.axis))

@@ -20,6 +20,7 @@ from erf.theory.operators.state import (
     regroup,
     settled,
 )
+from erf.theory.sampling import window
 
 
 @rule("_to_copy", "alias", "clone", "contiguous", "detach", "dropout", "lift_fresh", "native_dropout")
@@ -115,7 +116,7 @@ def _slice(name: str, args: Arguments, kwargs: Mapping[str, Any], state: State, 
     if found is None:
         return state.everywhere(name, None)
     count = output.shape[place]
-    return mapped(whole, place, found[0].window(1, every, -first, 1, count), count)
+    return mapped(whole, place, window(found[0], 1, every, -first, 1, count), count)
 
 
 def _unpacked(tokens: Tokens, grid: tuple[int, ...]) -> Dim:

@@ -5,7 +5,9 @@ from dataclasses import replace
 from torch import Tensor
 
 from erf.theory.axis import AxisField
+from erf.theory.branches import written_over
 from erf.theory.operators.state import Dim, Factor, State, agree, axis_of, broadcast, is_spatial, plain, settled
+from erf.theory.sampling import transposed, window
 
 Along = tuple[int, range]
 """A dimension of the view, and the positions of its elements in the whole tensor."""
@@ -52,10 +54,10 @@ def written_into(whole: Tensor, before: State | None, part: Tensor, state: State
 def _merged(before: AxisField | None, written: AxisField, units: range, length: int) -> AxisField:
     """Field along an axis after some units were written; empty positions continue the written ones, like padding."""
     if before is not None:
-        return before.written(written, units, length)
+        return written_over(before, written, units, length)
     if units.step == 1:
-        return written.window(1, 1, units.start, 1, length)
-    return written.transposed(units.step, units.step, -units.start, 1, length)
+        return window(written, 1, 1, units.start, 1, length)
+    return transposed(written, units.step, units.step, -units.start, 1, length)
 
 
 def _places(whole: Tensor, part: Tensor, state: State) -> dict[int, Along] | None:
