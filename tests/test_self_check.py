@@ -445,3 +445,12 @@ def test_the_command_line_says_it_in_one_line_and_the_file_keeps_it() -> None:
     call("compute", *words, "-n", 1, "--no-picture", "--device", "cpu", "--no-self-check", "-o", "wrong.h5")
     right, wrong = (erf.load(name).statistics().mean for name in ("net.h5", "wrong.h5"))
     assert np.abs(right - wrong).max() > 0.1 * right.max()
+
+
+def test_the_strongest_unit_of_a_blank_image_is_not_that_of_the_noise_compared() -> None:
+    arrays = images()
+    arrays[0][:] = 0
+    record = run(between(), arrays, unit="max").provenance.self_check
+    assert record["image"] == "0 with noise"
+    assert record["result"] == "agrees"
+    assert record["way"] == record["compared"]

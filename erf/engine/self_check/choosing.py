@@ -59,9 +59,6 @@ def choose_way(fast: Way, gradients: BatchGradients, passes: PassPlan, item: Loc
         The choice; None where the plain gradient of this image is not finite.
     """
     plain = replace(gradients, passes=passes.in_way(PLAIN))
-    if gradients.settings.unit == MAX:
-        with PLAIN.applied(plain.model, plain.device):
-            (item,) = plain.strongest([item])
     is_blank = _is_blank(fast, gradients, item)
     references = _references(plain, varied(item, noise=1.0)) if is_blank else []
     if not references:
@@ -128,6 +125,9 @@ def _is_blank(way: Way, gradients: BatchGradients, item: LocatedSample) -> bool:
 
 def _references(plain: BatchGradients, item: LocatedSample) -> list[Reference]:
     """Return the plain gradients of an image, in the run's precision first; none where they are not finite."""
+    if plain.settings.unit == MAX:
+        with PLAIN.applied(plain.model, plain.device):
+            (item,) = plain.strongest([item])
     references = [Reference(plain, item)]
     if plain.settings.precision == "bfloat16":
         # Its rounding could hide a defect that full precision reveals.
