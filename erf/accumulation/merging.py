@@ -30,6 +30,14 @@ def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None
 
     Raises:
         InputError: an image is in two of the results, they were measured differently, or shards are missing.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> parts = [erf.compute(model, images.shard(part, 2), layer="1", device="cpu") for part in (1, 2)]
+        >>> erf.merge(parts).count()
+        4
     """
     if not erfs:
         raise InputError("nothing to merge: expected at least one ERF")

@@ -119,6 +119,16 @@ def compute(
         InsufficientMemoryError: the run does not fit into memory.
         InputError: settings, images and model do not fit together.
         OutputError: the temporary folder has too little free space, or a sink cannot be written.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> result = erf.compute(model, images, layer="1", device="cpu")
+        >>> result.provenance.field_size  # each of two convolutions adds a pixel on each side
+        (5.0, 5.0)
+        >>> result.statistics("left").mean.shape
+        (64, 48)
     """
     settings = Settings(
         unit=unit,
@@ -184,6 +194,14 @@ def compute_layers(
         CheckpointError: the saved progress belongs to another run or is damaged.
         InterruptedRunError: `stop` returned True.
         ErfError: the other errors of `compute`.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> first, second = erf.compute_layers(model, images, ["0", "1"], erf.Settings(device="cpu"))
+        >>> first.provenance.field_size, second.provenance.field_size
+        ((3.0, 3.0), (5.0, 5.0))
     """
     settings = settings or Settings()
     images.check_columns(settings.subset_by)

@@ -20,7 +20,13 @@ ALL_CHANNELS, SIGNS = "all", "signs"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of a run; the same as the arguments of `compute`."""
+    """Settings of a run; the same as the arguments of `compute`.
+
+    Example:
+        >>> import erf
+        >>> erf.Settings(unit="grid:2x2", definitions=("abs", "square"), device="cpu").shown_definition
+        'abs'
+    """
 
     unit: UnitChoice = CENTER
     channel: int | str = ALL_CHANNELS

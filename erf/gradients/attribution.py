@@ -24,6 +24,13 @@ class UnitGradient:
     Args:
         model: the network.
         layer: path of the module.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> attribution = erf.UnitGradient(model, "1")
+        >>> attribution.attribute(torch.zeros(1, 1, 9, 9)).shape
+        torch.Size([1, 1, 9, 9])
     """
 
     def __init__(self, model: nn.Module, layer: str) -> None:

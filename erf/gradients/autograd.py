@@ -77,6 +77,13 @@ def unit_gradient(model: nn.Module, inputs: Tensor, layer: str, unit: Unit, layo
     Raises:
         LayerError: the layer is unknown or yields no map.
         NoGradientError: no gradient reaches the input.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> gradient = erf.unit_gradient(model, torch.zeros(1, 1, 9, 9), layer="1", unit=(4, 4))
+        >>> gradient.shape, int((gradient != 0).sum())
+        (torch.Size([1, 1, 9, 9]), 25)
     """
     (gradient,) = unit_gradients(model, inputs, [Target(layer, (unit,), layout)])
     return gradient

@@ -82,6 +82,12 @@ def load_images(
 
     Raises:
         InputError: The source or an option cannot be used.
+
+    Example:
+        >>> import erf
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> [image.laterality for image in images.images]
+        ['left', 'right', 'left', 'right']
     """
     if n < 1:
         raise InputError(f"n={n} images asked for; expected at least 1")
@@ -114,6 +120,12 @@ def from_arrays(
 
     Raises:
         InputError: The arrays have no common shape (C, H, W), or the number of lateralities differs.
+
+    Example:
+        >>> import numpy as np, erf
+        >>> images = erf.from_arrays([np.zeros((3, 32, 32), np.uint8)] * 2, laterality=["left", "right"])
+        >>> images.shape
+        (3, 32, 32)
     """
     if not len(arrays) or any(np.shape(array) != np.shape(arrays[0]) or np.ndim(array) != 3 for array in arrays):
         found = sorted({np.shape(array) for array in arrays})

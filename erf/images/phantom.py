@@ -78,6 +78,12 @@ def draw_phantom(index: int, seed: int = 0, size: tuple[int, int] = (3328, 2560)
 
     Returns:
         The phantom, with 16-bit pixels.
+
+    Example:
+        >>> import erf
+        >>> phantom = erf.draw_phantom(0, size=(64, 48))
+        >>> phantom.pixels.shape, phantom.pixels.dtype.name
+        ((64, 48), 'uint16')
     """
     laterality, view, patient_id = phantom_labels(index)
     rng, signal, findings = _compose(index, seed, size, lesions)

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Rule by which the arguments of a network are built from inputs (N, C, H, W)."""
+    """Rule by which the arguments of a network are built from inputs (N, C, H, W).
+
+    Example:
+        >>> import torch, erf
+        >>> [tuple(part.shape) for part in erf.Arguments(names=("cc", "mlo"))(torch.zeros(1, 2, 8, 6))]
+        [(1, 1, 8, 6), (1, 1, 8, 6)]
+    """
 
     names: tuple[str, ...] = ()
     """Names of the inputs, which share the channels equally; empty for a network with one input."""

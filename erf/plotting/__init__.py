@@ -35,6 +35,14 @@ def plot(
     'contours' of equal mass over the mean image, 'radial' profiles, 'growth' over the layers of a network, and
     'convergence' of measures with the number of images. Raises `InputError` for what cannot be
     drawn together and `OutputError` for a path that cannot be written.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> result = erf.compute(model, images, layer="1", device="cpu")
+        >>> erf.plot([result], "maps.png").name
+        'maps.png'
     """
     comparison = compare([erfs] if isinstance(erfs, ERF) else erfs, labels, definition, subsets, scale)
     path = Path(path)

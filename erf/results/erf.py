@@ -28,7 +28,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Statistics:
-    """The ERF of one subset under one definition."""
+    """The ERF of one subset under one definition.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> result = erf.compute(model, images, layer="1", device="cpu")
+        >>> y, x = result.statistics("all", "abs").centroid()
+        >>> abs(y - 32) < 2 and abs(x - 24) < 2
+        True
+    """
 
     count: int
     mean: Map

@@ -172,6 +172,14 @@ def anonymise(
 
     Returns:
         An anonymised copy of the subject.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> result = erf.compute(model, images, layer="1", device="cpu")
+        >>> erf.anonymise(result, salt="secret").images[0].patient_id.partition("-")[0]
+        'patient'
     """
     anonymity = Anonymity(salt if salt is not None else drawn_salt(), tuple(keep), thumbnails)
     if isinstance(subject, ERF):

@@ -45,6 +45,14 @@ def load(path: str | Path) -> ERF:
 
     Raises:
         FormatError: The file is missing, damaged, no ERF file, or written by a newer version.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> erf.save(erf.compute(model, images, layer="1", device="cpu"), "loaded.h5")
+        >>> erf.load("loaded.h5").statistics("right").count
+        2
     """
     path = Path(path)
     with _opened(path) as file:

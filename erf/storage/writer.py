@@ -49,6 +49,15 @@ class FileSink:
 
     Raises:
         OutputError: The file cannot be written, or exists and `overwrite` is not set.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> with erf.FileSink("sink.h5") as sink:
+        ...     result = erf.compute(model, images, layer="1", device="cpu", sink=sink)
+        >>> result.subsets["all"]["abs"].count
+        4
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -223,7 +232,17 @@ def _set_attribute(attributes: h5py.AttributeManager, name: str, value: Any) -> 
 
 
 def save(erf: ERF, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write an ERF to a file."""
+    """Write an ERF to a file.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> result = erf.compute(model, images, layer="1", device="cpu")
+        >>> erf.save(result, "saved.h5")
+        >>> erf.load("saved.h5").count("left")
+        2
+    """
     with FileSink(path, overwrite=overwrite) as sink:
         sink.begin(erf.provenance)
         for row in erf.rows():

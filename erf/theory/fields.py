@@ -10,7 +10,15 @@ from erf.theory.branches import union
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Theoretical receptive field of the units of a layer, axis by axis; of an image first y, then x."""
+    """Theoretical receptive field of the units of a layer, axis by axis; of an image first y, then x.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> field = erf.theoretical_receptive_field(model, "0", (1, 64, 48))
+        >>> field.kind, field.nearest((7.2, 3.6))
+        ('finite', (7, 4))
+    """
 
     axes: tuple[AxisField, ...] = (AxisField(), AxisField())
     unbounded_by: tuple[str, ...] = ()

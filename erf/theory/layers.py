@@ -50,7 +50,14 @@ class TapPoint:
 
 
 def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange = alone) -> list[TapPoint]:
-    """All layers that yield a map of an input (C, H, W), in the order in which they return."""
+    """All layers that yield a map of an input (C, H, W), in the order in which they return.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> [point.name for point in erf.list_layers(model, (1, 64, 48))]
+        ['0', '1', 'output']
+    """
     calls: dict[str, int] = {}
     found: dict[str, TapPoint] = {}
 

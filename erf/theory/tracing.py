@@ -324,5 +324,12 @@ def theoretical_receptive_field(model: nn.Module, layer: str, input_shape: Seque
     Raises:
         LayerError: the layer is unknown, is not called or called more than once, or yields no map.
         InputError: the model cannot run on an input of this shape.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> field = erf.theoretical_receptive_field(model, "1", (1, 64, 48))
+        >>> field.size, field.stride, field.center((10, 20))
+        ((5.0, 5.0), (1.0, 1.0), (10.0, 20.0))
     """
     return trace(model, [layer], input_shape)[layer].field

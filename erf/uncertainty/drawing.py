@@ -35,7 +35,13 @@ class Difference(Interval):
 
 @dataclass(frozen=True)
 class Drawing:
-    """Settings for intervals, resampling and permutation tests."""
+    """Settings for intervals, resampling and permutation tests.
+
+    Example:
+        >>> import erf
+        >>> erf.Drawing(level=0.9, resamples=500).level
+        0.9
+    """
 
     level: float = LEVEL
     resamples: int = RESAMPLES
