@@ -160,19 +160,18 @@ def test_selecting_channels_keeps_the_field() -> None:
     [
         # Layers and sizes that keep the whole field inside an image of moderate size.
         ("resnet18", "layer3", 320),
-        ("resnet34", "layer2", 224),
         ("resnet50", "layer3", 384),
         ("densenet121", "features.transition2", 320),
         ("spm", "backbone.layer3", 352),
         ("convmixer-768-32", "blocks.5", 315),
-        ("convmixer-1536-20", "blocks.3", 315),
         ("convmixer-1024-20", "blocks.2", 420),
         ("unet", "head", 256),
         ("unet-star", "head", 128),
         ("wavemix", "final", 208),
     ],
 )
-def test_the_field_of_every_convolutional_network_is_the_support(name: str, layer: str, side: int) -> None:
+def test_the_field_of_convolutional_networks_is_the_support(name: str, layer: str, side: int) -> None:
+    """Each block of the registered networks, and each kernel and stride of the ConvMixers, once."""
     shape = (3, side, side)
     model = erf.models.create_model(name, size=shape[1:])
     traced = trace(model, [layer], shape)[layer]
@@ -211,7 +210,7 @@ def test_kinds_of_fields(name: str, kind: str) -> None:
 )
 def test_published_fields(name: str, size: int) -> None:
     model = erf.models.create_model(name)
-    side = 2048 if size > 1000 else 1024
+    side = 1792 if size > 1000 else 960
     traced = trace(model, ["final"], (1, side, side))["final"]
     assert traced.field.size == (size, size)
     unit = center_unit(traced.feature_shape[1:])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -273,17 +274,32 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+def call(*words: str) -> Result:
+    """The same command in this process and folder."""
+    return CliRunner().invoke(app, [*WORDS, *words])
+
+
+@dataclass(frozen=True)
+class Uninterrupted:
+    """What a process made that nobody interrupted, and how long it took."""
+
+    contents: dict[str, Any]
+    seconds: float
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
     folder = tmp_path_factory.mktemp("uninterrupted")
+    started = time.monotonic()
     assert complete(folder)[0] == 0
-    return contents(folder / "gmic.h5")
+    return Uninterrupted(contents(folder / "gmic.h5"), time.monotonic() - started)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_keep_what_was_done(
-    number: signal.Signals, code: int, uninterrupted: dict[str, Any], tmp_path: Path
+    number: signal.Signals, code: int, uninterrupted: Uninterrupted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     process = command(tmp_path)
     wait_for(tmp_path / ".gmic.h5.progress" / "1-of-1" / "state.json", process)
     process.send_signal(number)
@@ -291,22 +307,23 @@ def test_signals_keep_what_was_done(
     assert process.returncode == code
     assert "the same command with --resume goes on from there" in errors
     assert os.listdir(tmp_path) == [".gmic.h5.progress"]
-    code, errors = complete(tmp_path)
-    assert code == 2
-    assert "go on with --resume" in errors
-    assert complete(tmp_path, "--resume")[0] == 0
+    refused = call()
+    assert refused.exit_code == 2
+    assert "go on with --resume" in refused.stderr
+    assert call("--resume").exit_code == 0
     assert os.listdir(tmp_path) == ["gmic.h5"]
-    assert contents(tmp_path / "gmic.h5") == uninterrupted
+    assert contents(tmp_path / "gmic.h5") == uninterrupted.contents
 
 
-def test_two_runs_do_not_write_one_output(tmp_path: Path) -> None:
+def test_two_runs_do_not_write_one_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     process = command(tmp_path, "-n", "5000")
     wait_for(tmp_path / ".gmic.h5.progress" / "1-of-1" / "state.json", process)
-    code, errors = complete(tmp_path)
+    refused = call()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=600)
-    assert code == 2
-    assert "another run is writing the same output" in errors
+    assert refused.exit_code == 2
+    assert "another run is writing the same output" in refused.stderr
     assert process.returncode == 143
 
 
@@ -315,26 +332,24 @@ def kill_moments(count: int) -> Sequence[float]:
     return [rng.uniform(0.0, 1.0) for _ in range(count)]
 
 
-def test_kill_at_any_moment(uninterrupted: dict[str, Any], tmp_path: Path) -> None:
+def test_kill_at_any_moment(uninterrupted: Uninterrupted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeded moments, from before the first image to after the last; 50 in all with `ERF_KILLS=50`."""
+    monkeypatch.chdir(tmp_path)
     kills = int(os.environ.get("ERF_KILLS", "3"))
-    started = time.monotonic()
-    assert complete(tmp_path, "-o", "time.h5")[0] == 0
-    length = time.monotonic() - started
     survived = 0
     for moment in kill_moments(kills):
         process = command(tmp_path, "--resume")
-        time.sleep(moment * length)
+        time.sleep(moment * uninterrupted.seconds)
         process.kill()
         process.communicate()
         survived += process.returncode == -signal.SIGKILL
         if (tmp_path / "gmic.h5").exists():
-            assert contents(tmp_path / "gmic.h5") == uninterrupted
+            assert contents(tmp_path / "gmic.h5") == uninterrupted.contents
             (tmp_path / "gmic.h5").unlink()
     assert survived > 0
-    assert complete(tmp_path, "--resume")[0] == 0
-    assert contents(tmp_path / "gmic.h5") == uninterrupted
-    assert sorted(os.listdir(tmp_path)) == ["gmic.h5", "time.h5"]  # nor are parts of killed runs left
+    assert call("--resume").exit_code == 0
+    assert contents(tmp_path / "gmic.h5") == uninterrupted.contents
+    assert os.listdir(tmp_path) == ["gmic.h5"]  # nor are parts of killed runs left
 
 
 def change_nothing(folder: Path) -> None:
@@ -391,9 +406,6 @@ def test_other_weights_do_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     from erf.models import create_model
 
-    def call(*words: str) -> Result:
-        return CliRunner().invoke(app, [*WORDS, "--weights", "w.safetensors", *words])
-
     for seed, stops in ((0, True), (1, False)):
         save_file(create_model("gmic", seed=seed).state_dict(), "w.safetensors")
         if stops:
@@ -402,7 +414,7 @@ def test_other_weights_do_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=600)
             assert process.returncode == 143
-    refused = call("--resume")
+    refused = call("--weights", "w.safetensors", "--resume")
     assert refused.exit_code == 2
     assert "weights sha256" in refused.stderr
 

@@ -17,7 +17,9 @@ import pytest
 import torch
 from PIL import Image as Pillow
 from torch import nn
+from typer.testing import CliRunner
 
+from erf.cli import app
 from erf.datasets import Example, ExampleSet, Finding, load_examples, split_by_patient
 from erf.errors import CheckpointError, InputError, InterruptedRunError, LayerError, TrainingError
 from erf.images import Decoded, Framing, Image
@@ -482,24 +484,18 @@ COMMAND = (
 )
 
 
-def start(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "erf", *COMMAND, *arguments]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def test_a_killed_training_resumes_to_the_same_curve(tmp_path: Path) -> None:
+def test_a_killed_training_resumes_to_the_same_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL at some update, with a state saved after every epoch; the log is that of a training without a stop."""
-    whole = start("-o", "whole", cwd=tmp_path)
-    killed = start("-o", "killed", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "erf", *COMMAND, "-o", "killed"]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     state = tmp_path / "killed" / "state.pt"
     while killed.poll() is None and not state.exists():
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     assert state.exists()
-    output = whole.communicate()[0]
-    assert whole.returncode == 0, output
-    again = start("-o", "killed", "--resume", cwd=tmp_path)
-    output = again.communicate()[0]
-    assert again.returncode == 0, output
+    for words in (["-o", "whole"], ["-o", "killed", "--resume"]):
+        result = CliRunner().invoke(app, [*COMMAND, *words])
+        assert result.exit_code == 0, result.output
     assert log(tmp_path / "killed") == log(tmp_path / "whole")

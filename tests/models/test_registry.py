@@ -24,6 +24,15 @@ from tests.agreement import assert_gradients_agree
 POOLED = [name for name in list_models() if model_card(name).default_layer == "final" and name != "gmic-nyu"]
 """Networks that take the mean of a map and classify it; gmic-nyu makes saliency maps instead."""
 
+WIDER_OR_DEEPER = (
+    "convmixer-1024-20", "convmixer-1536-20", "mixer-base", "mobilenetv3-small-075", "mobilenetv3-small-100", "resnet34",
+    "swin-base", "vit-base", "vit-small",
+)  # fmt: skip
+"""Networks that differ from another one in numbers of channels, blocks and kernels only, by the same code."""
+
+KINDS = [name for name in list_models() if name not in WIDER_OR_DEEPER]
+"""One network of each kind, for what takes long; `test_a_run_at_small_size_is_finite` checks gradients of all."""
+
 MAGNIFICATION = [name for name in list_models() if "magnification" in model_card(name).paper]
 
 
@@ -140,6 +149,7 @@ def test_final_is_what_global_pooling_receives(subject: Subject) -> None:
     assert_gradients_agree(subject.model.classifier(pooled), subject.model(inputs), rtol=1e-11)
 
 
+@pytest.mark.parametrize("subject", KINDS, indirect=True)
 def test_gradient_agrees_with_finite_differences(subject: Subject) -> None:
     inputs, (y, x) = subject.inputs(1), subject.unit
     with frozen(subject.model):
@@ -158,6 +168,7 @@ def test_gradient_agrees_with_finite_differences(subject: Subject) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=3e-5 * scale)
 
 
+@pytest.mark.parametrize("subject", KINDS, indirect=True)
 def test_gradient_equals_plain_autograd_and_captum(subject: Subject) -> None:
     inputs, (y, x) = subject.inputs(2), subject.unit
     with frozen(subject.model, torch.channels_last):
