@@ -237,7 +237,7 @@ def test_a_mask_is_reduced_by_its_middle_pixels() -> None:
 
 
 def test_patches_larger_than_the_frame_are_refused(phantoms: ExampleSet) -> None:
-    with pytest.raises(InputError, match=r"patches of 200 pixels from a frame of 104x80; expected a larger frame"):
+    with pytest.raises(InputError, match=r"patches of 200 pixels from a frame of 104x80; choose a larger"):
         feed(phantoms, Stage("patch", 1, 1, 1.0, patch=200), SIZE)
 
 
