@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,7 @@ class Draw:
         """Return the class of `torch.nn` for this number of axes."""
         return getattr(nn, f"{name}{self.axes}d")
 
-    def conv(self, channels: int = CHANNELS, kernel: int | None = None, **options: object) -> nn.Module:
+    def conv(self, channels: int = CHANNELS, kernel: int | None = None, **options: Any) -> nn.Module:
         kernel = kernel or self.rng.choice((1, 2, 3, 3, 3, 4, 5))
         return self.kind("Conv")(channels, CHANNELS, kernel, **options)
 
@@ -110,7 +111,7 @@ def transposed_convolution(draw: Draw) -> Step:
 def pooling(draw: Draw) -> Step:
     name = draw.one("MaxPool", "AvgPool", "LPPool")
     kernel, stride = draw.rng.choice((2, 3, 4)), draw.rng.choice((1, 2, 2, 3))
-    options: dict[str, object] = {"stride": stride, "ceil_mode": draw.one(False, True)}
+    options: dict[str, Any] = {"stride": stride, "ceil_mode": draw.one(False, True)}
     if name != "LPPool":
         options["padding"] = draw.rng.randint(0, kernel // 2)
     if name == "MaxPool":
@@ -151,7 +152,7 @@ def unpooling(draw: Draw) -> Step:
 def interpolation(draw: Draw) -> Step:
     smooth = {1: ("linear",), 2: ("bilinear", "bicubic"), 3: ("trilinear",)}[draw.axes]
     mode = draw.one("nearest", "nearest-exact", "area", *smooth, *smooth)
-    options: dict[str, object] = {"mode": mode}
+    options: dict[str, Any] = {"mode": mode}
     if draw.one(False, True):
         options["size"] = tuple(draw.rng.randint(max(2, size // 2), size * 2) for size in draw.sizes)
     else:

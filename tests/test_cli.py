@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -303,7 +304,7 @@ def test_a_tag_of_timm_is_asked_of_timm(monkeypatch: pytest.MonkeyPatch) -> None
 
     asked = []
 
-    def create(name: str, **options: object) -> torch.nn.Module:
+    def create(name: str, **options: Any) -> torch.nn.Module:
         asked.append((name, options))
         return plain(name.split(".", maxsplit=1)[0], **(options | {"pretrained": False}))
 
@@ -341,7 +342,7 @@ def test_every_verb_has_help_and_is_in_the_readme(verb: str) -> None:
     assert f"erf {verb}" in (Path(__file__).parent.parent / "README.md").read_text()
 
 
-def python(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+def python(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parent.parent
     environment = os.environ | {"PYTHONPATH": str(root)}
     return subprocess.run(  # type: ignore[call-overload, no-any-return]

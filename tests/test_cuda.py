@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ class Subject:
         return self.values(model, inputs)[:, self.channel]
 
 
-def run(subject: Subject, **changes: object) -> erf.ERF:
+def run(subject: Subject, **changes: Any) -> erf.ERF:
     asked = Settings(**({"device": str(DEVICE), "channel": subject.channel} | changes))
     (found,) = compute_layers(subject.model, subject.images, [subject.layer], asked)
     return found

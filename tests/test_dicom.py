@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 STORED = (erf.draw_phantom(0, size=(96, 64)).pixels >> 4).astype(np.uint16)  # 12 bits
 
 
-def write(path: Path, stored: np.ndarray = STORED, **tags: object) -> Path:
+def write(path: Path, stored: np.ndarray = STORED, **tags: Any) -> Path:
     """A mammogram with 12 stored bits; `tags` are set on top."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
@@ -148,7 +149,7 @@ def test_files_without_a_suffix_are_found(tmp_path: Path) -> None:
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette colours|cannot be decoded"),
     ],
 )
-def test_dicom_that_cannot_be_used(tmp_path: Path, tags: dict[str, object], message: str) -> None:
+def test_dicom_that_cannot_be_used(tmp_path: Path, tags: dict[str, Any], message: str) -> None:
     with pytest.raises(ImageError, match=message) as caught:
         read_image(write(tmp_path / "a.dcm", **tags))
     assert "\n" not in str(caught.value)
@@ -188,7 +189,7 @@ def table(entries: int, claimed: int, bits: int) -> Dataset:
         ({"PixelData": STORED.tobytes() + bytes(2)}, ""),
     ],
 )
-def test_a_wrong_view_is_left_out_and_told(tmp_path: Path, tags: dict[str, object], note: str) -> None:
+def test_a_wrong_view_is_left_out_and_told(tmp_path: Path, tags: dict[str, Any], note: str) -> None:
     decoded = read_image(write(tmp_path / "a.dcm", **tags))
     np.testing.assert_array_equal(decoded.pixels[0], STORED)
     assert len(decoded.notes) == (note != "")
@@ -231,7 +232,7 @@ def test_tables_of_8_bits(tmp_path: Path) -> None:
         ({"BitsAllocated": 12}, "'Bits Allocated' value of '12' is invalid"),
     ],
 )
-def test_odd_headers_give_one_line(tmp_path: Path, tags: dict[str, object], message: str) -> None:
+def test_odd_headers_give_one_line(tmp_path: Path, tags: dict[str, Any], message: str) -> None:
     with pytest.raises(ImageError, match=f"a.dcm: .*{message}") as caught:
         read_image(write(tmp_path / "a.dcm", **tags))
     assert "\n" not in str(caught.value)

@@ -41,9 +41,9 @@ def plain_maps(arrays: Sequence[np.ndarray], definition: str) -> np.ndarray:
     return np.stack(maps)
 
 
-def run(arrays: Sequence[np.ndarray], **options: object) -> ERF:
+def run(arrays: Sequence[np.ndarray], **options: Any) -> ERF:
     # The frame holds float32, so the reference starts from the same float32 numbers.
-    settings = {"layer": "5", "definitions": tuple(DEFINITIONS), "device": "cpu"} | options
+    settings: dict[str, Any] = {"layer": "5", "definitions": tuple(DEFINITIONS), "device": "cpu"} | options
     sides = settings.pop("laterality", SIDES)
     return compute(small_network(), from_arrays(arrays, sides), **settings)
 
@@ -76,7 +76,7 @@ def test_mean_variance_and_curves(arrays: list[np.ndarray], definition: str, sub
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 4}, {"workers": 0}, {"workers": 3}, {"deterministic": True}])
-def test_the_way_of_running_does_not_matter(arrays: list[np.ndarray], options: dict[str, object]) -> None:
+def test_the_way_of_running_does_not_matter(arrays: list[np.ndarray], options: dict[str, Any]) -> None:
     plain, other = run(arrays), run(arrays, **options)
     for subset in MEMBERS:
         for name in ("mean", "variance", "across_rows", "across_columns"):
@@ -209,7 +209,7 @@ def test_a_gradient_that_is_zero_is_told(arrays: list[np.ndarray]) -> None:
         ({"layer": "6"}, "unknown layer '6'"),
     ],
 )
-def test_options_that_cannot_be_used(arrays: list[np.ndarray], options: dict[str, object], message: str) -> None:
+def test_options_that_cannot_be_used(arrays: list[np.ndarray], options: dict[str, Any], message: str) -> None:
     with pytest.raises(erf.ErfError, match=message):
         run(arrays, **options)
 
@@ -264,7 +264,7 @@ def many(count: int) -> ImageSet:
 
 def test_until_stops_when_the_interval_is_narrow() -> None:
     precision = Precision(0.03, "r50", Drawing(resamples=200))
-    options = {"layer": "5", "device": "cpu"}
+    options: dict[str, Any] = {"layer": "5", "device": "cpu"}
     stopped = compute(small_network(), many(80), until=precision, **options)
     assert 12 <= stopped.count() < 80
     assert precision.is_reached(precision.estimate(observe(stopped)))

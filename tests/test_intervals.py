@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,7 +202,7 @@ def test_interleaved_beginnings_are_balanced() -> None:
         ({"resamples": 10}, "from 10 draws"),
     ],
 )
-def test_what_cannot_be_drawn_is_told(options: dict[str, object], message: str) -> None:
+def test_what_cannot_be_drawn_is_told(options: dict[str, Any], message: str) -> None:
     with pytest.raises(erf.InputError, match=message):
         Drawing(**options)
 

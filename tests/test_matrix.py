@@ -263,7 +263,7 @@ def test_a_network_with_two_inputs() -> None:
     torch.manual_seed(0)
     model = TwoViews().double()
     pairs = np.random.default_rng(0).standard_normal((3, 2, 32, 24))
-    settings = {"layer": "output:logits", "arguments": erf.Arguments(("cc", "mlo")), "device": "cpu"}
+    settings: dict[str, Any] = {"layer": "output:logits", "arguments": erf.Arguments(("cc", "mlo")), "device": "cpu"}
     found = erf.compute(model, erf.from_arrays(list(pairs), ["left", "left", "right"]), **settings)
     expected: dict[str, list[np.ndarray]] = {"cc": [], "mlo": []}
     for pair in torch.from_numpy(pairs.astype(np.float32)).double():

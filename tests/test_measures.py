@@ -1,6 +1,7 @@
 """Every measure on maps whose answer is known."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ BLOCKS = [(1, 0), (3, 0), (4, 0), (5, 1), (26, 1)]
 
 
 def observations(
-    maps: np.ndarray, blocks: tuple[int, int], center: tuple[float, float] = CENTER, **more: object
+    maps: np.ndarray, blocks: tuple[int, int], center: tuple[float, float] = CENTER, **more: Any
 ) -> Observations:
     """What a file would keep of maps (N, H, W), summed up pixel by pixel."""
     maps = np.asarray(maps, np.float64)
@@ -60,7 +61,7 @@ def zones(maps: np.ndarray, distances: np.ndarray) -> np.ndarray:
 
 
 def value(
-    name: str, map_: np.ndarray, blocks: tuple[int, int], center: tuple[float, float] = CENTER, **more: object
+    name: str, map_: np.ndarray, blocks: tuple[int, int], center: tuple[float, float] = CENTER, **more: Any
 ) -> float:
     return float(MEASURES[name].of(observations(map_[None], blocks, center, **more).all()))
 
@@ -369,7 +370,7 @@ CASES = [
 ]
 
 
-def kept(map_: np.ndarray, center: tuple[float, float], **more: object) -> Observations:
+def kept(map_: np.ndarray, center: tuple[float, float], **more: Any) -> Observations:
     """What a run keeps of a map, by its own sums."""
     grid = Grid(map_.shape, small_block(map_.shape), center, 1, more.get("field_box"))
     footprint = RunningMoments(("abs",), grid, torch.device("cpu")).add([torch.from_numpy(map_[None])])["abs"]

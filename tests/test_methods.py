@@ -1,6 +1,7 @@
 """Captum's methods through the engine: closed forms of linear networks, and captum's own calls."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def kernel_map(model: nn.Module) -> np.ndarray:
 def test_a_linear_network_has_weight_times_input(name: str) -> None:
     model = linear_network()
     inputs = torch.randn(2, 1, 12, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    options = {"stdevs": 0.0} if name == "gradient-shap" else {}
+    options: dict[str, Any] = {"stdevs": 0.0} if name == "gradient-shap" else {}
     (found,) = attributions(name, model, inputs, [Target("0", ((6, 5),))], options=options)
     expected = kernel_map(model) * inputs[:, 0].numpy()
     if name == "gradient-shap":
@@ -90,7 +91,13 @@ def test_every_method_runs_through_the_engine(name: str) -> None:
 def test_several_images_and_channels_reach_captum(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal((1, 40, 32)) for _ in range(3)]
-    settings = {"layer": "5", "method": "integrated-gradients", "channel": 2, "unit": "max", "device": "cpu"}
+    settings: dict[str, Any] = {
+        "layer": "5",
+        "method": "integrated-gradients",
+        "channel": 2,
+        "unit": "max",
+        "device": "cpu",
+    }
     together = erf.compute(small_network(), erf.from_arrays(arrays), batch_size=3, **settings)
     single = erf.compute(small_network(), erf.from_arrays(arrays), batch_size=1, **settings)
     assert_gradients_agree(together.statistics().mean, single.statistics().mean, rtol=1e-11, rounding=1e-16)

@@ -1,6 +1,7 @@
 """Streaming moments against NumPy on all maps at once."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from erf.results.grid import Grid, outer_edges, small_block
 CPU = torch.device("cpu")
 
 
-def grid_of(gradients: np.ndarray, center: tuple[float, float] = (140.0, 120.5), **more: object) -> Grid:
+def grid_of(gradients: np.ndarray, center: tuple[float, float] = (140.0, 120.5), **more: Any) -> Grid:
     size = gradients.shape[-2:]
     return Grid(size, small_block(size), center, finest=1, **more)
 

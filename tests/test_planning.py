@@ -2,6 +2,7 @@
 
 from collections import namedtuple
 from dataclasses import FrozenInstanceError, fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def large_images(count: int = 1) -> ImageSet:
     return erf.from_arrays([rng.standard_normal((1, *SIZE)).astype(np.float32) for _ in range(count)])
 
 
-def planned(layers: tuple[str, ...] = ("5",), **changes: object) -> Plan:
+def planned(layers: tuple[str, ...] = ("5",), **changes: Any) -> Plan:
     settings = Settings(device="cpu", definitions=tuple(DEFINITIONS), **changes)  # type: ignore[arg-type]
     return plan_run(small_network(), large_images(), layers, settings, erf.Origin())
 
@@ -73,7 +74,8 @@ def test_gradients_are_estimated_for_all_units_and_draws() -> None:
 
 def test_a_run_that_fits_in_its_crop_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("erf.engine.memory.available_memory", lambda device: SUMS * FRAME // 2)
-    images, options = large_images(), {"layer": "5", "device": "cpu", "definitions": tuple(DEFINITIONS)}
+    images = large_images()
+    options: dict[str, Any] = {"layer": "5", "device": "cpu", "definitions": tuple(DEFINITIONS)}
     assert erf.compute(small_network(), images, **options).count() == 1
     with pytest.raises(erf.InsufficientMemoryError, match="a run at 512x384 needs at least"):
         erf.compute(small_network(), images, window=False, **options)
@@ -93,7 +95,8 @@ def test_a_run_that_falls_back_to_whole_images_has_to_fit_as_such(monkeypatch: p
 
 def test_a_disk_that_holds_the_sums_of_the_crop_suffices(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = SUMS * sum(pixels_of_crops(planned()))
-    images, options = large_images(), {"layer": "5", "device": "cpu", "definitions": tuple(DEFINITIONS)}
+    images = large_images()
+    options: dict[str, Any] = {"layer": "5", "device": "cpu", "definitions": tuple(DEFINITIONS)}
     usage = namedtuple("usage", "free")
     monkeypatch.setattr("erf.engine.memory.disk_usage", lambda folder: usage(needed))
     assert erf.compute(small_network(), images, **options).count() == 1

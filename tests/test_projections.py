@@ -1,6 +1,7 @@
 """An ERF over draws of random projections against one run per draw."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def arrays() -> list[np.ndarray]:
     return [np.random.default_rng(seed).standard_normal((1, *SIZE)).astype(np.float32) for seed in range(3)]
 
 
-def run(arrays: list[np.ndarray], name: str = "hct", **options: object) -> ERF:
+def run(arrays: list[np.ndarray], name: str = "hct", **options: Any) -> ERF:
     return erf.compute(create_model(name).double(), from_arrays(arrays, SIDES), device="cpu", **options)
 
 

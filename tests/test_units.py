@@ -1,6 +1,7 @@
 """Units of any choice, channels, alignment: each against what single gradients give."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,7 +234,7 @@ def test_what_does_not_go_together() -> None:
 
 def test_the_seed_of_the_run_steers_random_signs_and_is_recorded() -> None:
     images = erf.from_arrays([np.random.default_rng(0).standard_normal((1, 24, 20))])
-    options = {"layer": "2", "channel": "signs", "definitions": ("square",), "device": "cpu"}
+    options: dict[str, Any] = {"layer": "2", "channel": "signs", "definitions": ("square",), "device": "cpu"}
     network = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3)).double()
     maps = {}
     for seed in (0, 1, 0):

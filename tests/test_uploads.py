@@ -83,7 +83,7 @@ def test_without_cuda_pixels_stay_where_they_are(device: str) -> None:
 def test_an_image_for_which_the_device_has_no_memory_is_copied_with_its_batch(
     log: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object, **__: object) -> None:
+    def full(*_: object, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch.Tensor, "to", full)

@@ -1,5 +1,7 @@
 """Windows: the part of an image that holds a unit's field gives the same gradient as the whole image."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -54,7 +56,7 @@ def test_a_run_in_a_window_is_that_without() -> None:
     arrays = [rng.standard_normal((1, 300, 197)) for _ in SIDES]  # blocks of 3 pixels, which the window cuts
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 5, stride=2, padding=2), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-    options = {"layer": "3", "definitions": ("abs", "signed"), "device": "cpu", "unit": (35, 32)}
+    options: dict[str, Any] = {"layer": "3", "definitions": ("abs", "signed"), "device": "cpu", "unit": (35, 32)}
     part, whole = (
         compute(model.double(), from_arrays(arrays, SIDES), window=wanted, **options) for wanted in (True, False)
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,7 +226,8 @@ def test_a_run_at_small_size_is_finite(name: str) -> None:
     card = model_card(name)
     size = small_size(card)
     images = from_arrays([np.random.default_rng(0).standard_normal((card.in_channels, *size)).astype(np.float32)])
-    model, settings = create_model(name, size=size), {"layer": card.default_layer, "device": "cpu"}
+    model = create_model(name, size=size)
+    settings: dict[str, Any] = {"layer": card.default_layer, "device": "cpu"}
     mean = erf.compute(model, images, **settings).statistics().mean
     assert np.isfinite(mean).all()
     # Far above rounding: the channels of a unit must not cancel, as they do behind an untrained layer norm. With random
@@ -260,7 +262,7 @@ def test_networks_of_the_magnification_paper_take_both_sizes(name: str) -> None:
         ("hct", {"conv_stages": 5}, "conv_stages=5, expected 2, 3 or 4"),
     ],
 )
-def test_what_cannot_be_built_is_told(name: str, options: dict[str, int], message: str) -> None:
+def test_what_cannot_be_built_is_told(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         create_model(name, **options)
 

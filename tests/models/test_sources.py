@@ -4,6 +4,7 @@ import re
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,7 +96,7 @@ def test_weights_are_drawn_from_the_seed_and_read_from_files(nets: Path) -> None
         ("smp:unet", {"encoder_weights": "imagenet"}, "by its option encoder_weights; give them as `weights`"),
     ],
 )
-def test_what_cannot_be_built_is_one_line(nets: Path, name: str, options: dict[str, object], message: str) -> None:
+def test_what_cannot_be_built_is_one_line(nets: Path, name: str, options: dict[str, Any], message: str) -> None:
     if message is None:
         with pytest.raises(SystemExit):  # only the file that is named is run
             create_model(name)
@@ -158,7 +159,7 @@ def test_timm_networks_are_built_for_the_size() -> None:
 
 
 def test_no_weights_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object, **kwargs: object) -> None:
+    def refuse(*args: object, **kwargs: Any) -> None:
         raise AssertionError("weights were asked for")
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)

@@ -1,5 +1,7 @@
 """Spectral residual blocks, and the blocks with which they are compared."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -176,7 +178,7 @@ def test_double_attention_block_written_out() -> None:
         ("unet-star", {"places": "after-up2"}, 16**2 // 2 + 4 * 16 + 2 * 512 * 257 + 1),
     ],
 )
-def test_blocks_are_where_they_are_asked_for(name: str, options: dict[str, object], added: int) -> None:
+def test_blocks_are_where_they_are_asked_for(name: str, options: dict[str, Any], added: int) -> None:
     assert count(create_model(name, **options)) - count(create_model(name)) == added
 
 

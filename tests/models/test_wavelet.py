@@ -1,5 +1,7 @@
 """The wavelet transform against PyWavelets, and WaveMix's counts."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import pywt
@@ -51,12 +53,12 @@ def test_odd_maps_and_orders_out_of_range_are_refused() -> None:
         ({"levels": 3}, 23.70),
     ],
 )
-def test_counts_of_the_public_package(options: dict[str, object], millions: float) -> None:
+def test_counts_of_the_public_package(options: dict[str, Any], millions: float) -> None:
     model = create_model("wavemix", **options)
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == millions
 
 
 @pytest.mark.parametrize("options", [{"levels": 3}, {"order": 2}, {"stem": "strided", "stride": 2}])
-def test_other_options_run(options: dict[str, object]) -> None:
+def test_other_options_run(options: dict[str, Any]) -> None:
     model = create_model("wavemix", dim=16, depth=2, **options)
     assert model(torch.randn(1, 3, 64, 96)).shape == (1, 2)

@@ -370,13 +370,13 @@ def with_index(index: bytes) -> Callable[[Path], object]:
     return make
 
 
-def safetensors(*, length: int | None = None, **tensors: object) -> Callable[[Path], object]:
+def safetensors(*, length: int | None = None, **tensors: Any) -> Callable[[Path], object]:
     """A safetensors file with such a header, or one that claims another length."""
     header = json.dumps(tensors).encode()
     return lambda path: path.write_bytes(struct.pack("<Q", length or len(header)) + header + bytes(32))
 
 
-def claim(shape: object, begin: int, end: int) -> dict[str, object]:
+def claim(shape: object, begin: int, end: int) -> dict[str, Any]:
     return {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
 
 
@@ -392,7 +392,7 @@ def spread(step: int) -> bytes:
 
 
 def nested(depth: int) -> bytes:
-    found: dict[str, object] = {"model": 1}
+    found: dict[str, Any] = {"model": 1}
     for _ in range(depth):
         found = {"model": found, "state_dict": found}
     return pickle.dumps(found, 2)
