@@ -14,6 +14,7 @@ from erf.accumulation.moments import Moments
 from erf.accumulation.running import RunningMoments
 from erf.accumulation.shelf import ShelvedMoments
 from erf.engine.batches import Crop
+from erf.engine.settings import Settings
 from erf.engine.units import MeasuredUnit
 from erf.images import Progress
 from erf.profiling import stage
@@ -69,14 +70,15 @@ class Measurement:
     unit: MeasuredUnit
     crop: Crop
     """Region of the image that the sums cover."""
+    settings: Settings
     provenance: Provenance
     sink: Sink
     accumulators: tuple[Accumulator, ...]
 
     def begin_group(self, device: torch.device, states: Iterator[Sums]) -> None:
-        origin = self.provenance
+        definitions, draws, grid = self.settings.definitions, self.settings.projections, self.provenance.grid
         for accumulator in self.accumulators:
-            moments = RunningMoments(origin.definitions, origin.grid, device, origin.projections, self.crop)
+            moments = RunningMoments(definitions, grid, device, draws, self.crop)
             accumulator.begin_group(moments, next(states, None))
 
     def add_image(self, row: Row) -> None:
@@ -89,13 +91,20 @@ class Measurement:
             members = (shelf.moments(definition) for subsets, shelf in self._shelves() if subset in subsets)
             moments = reduce(Moments.merge, members)
             with stage("write"):
-                self.sink.add_statistics(subset, definition, _statistics(moments, self.provenance))
+                self.sink.add_statistics(subset, definition, self._statistics(moments))
             progress()
 
     def maps(self) -> list[tuple[str, str]]:
         """List the (subset, definition) pairs, each of which has a map."""
         names = dict.fromkeys(name for subsets, _ in self._shelves() for name in subsets)
-        return list(product(names, self.provenance.definitions))
+        return list(product(names, self.settings.definitions))
+
+    def _statistics(self, moments: Moments) -> Statistics:
+        """Return the maps of the whole image, which are zero outside the crop."""
+        _, height, width = self.provenance.input_shape
+        top, bottom, left, right = self.crop
+        kept = np.float32 if self.provenance.shard == (1, 1) else np.float64  # shards are merged
+        return moments.statistics(kept, ((top, height - bottom), (left, width - right)))
 
     def _shelves(self) -> list[tuple[Subsets, ShelvedMoments]]:
         return [each for accumulator in self.accumulators for each in accumulator.shelves()]
@@ -185,11 +194,3 @@ class Measurements:
         for accumulator in self.accumulators:
             for _, shelf in accumulator.shelves():
                 shelf.close()
-
-
-def _statistics(moments: Moments, origin: Provenance) -> Statistics:
-    """Return the maps of the whole image, which are zero outside the window."""
-    _, height, width = origin.input_shape
-    top, bottom, left, right = origin.window
-    kept = np.float32 if origin.shard == (1, 1) else np.float64  # shards are merged
-    return moments.statistics(kept, ((top, height - bottom), (left, width - right)))

@@ -239,7 +239,8 @@ def _measurements(
     for unit, sink in zip(plan.units, sinks or [MemorySink() for _ in plan.units], strict=True):
         crop = gradients.crop(unit)
         provenance = plan.description.of(unit, crop, choice.record_of(unit))
-        members.append(Measurement(unit, crop, provenance, sink, tuple(Accumulator(*each) for each in inputs)))
+        accumulators = tuple(Accumulator(*each) for each in inputs)
+        members.append(Measurement(unit, crop, settings, provenance, sink, accumulators))
     crops = [each.crop for each in members for _ in each.accumulators]
     check_disk(crops, sum(map(len, plan.rounds)), len(settings.definitions), scratch)
     return Measurements(tuple(members), sums_device(plan.device), scratch)
@@ -258,7 +259,7 @@ def _run(
         batches=BatchRunner(gradients, GradientDiagnosis(gradients), choice.way.batch_size),
         measurements=measurements,
         records=RecordBuilder(measurements.members, plan.settings, plan.images.thumbnails),
-        stopping=StoppingRule(plan.settings.until),
+        stopping=StoppingRule(plan.settings.until, plan.settings.shown_definition),
         progress=saving,
         workers=worker_count(plan.settings.workers, plan.device),
         strict=plan.settings.strict,

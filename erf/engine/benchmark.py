@@ -95,11 +95,11 @@ def take_turns(
         rounds: number of rounds that count.
         device: device to synchronise before the clock is read.
     """
-    found: dict[str, list[float]] = {name: [] for name in visits}
+    times: dict[str, list[float]] = {name: [] for name in visits}
     for _ in range(rounds + 1):
         for name, visit in visits.items():
             start = time.perf_counter()
             visit(images)
             synchronise(device)
-            found[name].append((time.perf_counter() - start) / len(images))
-    return {name: median(seconds[1:]) for name, seconds in found.items()}
+            times[name].append((time.perf_counter() - start) / len(images))
+    return {name: median(seconds[1:]) for name, seconds in times.items()}

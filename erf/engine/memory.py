@@ -109,13 +109,13 @@ def check_disk(crops: Sequence[Crop], groups: int, definitions: int, folder: Pat
         definitions: number of definitions.
         folder: folder of the temporary files; None for the system's.
     """
-    place = folder or Path(gettempdir())
+    folder = folder or Path(gettempdir())
     pixels = sum((bottom - top) * (right - left) for top, bottom, left, right in crops)
-    needed, free = groups * 2 * _SUM * definitions * pixels, disk_usage(place).free
+    needed, free = groups * 2 * _SUM * definitions * pixels, disk_usage(folder).free
     if needed > free:
         raise OutputError(
             f"{groups * len(crops)} groups of images set {needed / 1e9:.1f} GB of sums aside, {free / 1e9:.1f} GB are "
-            f"free in {place}",
+            f"free in {folder}",
             remedy="use subsets with fewer values, or fewer `definitions`",
         )
 

@@ -119,7 +119,7 @@ class Run:
         if last.record.status != "ok":
             self.failures.append(last.record.message)
         else:
-            self.stopping.add(last, self.measurements.members[-1].provenance.shown_definition)
+            self.stopping.add(last)
 
     def _pause(self) -> None:
         is_stopping = self.stop()

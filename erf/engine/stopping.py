@@ -15,13 +15,15 @@ class StoppingRule:
     """Tells when there are enough images; never, without a precision."""
 
     precision: "Precision | None"
+    definition: str
+    """Definition of the maps that are measured."""
     used: list[tuple[ImageRecord, Footprint]] = field(default_factory=list)
     """Records and per-image profiles of the images so far; empty without a precision."""
 
-    def add(self, row: Row, definition: str) -> None:
-        """Add an image that was used, with its profile for a definition."""
+    def add(self, row: Row) -> None:
+        """Add an image that was used."""
         if self.precision:
-            self.used.append((row.record, row.footprints[definition]))
+            self.used.append((row.record, row.footprints[self.definition]))
 
     def is_met(self, provenance: Provenance) -> bool:
         if not self.precision or not self.used:

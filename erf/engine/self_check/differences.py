@@ -82,9 +82,9 @@ def ratio(part: Tensor, whole: Tensor) -> float:
     return float(part / whole) if whole > 0 else float("inf") if part > 0 else 0.0
 
 
-def deviation_words(found: Differences) -> str:
+def deviation_words(deviations: Differences) -> str:
     """Describe the largest of some differences as what a way of computing does."""
-    worst = max(each.largest for each in found.values())
+    worst = max(each.largest for each in deviations.values())
     if worst == float("inf"):
         return "gives a gradient that is not finite, or should be zero"
     return f"is off by {100 * worst:.3g} % of the gradient's largest value"
