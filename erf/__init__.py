@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from erf.accumulation.merging import merge as merge
+    from erf.building import Network as Network
+    from erf.building import build_network as build_network
+    from erf.checks import check_gradient as check_gradient
     from erf.comparison import tabulate as tabulate
     from erf.definitions import DEFINITIONS as DEFINITIONS
     from erf.engine import compute as compute
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
     from erf.theory.fields import ReceptiveField as ReceptiveField
     from erf.theory.layers import list_layers as list_layers
     from erf.theory.tracing import theoretical_receptive_field as theoretical_receptive_field
+    from erf.tracking import TrainingMonitor as TrainingMonitor
+    from erf.tracking import compute_series as compute_series
+    from erf.tracking import find_snapshots as find_snapshots
     from erf.uncertainty import Drawing as Drawing
     from erf.uncertainty import Precision as Precision
 
@@ -62,6 +68,7 @@ _HOME = {
     "InterruptedRunError": "errors",
     "LayerError": "errors",
     "MEASURES": "measures",
+    "Network": "building",
     "Origin": "results",
     "OutputError": "errors",
     "Precision": "uncertainty",
@@ -70,11 +77,16 @@ _HOME = {
     "Series": "storage.series",
     "Settings": "engine.settings",
     "Statistics": "results",
+    "TrainingMonitor": "tracking",
     "UnitGradient": "gradients.attribution",
     "anonymise": "storage.privacy",
+    "build_network": "building",
+    "check_gradient": "checks",
     "compute": "engine",
     "compute_layers": "engine",
+    "compute_series": "tracking",
     "draw_phantom": "images",
+    "find_snapshots": "tracking",
     "from_arrays": "images",
     "list_layers": "theory.layers",
     "load": "storage",

@@ -35,6 +35,12 @@ def _escaped(sign: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def file_name(model: str) -> str:
+    """Convert a model's name, which may be a path with a factory, to a file name without extension."""
+    base = model.replace("\\", "/").split("/")[-1]
+    return base.replace(".py:", ":").removesuffix(".pt2").replace(":", "-")
+
+
 def for_csv(value: object) -> object:
     """Escape a cell of a CSV: text that a spreadsheet would read as a formula is prefixed by an apostrophe."""
     if not isinstance(value, str):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import WeightsError
-from .stored import StoredTensor, open_tensors
+from .files import StoredTensor, open_tensors
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 _AVERAGES = ("ema", "model_ema", "state_dict_ema", "ema_state_dict", "params_ema", "teacher")
@@ -76,10 +76,10 @@ def _state_dict(path: Path, content: Any, own: Mapping[str, Tensor]) -> Mapping[
     if not found:
         what = f"a dictionary of {_names(content)}" if isinstance(content, Mapping) else _kind(content)
         raise WeightsError(f"weights {path} hold {what}, expected a state dict of tensors by name")
-    beside = [key for key, one in content.items() if isinstance(one, StoredTensor) and _bare(str(key), own) in own]
-    if beside:
+    others = [key for key, one in content.items() if isinstance(one, StoredTensor) and _bare(str(key), own) in own]
+    if others:
         raise WeightsError(
-            f"weights {path} hold {_names(beside)} beside a state dict under '{next(iter(found))}'; save the one "
+            f"weights {path} hold {_names(others)} next to a state dict under '{next(iter(found))}'; save the one "
             "that is meant alone"
         )
     return next(iter(found.values()))

@@ -173,7 +173,7 @@ def test_a_single_bad_image(kind: str, message: str) -> None:
         (["-m", "hct", "--model-arg", "seed=1"], "--model-arg 'seed=1' not understood; use --seed"),
         (
             ["-m", "hct", "--model-arg", "weights=w.pt"],
-            "--model-arg 'weights=…' is no option of a network; expected --w",
+            "'weights' is no option of a network; give it as --weights",
         ),
         (["-m", "hct", "--model-arg", "name=w"], "model 'hct' does not take these options"),
         (["-m", "hct", "--model-arg", "stages=2"], "model 'hct' does not take these options"),

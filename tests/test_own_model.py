@@ -166,7 +166,7 @@ def test_what_layers_theory_and_check_refuse_and_find() -> None:
     Path("volume.py").write_text(
         "from torch import nn\ndef net(): return nn.Sequential(nn.Conv3d(1, 2, 3, padding=1))\n"
     )
-    assert "give their slices with --depth" in complaint("layers", "-m", "volume.py:net", "--size", "16x16")
+    assert "give the number of their slices as --depth" in complaint("layers", "-m", "volume.py:net", "--size", "16x16")
     shown = call("theory", "-m", "volume.py:net", "--size", "16x16", "--depth", 8)
     assert "3 × 3 × 3 px" in shown.stdout
     Path("folded.py").write_text(

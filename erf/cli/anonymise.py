@@ -6,17 +6,7 @@ from typing import Annotated
 import typer
 
 from erf.cli.console import busy, fail, parse_list, reported_errors, say, warn
-
-Salt = Annotated[
-    str,
-    typer.Option(
-        help="Secret text that goes into every hash: files with the same one can be compared image by image. Default: "
-        "drawn and forgotten.",
-        envvar="ERF_SALT",
-    ),
-]
-Keep = Annotated[str, typer.Option(help="Columns of the manifest that stay, with commas.")]
-Thumbnails = Annotated[bool, typer.Option("--thumbnails", help="Keep thumbnails of the images.")]
+from erf.cli.options import Keep, Overwrite, Salt, Thumbnails
 
 _SHORT = 8
 """Salts with fewer characters can be guessed by trying all of them."""
@@ -28,12 +18,12 @@ def anonymise(
     salt: Salt = "",
     keep: Keep = "",
     thumbnails: Thumbnails = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write files without names: ids, paths and patients are hashed, columns, thumbnails and the command go.
+    """Write files without names: ids, paths and patients are hashed; columns, thumbnails and the command are removed.
 
-    Pairs, patients and sides stay what they are, so that every number of `erf compare` does. `erf show --private` lists
-    what a file tells.
+    Pairs, patients and sides are kept, so that `erf compare` gives the same numbers. `erf show --private` lists the
+    identifying information in a file.
     """
     with reported_errors():
         from erf.storage import SUFFIXES
@@ -58,7 +48,7 @@ def anonymise(
 def check_salt(salt: str) -> None:
     """Warn about a salt that is short enough to be guessed."""
     if 0 < len(salt) < _SHORT:
-        warn(f"a salt of {len(salt)} letters can be guessed, and with it names; choose {_SHORT} or more")
+        warn(f"a salt of {len(salt)} characters can be guessed, and names with it; choose {_SHORT} or more")
 
 
 def _write(file: Path, path: Path, salt: str, keep: tuple[str, ...], thumbnails: bool, overwrite: bool) -> None:

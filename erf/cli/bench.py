@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import busy, fail, reported_errors, say, warn
-from erf.cli.network import ModelArguments, ModelName, Network, Size, Trust, build_network
+from erf.cli.network import build_network, pick_layers
+from erf.cli.options import Device, ModelArguments, ModelName, Size, Trust
 
 if TYPE_CHECKING:
+    from erf.building import Network
     from erf.engine.settings import Settings
 
 _PHANTOMS = 4
@@ -20,18 +22,18 @@ _PHANTOMS = 4
 
 def bench(
     model: ModelName,
-    layer: Annotated[str, typer.Option(help="Tap point; default: what global pooling receives.")] = "",
+    layer: Annotated[str, typer.Option(help="Name of the layer; default: what global pooling receives.")] = "",
     model_arg: ModelArguments = None,
     trust: Trust = False,
     size: Size = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per pass of the engine.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Of which the median is taken.")] = 5,
-    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.")] = "auto",
+    rounds: Annotated[int, typer.Option(min=1, help="Number of timings, of which the median is taken.")] = 5,
+    device: Device = "auto",
 ) -> None:
-    """Time the engine and the loop that is usually copied, side by side on noise, and estimate a run of 100 images.
+    """Time the engine and a standard autograd loop, side by side on noise, and estimate a run of 100 images.
 
-    Decoding is not counted there; it goes on beside the network. A second table has all stages of a short run from
-    files of phantoms to a result on disk.
+    Decoding is not counted there; it runs in parallel with the network. A second table shows all stages of a short run
+    from files of phantoms to a result on disk.
     """
     with reported_errors():
         import numpy as np
@@ -57,7 +59,7 @@ def bench(
             "usual loop": plain_loop(copy.deepcopy(network), tapped, chosen),
             "erf": engine_loop(network, tapped, chosen),
         }
-        with busy("timing"), memory_errors("use a smaller --size or --batch-size"):
+        with busy("timing"), memory_errors("use a smaller `size` or `batch_size`"):
             found = take_turns(visits, images, rounds, chosen)
         slow = found["usual loop"]
         rows = [
@@ -72,7 +74,7 @@ def bench(
         _print_stages(found_net, tapped, Settings(device=device, batch_size=batch_size))
 
 
-def _print_stages(network: Network, layer: str, settings: "Settings") -> None:
+def _print_stages(network: "Network", layer: str, settings: "Settings") -> None:
     """Time the stages of a short run from files of phantoms to a result on disk."""
     from erf.cli.tables import print_profile
     from erf.engine import compute_layers
@@ -109,12 +111,12 @@ def _write_phantoms(folder: Path, size: tuple[int, int]) -> None:
         Image.fromarray(phantom.pixels).save(folder / f"{index}_{side}_{phantom.view}.png", compress_level=1)
 
 
-def _tapped(network: Network, text: str) -> str:
+def _tapped(network: "Network", text: str) -> str:
     """Return the single layer named by a text; it must be a module, so that the usual loop can register a hook."""
-    layers = network.layers(text)
+    layers = pick_layers(network, text)
     if len(layers) != 1:
         fail(f"{len(layers)} layers; expected one --layer")
-    network.tap(layers[0], "center")
+    network.locate(layers[0])
     if layers[0] not in dict(network.model.named_modules()):
         fail(f"layer '{layers[0]}' is an output, not a module; expected a module, as `erf layers` lists them")
     return layers[0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import busy, fail, reported_errors, say, warn
-from erf.cli.options import AllowDifferent, ByImage, Labels, Resamples, SeedOfDraws
+from erf.cli.options import AllowDifferent, ByImage, Labels, Overwrite, Resamples, SeedOfDraws
 from erf.definitions import DEFAULT_DEFINITION
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ _WIDE = 140
 def compare(
     files: Annotated[list[Path] | None, typer.Argument(help="ERF files; differences are to the first.")] = None,
     measures: Annotated[str, typer.Option(help="Names with commas, or `all`; `--list` explains each.")] = "",
-    subset: Annotated[str, typer.Option(help="Such as `left`.")] = "all",
+    subset: Annotated[str, typer.Option(help="Subset of the images, such as `left`.")] = "all",
     definition: Annotated[str, typer.Option(help="One that all files have; not `signed`.")] = DEFAULT_DEFINITION,
     labels: Labels = "",
-    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
     resamples: Resamples = 2000,
     interval: Annotated[str, typer.Option(help="`t`, `bca` or `percentile`.")] = "t",
     seed: SeedOfDraws = 0,
-    mm: Annotated[bool, typer.Option("--mm", help="Lengths in millimetres where the images tell the spacing.")] = False,
+    mm: Annotated[bool, typer.Option("--mm", help="Lengths in millimetres, if pixel spacings are known.")] = False,
     by_image: ByImage = False,
     allow_different: AllowDifferent = False,
     mirror: Annotated[
@@ -41,8 +41,8 @@ def compare(
         list[Path] | None,
         typer.Option("--output", "-o", help="Also write .csv, .json, .tex or .md; can be given several times."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
-    list_: Annotated[bool, typer.Option("--list", help="Explain every measure and end.")] = False,
+    overwrite: Overwrite = False,
+    list_: Annotated[bool, typer.Option("--list", help="Explain every measure, and exit.")] = False,
 ) -> None:
     """Measure ERFs from their files, with intervals over images or patients; no model is needed."""
     with reported_errors():

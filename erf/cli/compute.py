@@ -7,18 +7,39 @@ import typer
 
 from erf.cli.anonymise import check_salt
 from erf.cli.console import SOME_SKIPPED, fail, parse_list, parse_options, reported_errors
-from erf.cli.network import Depth, ModelArguments, ModelName, Size, Trust, Weights, build_network, file_name
-from erf.cli.options import LARGEST_SEED
-from erf.cli.over_training import compute_series, weight_files
+from erf.cli.network import build_network, pick_layers
+from erf.cli.options import (
+    GRADIENT,
+    IMAGES,
+    OUTPUT,
+    PRIVACY,
+    RUN,
+    AllowOutside,
+    Depth,
+    Device,
+    ImageSeed,
+    Keep,
+    ModelArguments,
+    ModelName,
+    Normalise,
+    Overwrite,
+    Resample,
+    Salt,
+    Seed,
+    Size,
+    Thumbnails,
+    Trust,
+    Weights,
+)
+from erf.cli.over_training import compute_snapshots, weight_files
 from erf.cli.processes import Processes, parse_shard
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
+from erf.text import file_name
 
 if TYPE_CHECKING:
     from erf.engine.settings import Settings
     from erf.storage.privacy import Anonymity
     from erf.uncertainty import Precision
-
-_INPUT, _RUN, _OUTPUT, _PRIVACY = "What is measured", "How it is run", "What is written", "Whom it names"
 
 
 def compute(
@@ -27,40 +48,41 @@ def compute(
         str,
         typer.Option(
             help="A folder, a manifest CSV, or `phantom` for generated mammograms.",
-            rich_help_panel=_INPUT,
+            rich_help_panel=IMAGES,
             metavar="SOURCE",
         ),
     ] = "phantom",
     n: Annotated[
-        int, typer.Option("-n", min=1, help="Images in all, drawn evenly over left and right.", rich_help_panel=_INPUT)
+        int,
+        typer.Option("-n", min=1, help="Number of images, drawn evenly over left and right.", rich_help_panel=IMAGES),
     ] = 100,
     layer: Annotated[
         str,
         typer.Option(
-            help="Tap point, as `erf layers` lists them; default: what global pooling receives. Several with commas, "
+            help="Layer, as `erf layers` lists them; default: what global pooling receives. Several with commas, "
             "`*` or `all` share the forward pass and give a file each; `output:KEY` is one of several outputs.",
-            rich_help_panel=_INPUT,
+            rich_help_panel=GRADIENT,
         ),
     ] = "",
     unit: Annotated[
         str,
         typer.Option(
-            help="`center`, `y,x` in the layer's map, `pixel:y,x`, `grid:3x3`, several with `;`. Image by image: "
-            "`max`, or `column:NAME` of the manifest, and maps are aligned on the unit.",
-            rich_help_panel=_INPUT,
+            help="`center`, `y,x` in the layer's map, `pixel:y,x`, `grid:3x3`, several with `;`. For each image: "
+            "`max`, or `column:NAME` of the manifest; maps are then aligned on the unit.",
+            rich_help_panel=GRADIENT,
         ),
     ] = "center",
     aligned: Annotated[
         bool,
         typer.Option(
-            "--align", help="Average several units, moved onto each other, into one file.", rich_help_panel=_INPUT
+            "--align", help="Average several units, shifted onto each other, into one file.", rich_help_panel=GRADIENT
         ),
     ] = False,
     channel: Annotated[
         str,
         typer.Option(
             help="`all`, the number of one (of logits, a class), or `signs`: random ones, with --definitions square.",
-            rich_help_panel=_INPUT,
+            rich_help_panel=GRADIENT,
         ),
     ] = "all",
     method: Annotated[
@@ -68,135 +90,106 @@ def compute(
         typer.Option(
             help="`gradient`, `input-x-gradient`, `integrated-gradients`, `guided-backprop`, `deeplift`, "
             "`gradient-shap` or `occlusion`.",
-            rich_help_panel=_INPUT,
+            rich_help_panel=GRADIENT,
         ),
     ] = "gradient",
     method_arg: Annotated[
         list[str] | None,
-        typer.Option(help="Option of the method, such as n_steps=50.", rich_help_panel=_INPUT, metavar="NAME=VALUE"),
+        typer.Option(help="Option of the method, such as n_steps=50.", rich_help_panel=GRADIENT, metavar="NAME=VALUE"),
     ] = None,
     weights: Weights = "",
     model_arg: ModelArguments = None,
     trust: Trust = False,
     size: Size = "",
     depth: Depth = 0,
-    normalise: Annotated[
-        str,
-        typer.Option(help="`standardise`, `unit` or `none`; default: the model's own.", rich_help_panel=_INPUT),
-    ] = "",
-    resample: Annotated[
-        bool,
-        typer.Option(
-            "--resample", help="Scale images to fit the frame, instead of padding or cropping.", rich_help_panel=_INPUT
-        ),
-    ] = False,
+    normalise: Normalise = "",
+    resample: Resample = False,
     mirror: Annotated[
         bool,
         typer.Option(
             "--mirror",
-            help="Turn every image left to right: `erf compare --mirror` tells what that does.",
-            rich_help_panel=_INPUT,
+            help="Flip every image left to right, for `erf compare --mirror`.",
+            rich_help_panel=IMAGES,
         ),
     ] = False,
-    allow_outside: Annotated[
-        bool,
-        typer.Option("--allow-outside", help="Paths of a manifest may lead out of its folder.", rich_help_panel=_INPUT),
-    ] = False,
-    lesions: Annotated[int, typer.Option(min=0, help="Findings in each phantom.", rich_help_panel=_INPUT)] = 0,
+    allow_outside: AllowOutside = False,
+    lesions: Annotated[int, typer.Option(min=0, help="Lesions in each phantom.", rich_help_panel=IMAGES)] = 0,
     definitions: Annotated[
         str,
         typer.Option(
-            help="How a gradient becomes a map: signed, abs, relu, square, several with commas, or `all`, "
-            "from the same pass.",
-            rich_help_panel=_INPUT,
+            help="How a gradient becomes a map: signed, abs, relu, square, several with commas, or `all`; "
+            "one pass serves all.",
+            rich_help_panel=GRADIENT,
         ),
     ] = DEFAULT_DEFINITION,
     subset_by: Annotated[
-        str, typer.Option(help="Manifest columns that make further subsets, such as `view`.", rich_help_panel=_INPUT)
+        str, typer.Option(help="Manifest columns that define further subsets, such as `view`.", rich_help_panel=IMAGES)
     ] = "",
     projections: Annotated[
         int,
         typer.Option(
             min=1,
             max=1_000_000,
-            help="Average over this many draws of random projections (hct), or of a network that is random.",
-            rich_help_panel=_INPUT,
+            help="Average over so many draws of random projections (hct), or of a random network.",
+            rich_help_panel=GRADIENT,
         ),
     ] = 1,
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=LARGEST_SEED,
-            help="Of untrained weights, and of random numbers in the network.",
-            rich_help_panel=_INPUT,
-        ),
-    ] = 0,
-    image_seed: Annotated[
-        int,
-        typer.Option(
-            min=0, max=LARGEST_SEED, help="Of the draw of the images, and of phantoms.", rich_help_panel=_INPUT
-        ),
-    ] = 0,
+    seed: Seed = 0,
+    image_seed: ImageSeed = 0,
     precision: Annotated[
         str,
         typer.Option(
             help="`float32`, or `bfloat16`: faster where the hardware has it; the file holds its error.",
-            rich_help_panel=_RUN,
+            rich_help_panel=RUN,
         ),
     ] = "float32",
-    device: Annotated[
-        str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.", rich_help_panel=_RUN)
-    ] = "auto",
+    device: Device = "auto",
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Images per pass; default: several where they are small.", rich_help_panel=_RUN),
+        typer.Option(min=1, help="Images per pass; default: several if they are small.", rich_help_panel=RUN),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=0, help="Threads that decode ahead; default: 1 beside a CPU, 4 beside a GPU.", rich_help_panel=_RUN
-        ),
+        typer.Option(min=0, help="Threads that decode ahead; default: 1 on a CPU, 4 with a GPU.", rich_help_panel=RUN),
     ] = None,
     deterministic: Annotated[
         bool,
-        typer.Option(
-            "--deterministic", help="Only algorithms that give the same bits each time.", rich_help_panel=_RUN
-        ),
+        typer.Option("--deterministic", help="Only algorithms that give the same bits each time.", rich_help_panel=RUN),
     ] = False,
     window: Annotated[
         bool,
         typer.Option(
-            help="Give the network only the part of the image that holds a finite theoretical field.",
-            rich_help_panel=_RUN,
+            help="Pass only the part of the image that contains a finite theoretical field through the network.",
+            rich_help_panel=RUN,
         ),
     ] = True,
     self_check: Annotated[
         bool,
         typer.Option(
-            help="Compare the fast way of computing with the plain one on the first image; use it if they agree.",
-            rich_help_panel=_RUN,
+            help="Compare the fast way of computing with the plain one on the first image; use it only if they agree.",
+            rich_help_panel=RUN,
         ),
     ] = True,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Print how long each stage took.", rich_help_panel=_RUN)
+        bool, typer.Option("--profile", help="Print how long each stage took.", rich_help_panel=RUN)
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first image that cannot be used.", rich_help_panel=_RUN)
+        bool, typer.Option("--strict", help="Stop at the first image that cannot be used.", rich_help_panel=RUN)
     ] = False,
     until: Annotated[
         float | None,
         typer.Option(
-            help="Stop before -n images once the half width of the measure's 95 % interval is this share of it.",
-            rich_help_panel=_RUN,
+            help="Stop before -n images once half the width of the measure's 95 % interval is this share of it.",
+            rich_help_panel=RUN,
             metavar="SHARE",
         ),
     ] = None,
     measure: Annotated[
-        str, typer.Option(help="For --until; `erf compare --list` explains each.", rich_help_panel=_RUN)
+        str, typer.Option(help="For --until; `erf compare --list` explains each.", rich_help_panel=RUN)
     ] = "r50",
     further: Annotated[
-        list[Path] | None, typer.Argument(hidden=True, help="Weights that a shell has made of --weights PATTERN.")
+        list[Path] | None,
+        typer.Argument(hidden=True, help="Weights files into which a shell expanded --weights PATTERN."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -205,47 +198,34 @@ def compute(
             "-o",
             help="HDF5 file; default: MODEL.h5 in this folder. Of several layers, NAME.LAYER.h5; of several weights, "
             "MODEL-over-training.h5.",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     picture: Annotated[
-        bool, typer.Option(help="Also draw the result beside the HDF5 file, as PNG.", rich_help_panel=_OUTPUT)
+        bool, typer.Option(help="Also draw the result as PNG next to the HDF5 file.", rich_help_panel=OUTPUT)
     ] = True,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=_OUTPUT)
-    ] = False,
+    overwrite: Overwrite = False,
     shard: Annotated[
         str,
         typer.Option(
-            help="Only the I-th of N parts of the images, for `erf merge`.", rich_help_panel=_RUN, metavar="I/N"
+            help="Compute only the I-th of N parts of the images, for `erf merge`.", rich_help_panel=RUN, metavar="I/N"
         ),
     ] = "",
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with an interrupted run of the same command.", rich_help_panel=_OUTPUT),
+        typer.Option("--resume", help="Continue an interrupted run of the same command.", rich_help_panel=OUTPUT),
     ] = False,
     anonymise: Annotated[
         bool,
         typer.Option(
             "--anonymise",
-            help="Name nobody: hash ids and patients, leave out columns, paths and thumbnails.",
-            rich_help_panel=_PRIVACY,
+            help="Hash ids and patients; leave out columns, paths and thumbnails.",
+            rich_help_panel=PRIVACY,
         ),
     ] = False,
-    salt: Annotated[
-        str,
-        typer.Option(
-            help="Secret text for the hashes, the same for files that belong together.",
-            rich_help_panel=_PRIVACY,
-            envvar="ERF_SALT",
-        ),
-    ] = "",
-    keep: Annotated[
-        str, typer.Option(help="Columns of the manifest that stay, with commas.", rich_help_panel=_PRIVACY)
-    ] = "",
-    thumbnails: Annotated[
-        bool, typer.Option("--thumbnails", help="Keep thumbnails all the same.", rich_help_panel=_PRIVACY)
-    ] = False,
+    salt: Salt = "",
+    keep: Keep = "",
+    thumbnails: Thumbnails = False,
 ) -> None:
     """Compute the effective receptive field of a unit over images, for all, left and right breasts.
 
@@ -255,63 +235,55 @@ def compute(
     and what was done is kept for --resume.
     """
     with reported_errors():
-        epochs = weight_files(weights, further or [])
-    with reported_errors():
-        from erf.cli.computing import Job, Selection, compute_files, compute_profiled
+        from erf.cli.computing import compute_files, compute_profiled
+        from erf.cli.job import Job, Selection
         from erf.engine.settings import Settings
-        from erf.storage import SUFFIXES
-        from erf.storage.outputs import check_outputs
 
-        output = output or Path(f"{file_name(model)}{'-over-training' if epochs else ''}.h5")
-        check_outputs([output], SUFFIXES)
-        drawing = output.with_suffix(".png") if picture else None
-        check_outputs([output, *([drawing] if drawing else [])])
+        epochs = weight_files(weights, further or [])
+        output, drawing = _outputs(model, output, picture, bool(epochs))
         until_precise = _precision(until, measure)
         processes = Processes.of_environment()
         part = _part(shard, processes)
         network = build_network(model, str(epochs[0]) if epochs else weights, seed, size, model_arg, depth, trust)
         settings = Settings(
-            unit=unit,
-            channel=int(channel) if channel.isdecimal() and len(channel) < 10 else channel,
-            aligned=aligned,
-            method=method,
-            method_options=parse_options(method_arg or [], "--method-arg") or None,
-            arguments=network.arguments,
+            unit=unit, channel=_channel(channel), aligned=aligned, method=method,
+            method_options=parse_options(method_arg or [], "--method-arg") or None, arguments=network.arguments,
             definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
-            subset_by=parse_list(subset_by),
-            projections=projections,
-            seed=seed,
-            precision=precision,
-            device=processes.device(device),
-            batch_size=batch_size,
-            workers=workers,
-            deterministic=deterministic,
-            strict=strict,
-            until=until_precise,
-            window=window,
-            self_check=self_check,
-        )
+            subset_by=parse_list(subset_by), projections=projections, seed=seed, precision=precision,
+            device=processes.device(device), batch_size=batch_size, workers=workers, deterministic=deterministic,
+            strict=strict, until=until_precise, window=window, self_check=self_check,
+        )  # fmt: skip
         selection = Selection(
-            source=images,
-            n=n,
-            image_seed=image_seed,
-            normalisation=normalise or network.card.normalisation,
-            resample=resample,
-            mirror=mirror,
-            lesions=lesions,
-            allow_outside=allow_outside,
-        )
+            source=images, n=n, image_seed=image_seed, normalisation=normalise or network.card.normalisation,
+            resample=resample, mirror=mirror, lesions=lesions, allow_outside=allow_outside,
+        )  # fmt: skip
         privacy = _privacy(anonymise, salt, keep, thumbnails, settings, part)
         job = Job(
-            network, selection, network.layers(layer), settings, output, drawing, overwrite, resume, part,
+            network, selection, pick_layers(network, layer), settings, output, drawing, overwrite, resume, part,
             processes, privacy,
         )  # fmt: skip
         if epochs:
-            compute_series(job, epochs)
+            compute_snapshots(job, epochs)
             return
         some_skipped = compute_profiled(job) if profile else compute_files(job)
     if some_skipped:
         raise typer.Exit(SOME_SKIPPED)
+
+
+def _outputs(model: str, output: Path | None, picture: bool, over_training: bool) -> tuple[Path, Path | None]:
+    """Return the file of the results and the picture, checked before the network is built."""
+    from erf.storage import SUFFIXES
+    from erf.storage.outputs import check_outputs
+
+    output = output or Path(f"{file_name(model)}{'-over-training' if over_training else ''}.h5")
+    check_outputs([output], SUFFIXES)
+    drawing = output.with_suffix(".png") if picture else None
+    check_outputs([output, *([drawing] if drawing else [])])
+    return output, drawing
+
+
+def _channel(text: str) -> int | str:
+    return int(text) if text.isdecimal() and len(text) < 10 else text
 
 
 def _part(shard: str, processes: Processes) -> tuple[int, int]:
@@ -327,7 +299,7 @@ def _privacy(
     """Return the anonymisation settings, or None; without a salt, one is drawn later."""
     if not anonymise:
         if keep or thumbnails:
-            fail("--keep and --thumbnails say what --anonymise leaves; ask for it too")
+            fail("--keep and --thumbnails need --anonymise")
         return None
     from erf.storage.privacy import Anonymity
 

@@ -9,20 +9,31 @@ import typer
 
 from erf.cli.console import ProgressReport, fail, parse_list, reported_errors, say
 from erf.cli.examples import Data, frame_of, with_classes
-from erf.cli.network import ModelArguments, Network, Size, Trust, Weights, build_network, file_name
-from erf.cli.options import LARGEST_SEED
+from erf.cli.network import build_network
+from erf.cli.options import (
+    EVALUATION,
+    IMAGES,
+    NETWORK,
+    OUTPUT,
+    AllowOutside,
+    Classes,
+    Device,
+    Examples,
+    ImageSeed,
+    ModelArguments,
+    Overwrite,
+    Resample,
+    Size,
+    Trust,
+    Weights,
+    Workers,
+)
 from erf.errors import FormatError
+from erf.text import file_name
 
 if TYPE_CHECKING:
     from erf.evaluation import Predictions
     from erf.evaluation.tables import Table
-
-_WHAT, _DATA, _HOW, _OUTPUT = (
-    "What is evaluated",
-    "On which images",
-    "How it is told",
-    "What is written",
-)
 
 _DIGITS = 16
 """Digits of the weights' SHA-256 stored with predictions."""
@@ -34,12 +45,12 @@ def evaluate(
     trained: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders of `erf train`, each tried on the test part of its own images, or files of predictions.",
-            rich_help_panel=_WHAT,
+            help="Folders of `erf train`, each evaluated on the test part of its own images, or files of predictions.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A network, instead of folders.", rich_help_panel=_WHAT)
+        str, typer.Option("--model", "-m", help="A network, instead of folders.", rich_help_panel=NETWORK)
     ] = "",
     weights: Weights = "",
     model_arg: ModelArguments = None,
@@ -49,42 +60,33 @@ def evaluate(
         str,
         typer.Option(
             help="All images of a manifest CSV with labels, of the folder of a public data set, or `phantom`.",
-            rich_help_panel=_DATA,
+            rich_help_panel=IMAGES,
             metavar="SOURCE",
         ),
     ] = "",
-    n: Annotated[
-        int, typer.Option("-n", min=0, help="Images; default: all, or 200 phantoms.", rich_help_panel=_DATA)
-    ] = 0,
-    image_seed: Annotated[
-        int,
-        typer.Option(
-            min=0, max=LARGEST_SEED, help="Of the draw of the images, and of phantoms.", rich_help_panel=_DATA
-        ),
-    ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws of intervals.", rich_help_panel=_HOW)] = 0,
+    n: Examples = 0,
+    image_seed: ImageSeed = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.", rich_help_panel=EVALUATION)] = 0,
     part: Annotated[
-        str, typer.Option(help="Part of a training's own images: `test`, `val` or `train`.", rich_help_panel=_DATA)
+        str, typer.Option(help="Split of a training's own images: `test`, `val` or `train`.", rich_help_panel=IMAGES)
     ] = "test",
-    classes: Annotated[str, typer.Option(help="Labels in the order of the outputs.", rich_help_panel=_DATA)] = "",
+    classes: Classes = "",
     task: Annotated[
-        str, typer.Option(help="`classes`, `labels` or `masks`, with --model.", rich_help_panel=_DATA)
+        str, typer.Option(help="`classes`, `labels` or `masks`, with --model.", rich_help_panel=IMAGES)
     ] = "classes",
-    resample: Annotated[
-        bool, typer.Option("--resample", help="Scale images to fit the frame, with --model.", rich_help_panel=_DATA)
-    ] = False,
-    allow_outside: Annotated[
-        bool,
-        typer.Option("--allow-outside", help="Paths of a manifest may lead out of its folder.", rich_help_panel=_DATA),
-    ] = False,
+    resample: Resample = False,
+    allow_outside: AllowOutside = False,
     labels: Annotated[
-        str, typer.Option(help="Names in the tables, with commas; default: of the folders.", rich_help_panel=_HOW)
+        str,
+        typer.Option(
+            help="Labels in the tables, separated by commas; default: names of the folders.", rich_help_panel=EVALUATION
+        ),
     ] = "",
     matrix: Annotated[
         str,
         typer.Option(
-            help="Accuracy by this column in training and testing, such as `magnification`.",
-            rich_help_panel=_HOW,
+            help="Accuracy by this column of the training and test images, such as `magnification`.",
+            rich_help_panel=EVALUATION,
             metavar="COLUMN",
         ),
     ] = "",
@@ -92,37 +94,35 @@ def evaluate(
         bool,
         typer.Option(
             "--by-patient/--by-image",
-            help="Draw whole patients where every image names one, or take images for independent.",
-            rich_help_panel=_HOW,
+            help="Resample whole patients if every image names one, or treat images as independent.",
+            rich_help_panel=EVALUATION,
         ),
     ] = True,
-    draws: Annotated[int, typer.Option(min=100, help="Of the bootstrap.", rich_help_panel=_HOW)] = 10_000,
-    device: Annotated[
-        str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.", rich_help_panel=_HOW)
-    ] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Threads that decode ahead.", rich_help_panel=_HOW)] = 2,
+    draws: Annotated[
+        int, typer.Option(min=100, help="Number of bootstrap samples.", rich_help_panel=EVALUATION)
+    ] = 10_000,
+    device: Device = "auto",
+    workers: Workers = 2,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="CSV for what a single network said; default: in its folder.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            help="CSV for the predictions of a single network; default: in its folder.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     output: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--output", "-o", help="The tables as .md, .csv or .json; several times.", rich_help_panel=_OUTPUT
-        ),
+        typer.Option("--output", "-o", help="The tables as .md, .csv or .json; several times.", rich_help_panel=OUTPUT),
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(help="PNG, SVG or PDF of the matrix, or of the AUC by finding.", rich_help_panel=_OUTPUT),
+        typer.Option(help="PNG, SVG or PDF of the matrix, or of the AUC by finding.", rich_help_panel=OUTPUT),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=_OUTPUT)
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Tell how well trained networks do: AUC with intervals, by kind and size of findings, or accuracy of masks.
+    """Evaluate trained networks: AUC with intervals, by kind and size of findings, or accuracy of masks.
 
-    Several networks are compared with the first on the same images, paired. `--matrix magnification` shows what
-    networks that were trained on one magnification do on each.
+    Several networks are compared with the first on the same images, paired. `--matrix magnification` shows the
+    accuracy of networks trained on one magnification on each of them.
     """
     with reported_errors():
         from erf.cli.tables import print_table
@@ -131,7 +131,7 @@ def evaluate(
         from erf.storage.outputs import check_outputs
 
         if not trained and not model:
-            fail("nothing to evaluate; give folders of `erf train`, files of predictions, or --model")
+            fail("nothing to evaluate; expected folders of `erf train`, files of predictions, or --model")
         if trained and model:
             fail("folders or files and --model at once; expected one of them")
         if predictions and len(trained or [model]) > 1:
@@ -144,13 +144,13 @@ def evaluate(
         inputs = [*(trained or ()), Path(weights), Path(images)]
         own = Data(images, n, image_seed, classes=parse_list(classes), allow_outside=allow_outside, task=task)
         with writing(outputs, overwrite, inputs=inputs) as staging:
-            said = staging.part(predictions) if predictions else None
+            target = staging.part(predictions) if predictions else None
             if model:
                 data = replace(own, source=images or "phantom")
                 found = [_of_model(model, weights, model_arg, size, data, resample, device, workers, trust)]
-                _keep(found[0], said)
+                _keep(found[0], target)
             else:
-                found = [_of_path(path, own, part, device, workers, said, overwrite, trust) for path in trained or ()]
+                found = [_of_path(path, own, part, device, workers, target, overwrite, trust) for path in trained or ()]
             names = parse_list(labels) or _names(trained or [], found)
             if len(names) != len(found):
                 fail(f"{len(names)} labels for {len(found)} networks")
@@ -173,6 +173,7 @@ def _of_path(
     trust: bool,
 ) -> "Predictions":
     """Load a file of predictions, or compute the predictions of the network in a training folder."""
+    from erf.building.weights import file_digest
     from erf.evaluation import load_predictions
     from erf.models.sources import is_code
     from erf.training.folder import read_about
@@ -183,12 +184,12 @@ def _of_path(
     kept = predictions or path / ("predictions.csv" if own.source or part == "test" else f"predictions-{part}.csv")
     if kept.exists() and not own.source and not overwrite:
         found = load_predictions(kept)
-        if found.weights == Network.digest(path / "final.safetensors")[:_DIGITS]:
+        if found.weights == file_digest(path / "final.safetensors")[:_DIGITS]:
             return found
     if is_code(about["model"]) and not trust:
         fail(
-            f"{path}: its network {about['model']} is code, which a folder from elsewhere may name too; if you trust "
-            "whoever made it, give --trust"
+            f"{path}: its network {about['model']} is code, and the folder may come from an untrusted source; if you "
+            "trust it, give --trust"
         )
     data = _data_of(path, about)
     size = "x".join(map(str, about["size"]))

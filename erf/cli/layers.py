@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import busy, fail, reported_errors
-from erf.cli.network import Depth, ModelArguments, ModelName, Size, Trust, build_network
+from erf.cli.network import build_network
+from erf.cli.options import Depth, ModelArguments, ModelName, Size, Trust
 
 if TYPE_CHECKING:
     from erf.theory.layers import TapPoint
@@ -57,7 +58,7 @@ def _row(point: "TapPoint", default: str) -> list[str]:
         point.kind + (f", called {point.calls} times" if point.calls > 1 else ""),
         "x".join(map(str, point.output_shape[1:])) + _read_as(traced.layout.words),
         _along(field.stride),
-        "moves with the input" if field.kind == "data-dependent" else _along(field.size),
+        "depends on the input" if field.kind == "data-dependent" else _along(field.size),
         ", ".join(field.unbounded_by),
     ]
 

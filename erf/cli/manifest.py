@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import fail, reported_errors, say
+from erf.cli.options import Overwrite
 
 if TYPE_CHECKING:
     from erf.images import Image
@@ -21,11 +22,11 @@ def manifest(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="CSV file; default: manifest.csv in the folder.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write what the folder of a public data set tells about its images, for `--images` of all commands.
+    """Write a manifest of a public data set from the names of its files and folders, for `--images` of all commands.
 
-    `erf train` and `erf evaluate` take such a folder itself; the file is for a look, a change, or
+    `erf train` and `erf evaluate` accept such a folder directly; the file is useful to inspect or edit it, and for
     `erf compute --subset-by magnification`.
     """
     output = output or folder / "manifest.csv"
@@ -36,7 +37,7 @@ def manifest(
         with writing([output], overwrite, (".csv",)) as staging:
             images = recognise(folder) if folder.is_dir() else None
             if not images:
-                fail(f"{folder}: found no public data set that is known; expected BreakHis, ISIC or ChestX-ray14")
+                fail(f"{folder}: found no known public data set; expected BreakHis, ISIC or ChestX-ray14")
             _write(images, folder, output, staging.part(output))
         say(f"{len(images)} images of {layout_of(folder)}")
 

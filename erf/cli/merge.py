@@ -6,17 +6,16 @@ from typing import Annotated
 import typer
 
 from erf.cli.console import busy, reported_errors
+from erf.cli.options import Overwrite
 
 
 def merge(
     files: Annotated[list[Path], typer.Argument(help="ERF files of one run's shards, in any order.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="HDF5 file of all of them.")],
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Merge what is there, though shards are missing.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="HDF5 file to write.")],
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Merge even if shards are missing.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Merge files of `erf compute --shard` to that of the whole run; images that overlap are refused."""
+    """Merge the files of `erf compute --shard` into that of the whole run; overlapping images are refused."""
     with reported_errors():
         from erf.accumulation.merging import merge as merge_erfs
         from erf.cli.tables import print_subsets

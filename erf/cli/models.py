@@ -15,7 +15,7 @@ GIBI = 2**30
 
 def models(
     pattern: Annotated[str, typer.Argument(help="Shell-style pattern, such as `gmic*`.")] = "*",
-    table: Annotated[str, typer.Option(help="`srb` or `hct`: our counts beside those that this paper prints.")] = "",
+    table: Annotated[str, typer.Option(help="`srb` or `hct`: our counts next to those printed in this paper.")] = "",
 ) -> None:
     """List the networks by paper: parameters, default input, tap points."""
     with reported_errors():

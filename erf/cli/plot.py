@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from erf.cli.console import busy, fail, parse_list, reported_errors
-from erf.cli.options import Labels
+from erf.cli.options import Labels, Overwrite
 from erf.definitions import DEFAULT_DEFINITION
 
 
@@ -20,7 +20,7 @@ def plot(
     ] = DEFAULT_DEFINITION,
     subsets: Annotated[str, typer.Option(help="Such as `left,right`; default: all that the files share.")] = "",
     labels: Labels = "",
-    scale: Annotated[str, typer.Option(help="Of the maps' colours: log, sqrt or linear.")] = "log",
+    scale: Annotated[str, typer.Option(help="Scale of the maps' colours: log, sqrt or linear.")] = "log",
     layout: Annotated[
         str,
         typer.Option(
@@ -32,7 +32,7 @@ def plot(
         bool,
         typer.Option("--over-training", help="Draw a series with an epoch axis, as `erf train --erf-every` writes it."),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a picture that exists.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw maps, curves across rows and columns, and their square roots."""
     with reported_errors():

@@ -6,22 +6,22 @@ from typing import Annotated
 import typer
 
 from erf.cli.console import busy, reported_errors, warn
-from erf.cli.options import AllowDifferent, ByImage, Labels, Resamples, SeedOfDraws
+from erf.cli.options import AllowDifferent, ByImage, ErfFiles, Labels, Overwrite, Resamples, SeedOfDraws
 from erf.definitions import DEFAULT_DEFINITION
 
 
 def report(
-    files: Annotated[list[Path], typer.Argument(help="ERF files; differences are to the first.")],
+    files: ErfFiles,
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML page.")] = Path("report.html"),
     measures: Annotated[str, typer.Option(help="As for `erf compare`.")] = "",
-    subset: Annotated[str, typer.Option(help="Of the table of numbers.")] = "all",
-    definition: Annotated[str, typer.Option(help="Of the table of numbers.")] = DEFAULT_DEFINITION,
+    subset: Annotated[str, typer.Option(help="Subset of the images for the table of numbers.")] = "all",
+    definition: Annotated[str, typer.Option(help="Definition for the table of numbers.")] = DEFAULT_DEFINITION,
     labels: Labels = "",
     resamples: Resamples = 2000,
     seed: SeedOfDraws = 0,
     by_image: ByImage = False,
     allow_different: AllowDifferent = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that exists.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write an interactive page: numbers, maps, curves, images, provenance; it needs no network."""
     with reported_errors():

@@ -18,10 +18,10 @@ def show(
     file: Annotated[Path, typer.Argument(help="ERF file written by `erf compute`, or a series over training.")],
     images: Annotated[bool, typer.Option("--images", help="List every image as well.")] = False,
     private: Annotated[
-        bool, typer.Option("--private", help="List instead what would tell of whom the images are.")
+        bool, typer.Option("--private", help="List the identifying information in the file instead.")
     ] = False,
 ) -> None:
-    """Show how an ERF file came about and what it holds; every byte of it is held against its sum."""
+    """Show the provenance and content of an ERF file, and verify its checksums."""
     with reported_errors():
         from erf.storage import check_sums, load
         from erf.storage.series import is_series, load_series
@@ -58,7 +58,7 @@ def _show_series(file: Path, series: "Series", has_sums: bool, private: bool) ->
 
 
 def _integrity(has_sums: bool) -> str:
-    return "every byte agrees with its sum" if has_sums else "no integrity sum: an older file, or changed since"
+    return "all checksums agree" if has_sums else "no checksums: an older file, or changed since"
 
 
 def _print_identifiers(
@@ -69,11 +69,11 @@ def _print_identifiers(
 
     found = identifiers(images, origins, overview)
     if not found:
-        say(f"{file}: nothing that would tell of whom its {len(images)} images are")
+        say(f"{file}: no identifying information about its {len(images)} images")
         return
     rows = [[one.what, str(one.count), one.example] for one in found]
-    print_table(f"{file}: what would tell of whom its images are", ["what", "different", "such as"], rows, left=3)
-    say("`erf anonymise` writes a file without.")
+    print_table(f"{file}: identifying information", ["what", "distinct values", "example"], rows, left=3)
+    say("`erf anonymise` writes a file without it.")
 
 
 def _list_images(erf: "ERF", only_failures: bool) -> None:

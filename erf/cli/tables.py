@@ -35,7 +35,7 @@ def print_profile(profile: Profile, seconds: float) -> None:
     """Print the time of each stage, of a command that took `seconds` in total."""
     rows = [
         [
-            name, words, "beside" if name in BESIDE else "in turn", str(profile.calls[name]),
+            name, words, "in parallel" if name in BESIDE else "in turn", str(profile.calls[name]),
             f"{profile.seconds[name]:.2f}", f"{1000 * profile.seconds[name] / profile.calls[name]:.1f}",
         ]
         for name, words in STAGES.items()

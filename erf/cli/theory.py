@@ -6,21 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import BAD_INPUT, busy, reported_errors, say, warn
-from erf.cli.network import (
-    Depth,
-    LayerName,
-    ModelArguments,
-    ModelName,
-    Network,
-    Size,
-    Trust,
-    UnitName,
-    Weights,
-    build_network,
-)
-from erf.cli.options import LARGEST_SEED
+from erf.cli.network import build_network, warn_of_assumption
+from erf.cli.options import Depth, LayerName, ModelArguments, ModelName, Seed, Size, Trust, UnitName, Weights
 
 if TYPE_CHECKING:
+    from erf.building import Network
     from erf.gradients.support import Probe
     from erf.theory.tracing import Trace
 
@@ -30,29 +20,30 @@ def theory(
     layer: LayerName = "",
     unit: UnitName = "center",
     share: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Of the gradient, for the advice on overlapping tiles.")
+        float, typer.Option(min=0.01, max=1, help="Share of the gradient to keep, for the advice on overlapping tiles.")
     ] = 0.95,
     weights: Weights = "",
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of untrained weights.")] = 0,
+    seed: Seed = 0,
     model_arg: ModelArguments = None,
     trust: Trust = False,
     size: Size = "",
     depth: Depth = 0,
 ) -> None:
-    """Theoretical receptive field of a unit: size, stride, offset, what makes it infinite, and advice that follows.
+    """Show the theoretical receptive field of a unit: size, stride, offset, what makes it infinite, and advice.
 
     It is followed through the operators that the network runs, and checked: gradients with respect to noise must stay
     inside. Exit code 2 if they do not.
     """
     with reported_errors():
+        from erf.building.network import SMALLER
         from erf.gradients.support import border_layer, is_inside, probe, theoretical_box
         from erf.network.devices import memory_errors
 
         network = build_network(model, weights, seed, size, model_arg, depth, trust)
-        with busy("following the network"), memory_errors("use a smaller --size"):
+        with busy("following the network"), memory_errors(SMALLER):
             points = network.tap_points()
-            name, traced, place = network.tap(layer, unit, points)
-        with busy("gradients of noise"), memory_errors("use a smaller --size"):
+            name, traced, place = network.locate(layer, unit, points, warn_of_assumption)
+        with busy("gradients of noise"), memory_errors(SMALLER):
             found = probe(network.model, name, place, traced, network.input_shape, network.arguments)
         box = theoretical_box(traced, place, network.size)
         _print_field(network, name, place, traced)
@@ -63,15 +54,15 @@ def theory(
             border = border_layer(points, network.size)
             if border is not None:
                 say(
-                    f"border layer: {border.name} is the first whose field is larger than the input; units behind it "
-                    "all see the border"
+                    f"border layer: {border.name} is the first whose field is larger than the input; all units of "
+                    "later layers see the border"
                 )
     if not is_kept:
         warn("the gradient leaves the theoretical field: theory is wrong for this network; please report it")
         raise typer.Exit(BAD_INPUT)
 
 
-def _print_field(network: Network, layer: str, unit: tuple[int, ...], traced: "Trace") -> None:
+def _print_field(network: "Network", layer: str, unit: tuple[int, ...], traced: "Trace") -> None:
     field = traced.field
     shape = "x".join(map(str, network.input_shape))
     say(f"{network.name}, layer {layer}, unit {','.join(map(str, unit))}, input {shape}")
@@ -92,7 +83,7 @@ def _print_field(network: Network, layer: str, unit: tuple[int, ...], traced: "T
 def _field_words(traced: "Trace", unit: tuple[int, ...]) -> str:
     kind = traced.field.kind
     if kind == "data-dependent":
-        return "no bound: the input moves the taps"
+        return "no bound: positions depend on the input"
     return "infinite: every pixel" if kind == "infinite" else _px(traced.field.extent(unit))
 
 
@@ -111,9 +102,9 @@ def _print_probe(found: "Probe", box: tuple[int, int, int, int]) -> None:
     say(f"  {'gradients reach':<22}{reached}")
 
 
-def _print_advice(network: Network, layer: str, traced: "Trace", found: "Probe", share: float) -> None:
+def _print_advice(network: "Network", layer: str, traced: "Trace", found: "Probe", share: float) -> None:
     if found.box is None:
-        warn(f"layer {layer} passes no gradient; `erf check -m {network.name} --layer {layer}` names where it dies")
+        warn(f"layer {layer} passes no gradient; `erf check -m {network.name} --layer {layer}` shows where it ends")
         return
     reach = found.reach(share)
     say(

@@ -275,7 +275,7 @@ def test_types_that_safetensors_has_beside_ours(tmp_path: Path) -> None:
         (state_with() | {"module.weight": WEIGHT}, "hold weight twice, as 'weight' and as 'module.weight'"),
         ({1: WEIGHT, "1": WEIGHT}, "hold 1 twice, as 1 and as '1'"),
         ({"model": state_with(), "ema": state_with()}, "several state dicts (model, ema); save the one that is meant"),
-        (state_with() | {"model": state_with()}, "hold weight, bias beside a state dict under 'model'"),
+        (state_with() | {"model": state_with()}, "hold weight, bias next to a state dict under 'model'"),
         ({"weight": WEIGHT, "epoch": 3}, "hold a dictionary of weight, epoch, expected a state dict"),
         ({}, "missing: weight, bias"),
         (WEIGHT, "hold a single tensor, expected a state dict"),
@@ -474,7 +474,7 @@ def test_a_pickle_of_many_instructions_is_refused(tmp_path: Path, monkeypatch: p
     with_index(b"\x80\x02" + b"]" * 2000 + b".")(tmp_path / "w.pt")
     with pytest.raises(WeightsError, match="hold list"):
         load_weights(nn.Linear(3, 2), tmp_path / "w.pt")
-    monkeypatch.setattr("erf.models.pickles._MOST_INSTRUCTIONS", 2001)
+    monkeypatch.setattr("erf.models.files.pickles._MOST_INSTRUCTIONS", 2001)
     with pytest.raises(WeightsError, match="it holds more than 2001 instructions"):
         load_weights(nn.Linear(3, 2), tmp_path / "w.pt")
 

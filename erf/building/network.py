@@ -1,0 +1,150 @@
+"""A network with the description of its input, and the choice of its layers and units."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from erf.building.weights import file_digest
+from erf.errors import AssumptionWarning, LayerError
+from erf.gradients.units import UnitChoice, resolve_units
+from erf.models import ModelCard, load_weights
+from erf.network.devices import memory_errors
+from erf.network.inputs import Arguments
+from erf.network.layers import Unit
+from erf.results import Origin
+from erf.theory.layers import TapPoint, default_layer, list_layers, match_layers
+from erf.theory.tracing import Trace, trace
+
+SMALLER = "use a smaller `size`"
+"""Remedy where memory runs out."""
+
+_MARKS = frozenset("*?[")
+"""Characters of a shell-style pattern."""
+
+Warn = Callable[[str], None]
+
+
+def warn_of_assumption(words: str) -> None:
+    """Issue an `AssumptionWarning`."""
+    warnings.warn(words, AssumptionWarning, stacklevel=3)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and the description of its input, as `build_network` makes it."""
+
+    name: str
+    model: nn.Module
+    card: ModelCard
+    size: tuple[int, int]
+    """(height, width) of the input, in pixels."""
+    channels: int
+    """Channels of the image for each input."""
+    arguments: Arguments = field(default_factory=Arguments)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options that the network was built with."""
+    seed: int = 0
+    """Seed of untrained weights and of random numbers in the network."""
+    weights: str = ""
+    """Source of the weights; '' if they are drawn from the seed."""
+    weights_sha256: str = ""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of all inputs together."""
+        return (len(self.arguments.parts) * self.channels, *self.size)
+
+    def origin(self, **facts: Any) -> Origin:
+        """Return the provenance of the network; `facts` are further or other fields of `Origin`."""
+        own = Origin(
+            model=self.name,
+            model_options=self.options,
+            weights=self.weights,
+            weights_sha256=self.weights_sha256,
+        )
+        return replace(own, **facts)
+
+    def with_weights(self, file: str | Path) -> "Network":
+        """Load other weights into the network, in place, and return their description.
+
+        Raises:
+            WeightsError: the file cannot be read or does not fit.
+        """
+        load_weights(self.model, file)
+        return replace(self, weights=str(file), weights_sha256=file_digest(Path(file)))
+
+    def tap_points(self) -> list[TapPoint]:
+        """List all layers that yield a map over the input.
+
+        Raises:
+            InsufficientMemoryError: a pass of a blank image does not fit into memory.
+        """
+        with memory_errors(SMALLER):
+            return list_layers(self.model, self.input_shape, self.arguments)
+
+    def locate(
+        self,
+        layer: str = "",
+        unit: UnitChoice = "center",
+        points: Sequence[TapPoint] | None = None,
+        warn: Warn = warn_of_assumption,
+    ) -> tuple[str, Trace, Unit]:
+        """Resolve the choice of one unit.
+
+        Args:
+            layer: name of the layer; '' for the default layer.
+            unit: choice of the unit; if it names several, the first is taken and a warning given.
+            points: known layers of the network, to avoid listing them again.
+            warn: called with one line where a value is assumed.
+
+        Returns:
+            The layer's name, its trace, and the unit.
+
+        Raises:
+            LayerError: the network has no such layer or unit.
+        """
+        name = layer or self.card.default_layer or default_layer(points or self.tap_points())
+        with memory_errors(SMALLER):
+            traced = trace(self.model, [name], self.input_shape, self.arguments)[name]
+        first, *others = resolve_units(unit, name, traced.feature_shape[1:], traced.field)
+        if others:
+            warn(f"found {len(others) + 1} units; the first is taken")
+        return name, traced, first
+
+    def layers(self, patterns: Sequence[str] = (), warn: Warn = warn_of_assumption) -> tuple[str, ...]:
+        """Resolve a choice of layers.
+
+        Args:
+            patterns: names or shell-style patterns; ('all',) for all of the network's card, or all maps of several
+                units; empty for the default layer.
+            warn: called with one line if a default is taken that is not on the network's card.
+
+        Returns:
+            Names of layers, each once. Names without a pattern are not looked up.
+
+        Raises:
+            LayerError: no layer matches.
+        """
+        is_all = tuple(patterns) == ("all",)
+        if is_all and self.card.layers:
+            return self.card.layers
+        if not patterns and self.card.default_layer:
+            return (self.card.default_layer,)
+        if patterns and not is_all and not any(_MARKS & set(one) for one in patterns):
+            return tuple(patterns)
+        points = self.tap_points()
+        if not patterns:
+            layer = default_layer(points)
+            warn(f"layer '{layer}' is taken, the last map of several units; `list_layers` lists all")
+            return (layer,)
+        if is_all:
+            found = [point.name for point in points if point.suits and point.depth == 1]
+        else:
+            found = [name for one in patterns for name in (match_layers(points, one) if _MARKS & set(one) else [one])]
+        if not found:
+            raise LayerError(f"'{','.join(patterns)}' names no layer", remedy="`list_layers` lists all")
+        return tuple(dict.fromkeys(found))
