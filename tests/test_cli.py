@@ -276,7 +276,7 @@ def test_bench_prints_both_ways_and_every_stage() -> None:
     assert list(calls) == list(STAGES)
     assert calls["read"] == calls["decode"] == 5  # four images, the first of them also for the self-check
     assert calls["pass"] == 4
-    for words in ("usual loop", "erf", "times the usual loop", "gmic, layer final, 256x192"):
+    for words in ("autograd loop", "erf", "times the usual loop", "gmic, layer final, 256x192"):
         assert words in result.stdout
 
 

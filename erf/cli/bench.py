@@ -56,19 +56,19 @@ def bench(
             for seed in range(batch_size)
         ]
         visits = {
-            "usual loop": plain_loop(copy.deepcopy(network), tapped, chosen),
+            "autograd loop": plain_loop(copy.deepcopy(network), tapped, chosen),
             "erf": engine_loop(network, tapped, chosen),
         }
         with busy("timing"), memory_errors("use a smaller `size` or `batch_size`"):
             found = take_turns(visits, images, rounds, chosen)
-        slow = found["usual loop"]
+        slow = found["autograd loop"]
         rows = [
             [name, f"{seconds:.3f}", f"{slow / seconds:.2f}", f"{100 * seconds:.0f}"] for name, seconds in found.items()
         ]
         threads = f"{torch.get_num_threads()} threads" if chosen.type == "cpu" else str(chosen)
         print_table(
             f"{model}, layer {tapped}, {frame[0]}x{frame[1]}, {threads}, median of {rounds} rounds",
-            ["", "s per image", "times the usual loop", "s per 100 images"],
+            ["", "s per image", "speed-up", "s per 100 images"],
             rows,
         )
         _print_stages(found_net, tapped, Settings(device=device, batch_size=batch_size))
@@ -112,7 +112,7 @@ def _write_phantoms(folder: Path, size: tuple[int, int]) -> None:
 
 
 def _tapped(network: "Network", text: str) -> str:
-    """Return the single layer named by a text; it must be a module, so that the usual loop can register a hook."""
+    """Return the single layer named by a text; it must be a module, so that the autograd loop can register a hook."""
     layers = pick_layers(network, text)
     if len(layers) != 1:
         fail(f"{len(layers)} layers; expected one --layer")
