@@ -276,7 +276,7 @@ def test_bench_prints_both_ways_and_every_stage() -> None:
     assert list(calls) == list(STAGES)
     assert calls["read"] == calls["decode"] == 5  # four images, the first of them also for the self-check
     assert calls["pass"] == 4
-    for words in ("autograd loop", "erf", "times the usual loop", "gmic, layer final, 256x192"):
+    for words in ("autograd loop", "erf", "speed-up", "gmic, layer final, 256x192"):
         assert words in result.stdout
 
 
@@ -368,9 +368,7 @@ def test_python_m_and_the_launcher() -> None:
 
 
 def test_a_run_that_cannot_fit_is_refused_at_once() -> None:
-    assert "a run at 90000x90000 needs at least 2" in complaint(
-        "compute", "-m", "gmic", "-n", 1, "--size", "90000x90000"
-    )
+    assert "a run at 90000x90000 needs at least" in complaint("compute", "-m", "gmic", "-n", 1, "--size", "90000x90000")
     assert os.listdir() == []
 
 

@@ -39,7 +39,7 @@ def test_the_top_level_is_as_agreed() -> None:
     assert {line.split("/")[0] for line in tracked.splitlines()} <= {
         "erf", "models", "notebooks", "cli.py", "tests", "pyproject.toml", "README.md",
         "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "MANIFEST.in", "docs", "benchmarks", "scripts",
-        ".ci", ".gitignore", ".gitattributes", ".pre-commit-config.yaml",
+        ".ci", ".github", ".gitignore", ".gitattributes", ".pre-commit-config.yaml",
     }  # fmt: skip
 
 
