@@ -21,16 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from erf.errors import CheckpointError, ImageError, LockedError, UnfinishedRunError
+from erf.errors import CheckpointError, ImageError, UnfinishedRunError
 from erf.images import Image, ImageSet
-from erf.results import FOOTPRINT, OVERVIEW, PROVENANCE, Footprint, ImageRecord, Overview, Provenance, Row, unlike
-from erf.storage.disk import complete_file, open_locked, unwritable
+from erf.results import PROVENANCE, ImageRecord, Provenance, Row, unlike
+from erf.storage.disk import complete_file, locking, open_locked
+from erf.storage.packing import Sums, pack_rows, pack_sums, unpack_rows, unpack_sums
+from erf.storage.schema import provenance_of
 
 EVERY = 30.0
 """Seconds between two savings."""
-
-Sums = Mapping[str, NDArray[Any]]
-"""The state of one `RunningMoments`."""
 
 _FORMAT = 2
 _STATE = "state.json"
@@ -43,17 +42,18 @@ class Saved:
     """Saved state of a run at one moment."""
 
     provenance: tuple[Provenance, ...]
-    """Provenance by tap."""
+    """Provenance by measured unit."""
     identity: Mapping[str, Any]
     """Further values that must be equal to resume."""
     cells: tuple[tuple[tuple[str, ...], Callable[[], tuple[Sums, ...]]], ...]
-    """Subsets of the complete image groups, and a reader of their sums by tap; no sums if no image could be used."""
+    """Subsets of the complete image groups, and a reader of their sums by measured unit; no sums where no image could
+    be used."""
     running: tuple[Sums, ...]
-    """Sums, by tap, of the current group; empty between groups."""
+    """Sums, by measured unit, of the current group; empty between groups."""
     visited: int
     """Number of images processed in the current group."""
     rows: Callable[[], Iterator[tuple[Row, ...]]]
-    """Reader of the processed images, each with one row per tap."""
+    """Reader of the processed images, each with one row per measured unit."""
 
 
 @dataclass
@@ -75,13 +75,9 @@ class Checkpoint:
     _pending: list[tuple[Row, ...]] = field(default_factory=list)
 
     def __enter__(self) -> "Checkpoint":
-        try:
+        with locking(self.folder, f"another run is writing the same output ({self.folder} is locked)"):
             self.folder.mkdir(exist_ok=True)
             self._lock = open_locked(self.folder / "lock")
-        except BlockingIOError as error:
-            raise LockedError(f"another run is writing the same output ({self.folder} is locked)") from error
-        except OSError as error:
-            raise unwritable(self.folder, error) from error
         self._last = time.monotonic()
         if self.exists() and not self.resume:
             if not self.fresh:
@@ -115,7 +111,7 @@ class Checkpoint:
         return (self.folder / _STATE).stat().st_mtime
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Add the rows of one processed image, one per tap."""
+        """Add the rows of one processed image, one per measured unit."""
         self._pending.append(tuple(rows))
 
     def is_due(self) -> bool:
@@ -132,10 +128,10 @@ class Checkpoint:
         """Save the current state, from which the run can resume.
 
         Args:
-            provenance: provenance by tap.
+            provenance: provenance by measured unit.
             identity: further values that must be equal to resume.
             cells: subsets of the complete image groups, and a function that returns their sums, called once.
-            running: sums of the current group by tap; empty between groups.
+            running: sums of the current group by measured unit; empty between groups.
             visited: number of images processed in the current group.
 
         Raises:
@@ -143,13 +139,15 @@ class Checkpoint:
         """
         files = self._files or {"cells": [], "rows": [], "running": "", "images": 0}
         for number, (subsets, sums) in enumerate(cells[len(files["cells"]) :], start=len(files["cells"])):
-            files["cells"].append({"subsets": subsets, "file": self._write(f"cell-{number:04d}.npz", _by_tap(sums()))})
+            files["cells"].append(
+                {"subsets": subsets, "file": self._write(f"cell-{number:04d}.npz", pack_sums(sums()))}
+            )
         if self._pending:
-            files["rows"].append(self._write(f"images-{files['images']:07d}.npz", _pack(self._pending)))
+            files["rows"].append(self._write(f"images-{files['images']:07d}.npz", pack_rows(self._pending)))
         files["images"] += len(self._pending)
         before, files["running"] = files["running"], ""
         if running:
-            files["running"] = self._write(f"running-{files['images']:07d}.npz", _by_tap(running))
+            files["running"] = self._write(f"running-{files['images']:07d}.npz", pack_sums(running))
         payload = {
             "format": _FORMAT,
             "provenance": [asdict(each) for each in provenance],
@@ -173,10 +171,10 @@ class Checkpoint:
         with self._reading():
             payload = _unsealed((self.folder / _STATE).read_text(encoding="utf-8"))
             files = payload["files"]
-            provenance = tuple(_provenance(each) for each in payload["provenance"])
-            taps = len(provenance)
-            cells = tuple((tuple(cell["subsets"]), partial(self._sums, cell["file"], taps)) for cell in files["cells"])
-            running = self._sums(files["running"], taps) if files["running"] else ()
+            provenance = tuple(provenance_of(each) for each in payload["provenance"])
+            units = len(provenance)
+            cells = tuple((tuple(cell["subsets"]), partial(self._sums, cell["file"], units)) for cell in files["cells"])
+            running = self._sums(files["running"], units) if files["running"] else ()
             rows = partial(self._rows, tuple(files["rows"]), provenance)
         self._files = files
         return Saved(provenance, payload["identity"], cells, running, int(payload["visited"]), rows)
@@ -184,7 +182,7 @@ class Checkpoint:
     def _rows(self, names: Sequence[str], provenance: Sequence[Provenance]) -> Iterator[tuple[Row, ...]]:
         for name in names:
             with self._reading():
-                rows = list(_unpack(self._read(name), provenance))
+                rows = list(unpack_rows(self._read(name), provenance))
             yield from rows
 
     @contextmanager
@@ -202,13 +200,9 @@ class Checkpoint:
         with np.load(io.BytesIO((self.folder / name).read_bytes()), allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
 
-    def _sums(self, name: str, taps: int) -> tuple[Sums, ...]:
-        found: list[dict[str, NDArray[Any]]] = [{} for _ in range(taps)]
+    def _sums(self, name: str, units: int) -> tuple[Sums, ...]:
         with self._reading():
-            for key, array in self._read(name).items():
-                tap, _, rest = key.partition("/")
-                found[int(tap)][rest] = array
-        return tuple(found) if all(found) else ()
+            return unpack_sums(self._read(name), units)
 
 
 def differences(saved: Saved, provenance: Sequence[Provenance], identity: Mapping[str, Any]) -> list[str]:
@@ -236,48 +230,6 @@ def _has_changed(image: Image, sha256: str, since: float) -> bool:
         return image.decode().sha256 != sha256
     except ImageError:
         return True
-
-
-def _by_tap(sums: Sequence[Sums]) -> dict[str, NDArray[Any]]:
-    return {f"{tap}/{name}": array for tap, each in enumerate(sums) for name, array in each.items()}
-
-
-def _pack(rows: Sequence[tuple[Row, ...]]) -> dict[str, NDArray[Any]]:
-    """Convert rows of several images to arrays; for images that failed, only the record."""
-    records = [[asdict(row.record) for row in taps] for taps in rows]
-    arrays: dict[str, NDArray[Any]] = {"records": np.frombuffer(json.dumps(records).encode(), np.uint8)}
-    for number, taps in enumerate(rows):
-        for tap, row in enumerate(taps):
-            for definition, footprint in row.footprints.items():
-                for name in FOOTPRINT:
-                    arrays[f"{number}/{tap}/{definition}/{name}"] = getattr(footprint, name)
-        overview = taps[0].overview
-        if overview is not None:
-            for name in OVERVIEW:
-                arrays[f"{number}/{name}"] = getattr(overview, name)
-    return arrays
-
-
-def _unpack(arrays: Mapping[str, NDArray[Any]], provenance: Sequence[Provenance]) -> Iterator[tuple[Row, ...]]:
-    for number, taps in enumerate(json.loads(arrays["records"].tobytes())):
-        overview = None
-        if f"{number}/{OVERVIEW[0]}" in arrays:
-            overview = Overview(*(arrays[f"{number}/{name}"] for name in OVERVIEW))
-        rows = []
-        for tap, record in enumerate(taps):
-            image = ImageRecord(**(record | {"subsets": tuple(record["subsets"])}))
-            kept = provenance[tap].definitions if image.status == "ok" else ()
-            footprints = {
-                definition: Footprint(*(arrays[f"{number}/{tap}/{definition}/{name}"] for name in FOOTPRINT))
-                for definition in kept
-            }
-            rows.append(Row(image, footprints, overview))
-        yield tuple(rows)
-
-
-def _provenance(values: Mapping[str, Any]) -> Provenance:
-    arguments: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in values.items()}
-    return Provenance(**arguments)
 
 
 def _sealed(payload: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erf.errors import OutputError, OutputExistsError
+from erf.errors import LockedError, OutputError, OutputExistsError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -129,6 +129,22 @@ def _lock(file: io.FileIO) -> None:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def locking(folder: Path, busy: str) -> Iterator[None]:
+    """Context manager for making and locking a folder.
+
+    Raises:
+        LockedError: another process holds the lock; `busy` is the message.
+        OutputError: the folder or its lock cannot be written.
+    """
+    try:
+        yield
+    except BlockingIOError as error:
+        raise LockedError(busy) from error
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 class PatientFile(io.RawIOBase):

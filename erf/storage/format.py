@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 FORMAT = "erf-toolkit"
 FORMAT_VERSION = 2
@@ -29,15 +29,10 @@ def group_name(subset: str) -> str:
     return re.sub(r"[%/\x00-\x1f\x7f]|^\.+$", lambda found: "".join(f"%{ord(sign):02X}" for sign in found[0]), subset)
 
 
-def encoded(text: str) -> bytes:
-    """Encode as UTF-8; undecodable bytes of file names are escaped."""
-    return text.encode("utf-8", "backslashreplace")
-
-
-def text_array(texts: Iterable[str]) -> tuple[list[bytes], np.dtype[Any]]:
-    """Encode texts for a dataset, and return them with their type.
+def text_array(texts: Iterable[str]) -> NDArray[np.bytes_]:
+    """Encode texts as UTF-8 for a dataset or attribute; undecodable bytes of file names are escaped.
 
     The length is fixed: HDF5 stores variable-length text in a heap without checksums, where damage can make it loop.
     """
-    values = [encoded(text) for text in texts]
-    return values, np.dtype(h5py.string_dtype("utf-8", max([1, *map(len, values)])))
+    values = [text.encode("utf-8", "backslashreplace") for text in texts]
+    return np.array(values, np.dtype(h5py.string_dtype("utf-8", max([1, *map(len, values)]))))

@@ -151,7 +151,7 @@ def _write(file: h5py.File, series: Series) -> None:
 
 
 def _write_texts(file: h5py.File, name: str, values: Sequence[str]) -> None:
-    file.create_dataset(name, data=np.array(*text_array(values)), **COMPRESSION)
+    file.create_dataset(name, data=text_array(values), **COMPRESSION)
 
 
 def is_series(path: Path) -> bool:

@@ -9,21 +9,17 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from erf.errors import CheckpointError, LockedError, UnfinishedRunError
-from erf.storage.disk import complete_file, move, open_locked, unwritable
+from erf.errors import CheckpointError, UnfinishedRunError
+from erf.storage.disk import complete_file, move, unwritable
+from erf.storage.lock import Lock
 from erf.storage.outputs import check_new
 
 _RUN = "run.json"
-
-_MOVING, _FREE = "moving", "free"
-"""Results in the lock: those that are being renamed, and those of an earlier command that may be replaced."""
 
 
 @dataclass
@@ -39,8 +35,8 @@ class Staging:
     """Replace existing results, and discard existing progress."""
     resume: bool = False
     """Resume from existing progress."""
-    _locks: dict[Path, FileIO] = field(default_factory=dict)
-    """Lock files by folder."""
+    _locks: dict[Path, Lock] = field(default_factory=dict)
+    """Locks by folder."""
 
     @property
     def folder(self) -> Path:
@@ -64,21 +60,12 @@ class Staging:
     def __enter__(self) -> "Staging":
         try:
             for folder in self.folders:
-                self._hold(folder)
+                self._locks[folder] = Lock(folder)
             self._take_over()
         except BaseException:
             self._leave(is_done=False)
             raise
         return self
-
-    def _hold(self, folder: Path) -> None:
-        try:
-            self._locks[folder] = open_locked(_lock_of(folder))
-            folder.mkdir(exist_ok=True)
-        except BlockingIOError as error:
-            raise LockedError(f"another run is writing the same output ({folder} is locked)") from error
-        except OSError as error:
-            raise unwritable(folder, error) from error
 
     def _take_over(self) -> None:
         """Keep the progress of a run, or clear what is there."""
@@ -88,14 +75,14 @@ class Staging:
         if is_run and self.resume:
             return
         # Of a command that was killed while it renamed its results, some may be there.
-        free = [] if is_run else [name for names in self._noted().values() for name in names]
+        free = [] if is_run else self._lock.results
         try:
             if not self.resume:
                 check_new([path for path in self.outputs if str(path) not in free], self.overwrite)
         finally:
             for folder in self.folders:
                 self._clear(folder)
-        self._note(_FREE, free)
+        self._lock.record_free(free)
 
     @property
     def has_progress(self) -> bool:
@@ -107,29 +94,12 @@ class Staging:
     @property
     def is_moving(self) -> bool:
         """Whether a killed run was renaming its results."""
-        return _MOVING in self._noted()
+        return self.folder in self._locks and self._lock.is_moving
 
-    def _noted(self) -> dict[str, list[str]]:
-        """Return the names of results in the lock; none if writing them was interrupted, before any was renamed."""
-        try:
-            lock = self._locks[self.folder]
-            lock.seek(0)
-            return dict(json.loads(lock.readall()))
-        except (KeyError, ValueError, TypeError):
-            return {}
-
-    def _note(self, state: str, names: Sequence[str]) -> None:
-        """Replace what the lock says, in one call and never by less, so that a kill leaves the old text or the new."""
-        lock = self._locks[self.folder]
-        text = json.dumps({state: list(names)}).encode()
-        try:
-            lock.seek(0, os.SEEK_END)
-            text = text.ljust(lock.tell())
-            lock.seek(0)
-            lock.write(text)
-            os.fsync(lock.fileno())
-        except OSError as error:
-            raise unwritable(self.folder, error) from error
+    @property
+    def _lock(self) -> Lock:
+        """Lock of the first result's folder, which records the results of all folders."""
+        return self._locks[self.folder]
 
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Tie the progress to a run; `CheckpointError` names what differs where it is of another one."""
@@ -151,7 +121,7 @@ class Staging:
     def publish(self) -> None:
         """Give all results their names; if that is cut short, the next command knows of it."""
         if not self.is_moving:
-            self._note(_MOVING, [str(path) for path in self.outputs])
+            self._lock.record_moving(self.outputs)
         for path in self.outputs:
             try:
                 if self.part(path).exists():
@@ -170,10 +140,7 @@ class Staging:
             if not is_kept:
                 self._clear(folder)
                 shutil.rmtree(folder, ignore_errors=True)
-            if not (is_kept and is_moving):
-                with suppress(OSError):  # some systems do not remove what is open
-                    _lock_of(folder).unlink()
-            lock.close()
+            lock.close(is_removed=not (is_kept and is_moving))
         self._locks.clear()
 
     def _clear(self, folder: Path) -> None:
@@ -184,11 +151,6 @@ class Staging:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-
-
-def _lock_of(folder: Path) -> Path:
-    """Beside the folder, and not in it: it outlives the folder."""
-    return folder.with_suffix(".lock")
 
 
 def unlike_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

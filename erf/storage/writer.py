@@ -184,7 +184,7 @@ class FileSink:
         texts["columns"] = [json.dumps(dict(record.columns)) for record in self._records]
         texts["subsets"] = [json.dumps(record.subsets) for record in self._records]
         for name, values in texts.items():
-            _attach(images.create_dataset(name, data=np.array(*text_array(values))), images, "image")
+            _attach(images.create_dataset(name, data=text_array(values)), images, "image")
         numbers = images.create_dataset("number", data=[record.number for record in self._records])
         _attach(numbers, images, "image")
         spacing = images.create_dataset("pixel_spacing", data=[record.pixel_spacing for record in self._records])
@@ -216,8 +216,7 @@ def _attach(dataset: h5py.Dataset, group: h5py.Group, *scales: str) -> None:
 
 
 def _set_text(attributes: h5py.AttributeManager, name: str, text: str) -> None:
-    (value,), dtype = text_array([text])
-    attributes.create(name, np.array(value, dtype))
+    attributes.create(name, text_array([text]).reshape(()))
 
 
 def _set_attribute(attributes: h5py.AttributeManager, name: str, value: Any) -> None:
@@ -226,7 +225,7 @@ def _set_attribute(attributes: h5py.AttributeManager, name: str, value: Any) -> 
     elif isinstance(value, str):
         _set_text(attributes, name, value)
     elif isinstance(value, tuple) and value and isinstance(value[0], str):
-        attributes.create(name, np.array(*text_array(value)))
+        attributes.create(name, text_array(value))
     else:
         attributes[name] = value
 

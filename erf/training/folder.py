@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from erf.errors import CheckpointError, FormatError, LockedError, OutputError, UnfinishedRunError
-from erf.storage.disk import complete_file, open_locked, unwritable
+from erf.errors import CheckpointError, FormatError, OutputError, UnfinishedRunError
+from erf.storage.disk import complete_file, locking, open_locked
 
 STEPS = ("step", "stage", "epoch", "lr", "loss")
 """Columns of log.csv, which has one row per update."""
@@ -73,13 +73,9 @@ class Folder:
     def __enter__(self) -> "Folder":
         if not self.is_first:
             return self
-        try:
+        with locking(self.path, f"another training writes to {self.path}"):
             (self.path / _WEIGHTS).mkdir(parents=True, exist_ok=True)
             self._lock = open_locked(self.path / "lock")
-        except BlockingIOError as error:
-            raise LockedError(f"another training writes to {self.path}") from error
-        except OSError as error:
-            raise unwritable(self.path, error) from error
         try:
             self._take_over()
         except BaseException:
