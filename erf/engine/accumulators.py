@@ -19,7 +19,7 @@ from erf.engine.units import MeasuredUnit
 from erf.images import Progress
 from erf.profiling import stage
 from erf.results import ERF, Footprint, Provenance, Row, Sink, Statistics, input_subset, without_input
-from erf.storage.checkpoint import Sums
+from erf.storage.packing import Sums
 
 Subsets = tuple[str, ...]
 
