@@ -32,7 +32,7 @@ WIDER_OR_DEEPER = (
 """Networks that differ from another one in numbers of channels, blocks and kernels only, by the same code."""
 
 KINDS = [name for name in list_models() if name not in WIDER_OR_DEEPER]
-"""One network of each kind, for what takes long; `test_a_run_at_small_size_is_finite` checks gradients of all."""
+"""One network of each kind, for most tests; all are counted, traced and measured, which checks their gradients."""
 
 MAGNIFICATION = [name for name in list_models() if "magnification" in model_card(name).paper]
 
@@ -75,7 +75,7 @@ class Subject:
         )
 
 
-@pytest.fixture(scope="module", params=list_models())
+@pytest.fixture(scope="module", params=KINDS)
 def subject(request: pytest.FixtureRequest) -> Subject:
     card = model_card(request.param)
     size = small_size(card)
@@ -150,7 +150,6 @@ def test_final_is_what_global_pooling_receives(subject: Subject) -> None:
     assert_gradients_agree(subject.model.classifier(pooled), subject.model(inputs), rtol=1e-11)
 
 
-@pytest.mark.parametrize("subject", KINDS, indirect=True)
 def test_gradient_agrees_with_finite_differences(subject: Subject) -> None:
     inputs, (y, x) = subject.inputs(1), subject.unit
     with frozen(subject.model):
@@ -169,7 +168,6 @@ def test_gradient_agrees_with_finite_differences(subject: Subject) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=3e-5 * scale)
 
 
-@pytest.mark.parametrize("subject", KINDS, indirect=True)
 def test_gradient_equals_plain_autograd_and_captum(subject: Subject) -> None:
     inputs, (y, x) = subject.inputs(2), subject.unit
     with frozen(subject.model, torch.channels_last):
