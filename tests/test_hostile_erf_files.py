@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,8 @@ def read_all(path: Path) -> ERF:
     """Everything that a file holds."""
     found = erf.load(path)
     for subset in found.subsets:
-        found.statistics(subset)
+        statistics = found.statistics(subset)
+        assert all(hasattr(statistics, item.name) for item in fields(statistics))
     assert found.footprints["abs"] is not None
     found.overview()
     return found
@@ -220,6 +221,7 @@ def flipped(content: bytes, bit: int) -> bytes:
 
 READER = """
 import sys
+from dataclasses import fields
 from pathlib import Path
 import numpy as np
 from erf.errors import FormatError
@@ -230,7 +232,8 @@ def values(path):
     found = read_all(path)
     yield found.provenance, found.images
     for subset in found.subsets:
-        yield from vars(found.statistics(subset)).values()
+        statistics = found.statistics(subset)
+        yield from (getattr(statistics, item.name) for item in fields(statistics))
     yield from [*vars(found.footprints["abs"]).values(), *vars(found.overview()).values()]
 
 folder = Path(sys.argv[1])

@@ -15,6 +15,7 @@ import xarray
 
 import erf
 from erf.accumulation.merging import merge
+from erf.errors import FormatError
 from erf.measures import MEASURES, observe
 from erf.results import ERF, Footprint
 from tests.conftest import SIDES, small_network
@@ -330,3 +331,19 @@ def test_a_file_of_version_1_can_be_saved_merged_and_drawn(tmp_path: Path) -> No
         erf.plot([old], tmp_path / f"{layout}.png", layout=layout)
     with pytest.raises(erf.InputError, match="finest block"):
         merge([old, replace(result, images=())])
+
+
+def test_maps_are_read_only_when_used(small_erf: erf.ERF, tmp_path: Path) -> None:
+    """A variance that cannot be read harms neither curves nor mean, and is reported when it is asked for."""
+    path = tmp_path / "damaged.h5"
+    erf.save(small_erf, path)
+    statistics = erf.load(path).statistics("left")
+    assert replace(statistics, count=5).count == 5
+    np.testing.assert_array_equal(replace(statistics, count=5).variance, small_erf.statistics("left").variance)
+    lazy = erf.load(path).statistics("left")
+    with h5py.File(path, "r+") as file:
+        del file["subsets/left/abs/variance"]
+    assert lazy.centroid() == small_erf.statistics("left").centroid()
+    np.testing.assert_array_equal(lazy.mean, small_erf.statistics("left").mean)
+    with pytest.raises(FormatError, match="variance is missing"):
+        _ = lazy.variance

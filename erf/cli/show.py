@@ -39,6 +39,9 @@ def _show_erf(file: Path, erf: "ERF", has_sums: bool, images: bool, private: boo
     if private:
         _print_identifiers(file, erf.images, [erf.provenance], erf.overview())
         return
+    for subset in erf.subsets:  # files without sums show damage only when they are read
+        statistics = erf.statistics(subset, erf.provenance.shown_definition)
+        _ = statistics.mean, statistics.variance
     rows = [list(row) for row in [*erf.provenance.described(), ("integrity", _integrity(has_sums))]]
     print_table(str(file), ["attribute", "value"], rows, left=2)
     print_subsets(erf, erf.provenance.shown_definition)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +15,10 @@ from erf.results import (
     ERF,
     FOOTPRINT,
     OVERVIEW,
+    Curve,
     Footprint,
     ImageRecord,
+    Map,
     Overview,
     Provenance,
     Statistics,
@@ -41,7 +43,7 @@ def load(path: str | Path) -> ERF:
         path: File written by `FileSink` or `save`.
 
     Returns:
-        The ERF; maps and profiles are read from the file on each access.
+        The ERF; maps and profiles are read from the file when used.
 
     Raises:
         FormatError: The file is missing, damaged, no ERF file, or written by a newer version.
@@ -87,6 +89,33 @@ class _OnDemand(Mapping[str, T]):
 
     def __len__(self) -> int:
         return len(self._keys)
+
+
+class _StoredStatistics(Statistics):
+    """Statistics whose maps are read from the file when first used, and kept."""
+
+    _read: Callable[[str], Map]
+
+    @classmethod
+    def of(
+        cls, count: int, across_rows: Curve, across_columns: Curve, draws: Footprint | None, read: Callable[[str], Map]
+    ) -> "_StoredStatistics":
+        """Return statistics without maps; `read` returns the map of a name."""
+        stored = cls.__new__(cls)
+        vars(stored).update(
+            count=count, across_rows=across_rows, across_columns=across_columns, draws=draws, _read=read
+        )
+        return stored
+
+    @cached_property
+    def mean(self) -> Map:
+        """(H, W), mean over images, read from the file."""
+        return self._read("mean")
+
+    @cached_property
+    def variance(self) -> Map:
+        """(H, W), unbiased variance between images, read from the file."""
+        return self._read("variance")
 
 
 def _opened(path: Path) -> AbstractContextManager[h5py.File]:
@@ -172,15 +201,27 @@ class _Contents:
         """The ERF of a subset."""
         with _opened(self.path) as file:
             group, count = self._statistics_group(file, subset, definition)
-            arrays = {name: read(group, name, it) for name, it in self._statistics_expected().items()}
-            if not all(are_sound(array) for name, array in arrays.items() if name != "variance"):
-                raise ValueError(f"{group.name} has values that are not finite")
+            across_rows, across_columns = (self._array(group, name) for name in ("across_rows", "across_columns"))
             draws = None
             if "projections" in group:
                 draws = _footprint(
                     child(group, "projections", h5py.Group), self._footprint_expected(self.provenance.projections)
                 )
-            return Statistics(count, **arrays, draws=draws)
+            read_map = partial(self._map, subset, definition)
+            return _StoredStatistics.of(count, across_rows, across_columns, draws, read_map)
+
+    def _map(self, subset: str, definition: str, name: str) -> Map:
+        """Read the mean or the variance of a subset."""
+        with _opened(self.path) as file:
+            group, _ = self._statistics_group(file, subset, definition)
+            return self._array(group, name)
+
+    def _array(self, group: h5py.Group, name: str) -> Map:
+        """Read a map or curve; raise `ValueError` if it is not finite, which only a variance may be."""
+        array = read(group, name, self._statistics_expected()[name])
+        if name != "variance" and not are_sound(array):
+            raise ValueError(f"{group.name} has values that are not finite")
+        return array
 
     def footprint(self, definition: str) -> Footprint:
         """Read the per-image profiles of a definition."""
