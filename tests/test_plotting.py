@@ -240,7 +240,7 @@ def test_growth_puts_layers_in_the_order_of_the_pass(arrays: list[np.ndarray], t
     np.testing.assert_array_equal(dashed.get_ydata(), fields)
     rms = next(line for line in axis.lines if line.get_label() == "rms").get_ydata()
     assert list(rms) == sorted(rms)
-    with pytest.raises(erf.InputError, match="two or more layers of a network"):
+    with pytest.raises(erf.InputError, match="expected files of two or more layers of one"):
         LAYOUTS["growth"](compare(erfs[:1]))
 
 
