@@ -52,11 +52,9 @@ class FileSink:
 
     Example:
         >>> import torch, erf
-        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
-        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
         >>> with erf.FileSink("sink.h5") as sink:
-        ...     result = erf.compute(model, images, layer="1", device="cpu", sink=sink)
-        >>> result.subsets["all"]["abs"].count
+        ...     images = erf.load_images("phantom", n=4, size=(64, 48))
+        ...     erf.compute(torch.nn.Conv2d(1, 2, 5), images, layer="output", device="cpu", sink=sink).count()
         4
     """
 
