@@ -16,7 +16,7 @@ from erf.network.devices import memory_errors
 from erf.network.inputs import Arguments
 from erf.network.layers import Unit
 from erf.results import Origin
-from erf.theory.layers import TapPoint, default_layer, list_layers, match_layers
+from erf.theory.layers import MappedLayer, default_layer, list_layers, match_layers
 from erf.theory.tracing import Trace, trace
 
 SMALLER = "use a smaller `size`"
@@ -77,7 +77,7 @@ class Network:
         load_weights(self.model, file)
         return replace(self, weights=str(file), weights_sha256=file_digest(Path(file)))
 
-    def tap_points(self) -> list[TapPoint]:
+    def mapped_layers(self) -> list[MappedLayer]:
         """List all layers that yield a map over the input.
 
         Raises:
@@ -90,7 +90,7 @@ class Network:
         self,
         layer: str = "",
         unit: UnitChoice = "center",
-        points: Sequence[TapPoint] | None = None,
+        points: Sequence[MappedLayer] | None = None,
         warn: Warn = warn_of_assumption,
     ) -> tuple[str, Trace, Unit]:
         """Resolve the choice of one unit.
@@ -107,7 +107,7 @@ class Network:
         Raises:
             LayerError: the network has no such layer or unit.
         """
-        name = layer or self.card.default_layer or default_layer(points or self.tap_points())
+        name = layer or self.card.default_layer or default_layer(points or self.mapped_layers())
         with memory_errors(SMALLER):
             traced = trace(self.model, [name], self.input_shape, self.arguments)[name]
         first, *others = resolve_units(unit, name, traced.feature_shape[1:], traced.field)
@@ -136,7 +136,7 @@ class Network:
             return (self.card.default_layer,)
         if patterns and not is_all and not any(_MARKS & set(one) for one in patterns):
             return tuple(patterns)
-        points = self.tap_points()
+        points = self.mapped_layers()
         if not patterns:
             layer = default_layer(points)
             warn(f"layer '{layer}' is taken, the last map of several units; `list_layers` lists all")

@@ -10,7 +10,7 @@ from erf.cli.network import build_network
 from erf.cli.options import Depth, ModelArguments, ModelName, Size, Trust
 
 if TYPE_CHECKING:
-    from erf.theory.layers import TapPoint
+    from erf.theory.layers import MappedLayer
 
 
 def layers(
@@ -31,7 +31,7 @@ def layers(
 
         network = build_network(model, size=size, model_args=model_arg, depth=depth, trust=trust)
         with busy("following the network"):
-            points = network.tap_points()
+            points = network.mapped_layers()
         default = network.card.default_layer or default_layer(points)
         wanted = match_layers(points, pattern) if pattern else []
         shown = [
@@ -51,7 +51,7 @@ def layers(
         )
 
 
-def _row(point: "TapPoint", default: str) -> list[str]:
+def _row(point: "MappedLayer", default: str) -> list[str]:
     field, traced = point.trace.field, point.trace
     return [
         f"{point.name}*" if point.name == default else point.name,

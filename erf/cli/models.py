@@ -17,7 +17,7 @@ def models(
     pattern: Annotated[str, typer.Argument(help="Shell-style pattern, such as `gmic*`.")] = "*",
     table: Annotated[str, typer.Option(help="`srb` or `hct`: our counts next to those printed in this paper.")] = "",
 ) -> None:
-    """List the networks by paper: parameters, default input, tap points."""
+    """List the networks by paper: parameters, default input, layers."""
     with reported_errors():
         if table:
             _print_counts(table)
@@ -35,7 +35,7 @@ def _print_cards(pattern: str) -> None:
     cards = [model_card(name) for name in names]
     for paper in dict.fromkeys(card.paper for card in cards):
         rows = [_row(card) for card in cards if card.paper == paper]
-        print_table(paper, ["name", "network", "tap points (* default)", "parameters", "default input"], rows, left=3)
+        print_table(paper, ["name", "network", "layers (* default)", "parameters", "default input"], rows, left=3)
 
 
 def _row(card: "ModelCard") -> list[str]:

@@ -41,7 +41,7 @@ def theory(
 
         network = build_network(model, weights, seed, size, model_arg, depth, trust)
         with busy("following the network"), memory_errors(SMALLER):
-            points = network.tap_points()
+            points = network.mapped_layers()
             name, traced, place = network.locate(layer, unit, points, warn_of_assumption)
         with busy("gradients of noise"), memory_errors(SMALLER):
             found = probe(network.model, name, place, traced, network.input_shape, network.arguments)

@@ -13,7 +13,7 @@ from erf.gradients.autograd import Target, unit_gradients
 from erf.network.inputs import Arrange, alone
 from erf.network.layers import Unit
 from erf.network.modes import frozen
-from erf.theory.layers import TapPoint
+from erf.theory.layers import MappedLayer
 from erf.theory.tracing import Trace, blank
 
 Box = tuple[int, int, int, int]
@@ -91,7 +91,7 @@ def is_inside(inner: Box | None, outer: Box) -> bool:
     )
 
 
-def border_layer(points: Sequence[TapPoint], size: Sequence[int]) -> TapPoint | None:
+def border_layer(points: Sequence[MappedLayer], size: Sequence[int]) -> MappedLayer | None:
     """The first layer whose field is larger than the image of (height, width): from there on, units see padding.
 
     After Richter et al. (arXiv 2106.12307), who take layers behind it for unproductive.

@@ -19,7 +19,7 @@ _BLOCKS = 2
 
 
 @dataclass(frozen=True)
-class TapPoint:
+class MappedLayer:
     """A layer of a network that yields a map."""
 
     name: str
@@ -49,7 +49,7 @@ class TapPoint:
         return several and self.calls == 1 and not self.is_norm and not self.kind.startswith(("Identity", "Drop"))
 
 
-def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange = alone) -> list[TapPoint]:
+def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange = alone) -> list[MappedLayer]:
     """All layers that yield a map of an input (C, H, W), in the order in which they return.
 
     Example:
@@ -59,7 +59,7 @@ def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange =
         ['0', '1', 'output']
     """
     calls: dict[str, int] = {}
-    found: dict[str, TapPoint] = {}
+    found: dict[str, MappedLayer] = {}
 
     def tap(path: str) -> Any:
         def look(module: nn.Module, args: Any, output: Any) -> None:
@@ -67,7 +67,7 @@ def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange =
             for key, tensor in outputs(output).items():
                 traced = _traced(f"{path}{key}", tensor)
                 if traced is not None and calls[path] == 1:
-                    found[f"{path}{key}"] = TapPoint(
+                    found[f"{path}{key}"] = MappedLayer(
                         f"{path}{key}", type(module).__name__, tuple(tensor.shape), traced, 1
                     )
 
@@ -94,7 +94,7 @@ def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange =
     return [replace(point, calls=calls[point.name.split(":")[0]]) for point in found.values()]
 
 
-def default_layer(points: Sequence[TapPoint]) -> str:
+def default_layer(points: Sequence[MappedLayer]) -> str:
     """The last layer that is a map of several units; raises `LayerError` where there is none."""
     suits = [point for point in points if point.suits]
     # Deeper ones are parts of blocks, unless there is nothing else.
@@ -107,7 +107,7 @@ def default_layer(points: Sequence[TapPoint]) -> str:
     return heads[0] if last in heads else last
 
 
-def match_layers(points: Sequence[TapPoint], pattern: str) -> list[str]:
+def match_layers(points: Sequence[MappedLayer], pattern: str) -> list[str]:
     """Names of maps that match a shell-style pattern; raises `LayerError` where none does."""
     maps = [point for point in points if point.calls == 1 and point.trace.layout.places]
     names = [point.name for point in maps if fnmatch.fnmatchcase(point.name, pattern)]

@@ -90,7 +90,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_parameters_and_tap_points(name: str) -> None:
+def test_parameters_and_layers(name: str) -> None:
     card, model = model_card(name), create_model(name)
     assert sum(parameter.numel() for parameter in model.parameters()) == card.parameters
     assert not model.training
