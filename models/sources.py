@@ -48,7 +48,7 @@ _LIBRARIES = ("timm", "torchvision", "smp")
 def source_card(name: str) -> ModelCard:
     """Return a card for an external network; nothing is built and no file is run.
 
-    Fields that only the built network can tell are filled in later, by `described`.
+    Fields that only the built network defines, such as its channels, stay empty.
 
     Raises:
         ModelError: the name does not refer to a network.
@@ -253,16 +253,16 @@ def _check_known(name: str, known: Iterable[str], library: str) -> None:
 
 def input_channels(model: nn.Module) -> int:
     """Return the input channels of the first convolution; 3 if there is none."""
-    if isinstance(told := getattr(model, "in_channels", None), int):
-        return told
+    if isinstance(value := getattr(model, "in_channels", None), int):
+        return value
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     return next((module.in_channels for module in model.modules() if isinstance(module, kinds)), 3)
 
 
 def input_names(model: nn.Module) -> tuple[str, ...]:
     """Return the names of the tensors that `forward` requires; empty if it requires only one."""
-    if isinstance(told := getattr(model, "input_names", None), tuple):
-        return told
+    if isinstance(value := getattr(model, "input_names", None), tuple):
+        return value
     try:
         parameters = inspect.signature(model.forward).parameters.values()
     except (TypeError, ValueError):
@@ -274,8 +274,8 @@ def input_names(model: nn.Module) -> tuple[str, ...]:
 
 def input_axes(model: nn.Module) -> int:
     """Return the number of spatial axes of the first convolution: 2 for images, 3 for volumes, 1 for signals."""
-    if isinstance(told := getattr(model, "input_axes", None), int):
-        return told
+    if isinstance(value := getattr(model, "input_axes", None), int):
+        return value
     kinds = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
     found = (axes for module in model.modules() for kind, axes in kinds.items() if isinstance(module, kind))
     return next(found, 2)

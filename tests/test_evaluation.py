@@ -368,7 +368,7 @@ def test_the_command_compares_files_and_writes_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing to evaluate; give folders"),
+        ([], "nothing to evaluate; expected folders"),
         (["missing.csv"], r"missing\.csv: cannot be read"),
         (["."], r"no run\.json .*expected the folder of a training"),
         (["-m", "nosuch"], "unknown model 'nosuch'"),

@@ -178,7 +178,7 @@ def test_an_interrupted_run_over_weights_goes_on(tmp_path: Path, monkeypatch: py
             raise KeyboardInterrupt
         return measure(*arguments, **options)
 
-    monkeypatch.setattr("erf.engine.compute_layers", interrupted)
+    monkeypatch.setattr("erf.tracking.snapshots.compute_layers", interrupted)
     again = [*words, "-o", tmp_path / "s.h5"]
     assert "--resume goes on" in call(*again, code=130)
     assert "left its progress" in call(*again, code=2)

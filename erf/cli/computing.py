@@ -46,7 +46,7 @@ def compute_files(job: Job) -> bool:
         is_finished = processes.is_first and _is_finished(job, files, staging, images, identity)
         if processes.is_first and not is_finished:
             job = job.salted(staging.folder)
-        if not processes.told_by_first(is_finished):
+        if not processes.from_first(is_finished):
             job = job.salted(staging.folder)
             _run(job, files, staging, job.hidden(images), job.identified(identity), progress, stop)
             processes.wait()

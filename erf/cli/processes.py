@@ -73,14 +73,14 @@ class Processes:
 
             dist.destroy_process_group()
 
-    def told_by_first(self, value: bool) -> bool:
+    def from_first(self, value: bool) -> bool:
         """Return the first process's value, in all processes."""
         if self.count == 1:
             return value
         import torch.distributed as dist
 
         values = [value]
-        with _told_of_loss():
+        with _loss_reported():
             dist.broadcast_object_list(values)
         return values[0]
 
@@ -89,7 +89,7 @@ class Processes:
         if self.count > 1:
             import torch.distributed as dist
 
-            with _told_of_loss():
+            with _loss_reported():
                 dist.monitored_barrier(timeout=_LONGEST_WAIT)
 
     def device(self, name: str) -> str:
@@ -101,7 +101,7 @@ class Processes:
 
 
 @contextmanager
-def _told_of_loss() -> Iterator[None]:
+def _loss_reported() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:

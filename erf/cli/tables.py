@@ -75,8 +75,8 @@ def print_series(title: str, series: Series) -> None:
         seen = series.observe(moment, definition=moment.provenance.shown_definition).all()
         names = (*GROWTH, *(("lean",) if has_sides else ()))
         found = [_px(float(MEASURES[name].of(seen))) for name in names]
-        told = [f"{moment.scores[name]:.3f}" if name in moment.scores else "–" for name in scores]
-        rows.append([str(moment.epoch), moment.stage or Path(moment.provenance.weights).stem, *found, *told])
+        shown = [f"{moment.scores[name]:.3f}" if name in moment.scores else "–" for name in scores]
+        rows.append([str(moment.epoch), moment.stage or Path(moment.provenance.weights).stem, *found, *shown])
     columns = [*(f"{name} [px]" for name in GROWTH), *(("lean [px]",) if has_sides else ())]
     first = series.moments[0].provenance
     print_table(

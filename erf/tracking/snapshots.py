@@ -14,7 +14,8 @@ from erf.engine.settings import Settings
 from erf.errors import FormatError, InputError
 from erf.images import ImageSet
 from erf.results import Origin
-from erf.storage.checkpoint import EVERY, Checkpoint
+from erf.storage import checkpoint
+from erf.storage.checkpoint import Checkpoint
 from erf.storage.series import Moment, Series, load_series, save_series
 from erf.training.folder import read_header
 
@@ -139,10 +140,10 @@ class _Run:
     def _computed(self, snapshot: Snapshot, part: Path) -> Series:
         run = compute_layers if self.warn is None else partial(compute_layers, warn=self.warn)
         self.network.with_weights(snapshot.file)
-        with Checkpoint(part.with_suffix(""), resume=True, every=EVERY) as checkpoint:
+        with Checkpoint(part.with_suffix(""), resume=True, every=checkpoint.EVERY) as saved:
             found = run(
                 self.network.model, self.images, [self.layer], self.settings, origin=self.origin(snapshot),
-                progress=self.progress, checkpoint=checkpoint, stop=self.stop,
+                progress=self.progress, checkpoint=saved, stop=self.stop,
             )  # fmt: skip
             if len(found) > 1:
                 raise InputError(f"found {len(found)} units over training; expected one", remedy="choose one `unit`")
