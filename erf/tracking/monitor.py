@@ -62,7 +62,7 @@ class TrainingMonitor:
         if row["epoch"] % self.every:
             return
         weights = f"{row['epoch']:03d}-{row['stage']}.safetensors" if row["epoch"] else ""
-        # A copy: the engine changes the memory format of the weights, and with it the last bits of the training.
+        # A copy: the engine moves the network to its own device, which need not be that of the training.
         found = compute(
             copy.deepcopy(model),
             self._images,
