@@ -122,7 +122,7 @@ def _decode_picture(path: Path, content: bytes, name: str) -> tuple[Pixels, tupl
             raise ImageError(f"{path}: found {frames} pages, expected a single image; save the one to be used")
         if mode not in _MODES:
             raise ImageError(f"{path}: found colour mode {mode}, expected greyscale or RGB; convert the image")
-        if len(picture.getbands()) > 1 and any(";16" in str(tile.args) for tile in picture.tile):
+        if len(picture.getbands()) > 1 and any(";16" in str(tile[3]) for tile in picture.tile):
             raise ImageError(
                 f"{path}: 16-bit colour would lose bits, expected 16-bit greyscale; save it as .npy instead"
             )

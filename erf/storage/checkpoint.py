@@ -163,7 +163,8 @@ class Checkpoint:
 
     def _write(self, name: str, arrays: Sums) -> str:
         with complete_file(self.folder / name) as part, part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            keywords: dict[str, Any] = dict(arrays)
+            np.savez(file, **keywords)
         return name
 
     def load(self) -> Saved:

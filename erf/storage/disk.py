@@ -148,10 +148,15 @@ def locking(folder: Path, busy: str) -> Iterator[None]:
 
 
 class PatientFile(io.RawIOBase):
-    """A file for reading and writing whose write errors are kept in `error` instead of raised."""
+    """A file for reading and writing whose write errors are kept in `error` instead of raised.
 
-    def __init__(self, path: Path) -> None:
-        self._file = open_locked(path)
+    Args:
+        file: file opened by `open_locked`, which is emptied; not a path, because Python also closes an object whose
+            creation has failed, and prints what goes wrong then.
+    """
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
         self._file.truncate()
         self.error: OSError | None = None
 

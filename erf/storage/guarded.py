@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erf.errors import FormatError
-from erf.storage.sums import SummedFile
+from erf.storage.sums import SummedFile, open_regular
 from erf.text import one_line
 
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
@@ -52,7 +52,7 @@ class Expected:
 @contextmanager
 def opened(path: Path, what: str) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; convert any exception in the block to a one-line `FormatError`."""
-    with SummedFile(path) as content:
+    with SummedFile(path, open_regular(path)) as content:
         try:
             with h5py.File(content, "r") as file:
                 yield file

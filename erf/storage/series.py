@@ -29,7 +29,7 @@ from erf.results import (
     kept,
     unlike,
 )
-from erf.storage.disk import PatientFile, check_free, complete_file
+from erf.storage.disk import PatientFile, check_free, complete_file, open_locked
 from erf.storage.format import COMPRESSION, text_array
 from erf.storage.guarded import Expected, are_sound, attribute, child, length, opened, parse_json, read, texts
 from erf.storage.schema import provenance_of, record_of
@@ -121,7 +121,7 @@ def save_series(series: Series, path: Path, *, overwrite: bool = False) -> None:
     """Write a series, whole or not at all."""
     check_free(path, overwrite)
     with complete_file(path) as part:
-        with PatientFile(part) as disk:
+        with PatientFile(open_locked(part)) as disk:
             try:
                 with h5py.File(disk, "w") as file:
                     _write(file, series)

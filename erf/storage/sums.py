@@ -43,14 +43,18 @@ def _footer(table: bytes, block: int, length: int) -> bytes:
 class SummedFile(io.RawIOBase):
     """Read-only file that verifies its bytes against checksums; `damage` describes the first mismatch.
 
+    Args:
+        path: Name of the file in messages.
+        file: The file, from `open_regular`.
+
     Raises:
-        FormatError: The path is no regular file (a pipe would never end), or the checksums are damaged.
+        FormatError: The checksums are damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: io.BufferedReader) -> None:
         self.damage = ""
         self._path = path
-        self._file = _open_regular(path)
+        self._file = file
         self._size = self._file.seek(0, io.SEEK_END)
         self._block, self._sums = _BLOCK, b""
         self._place = 0
@@ -129,7 +133,8 @@ class SummedFile(io.RawIOBase):
         super().close()
 
 
-def _open_regular(path: Path) -> io.BufferedReader:
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file for reading; raise `FormatError` unless it is a regular file, as a pipe would never end."""
     try:
         # Non-blocking: the other end of a pipe may never open.
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -145,7 +150,7 @@ def _open_regular(path: Path) -> io.BufferedReader:
 
 def check_sums(path: str | Path) -> bool:
     """Verify all checksums of a file and return whether it has any; raise `FormatError` if it is damaged."""
-    with SummedFile(Path(path)) as file:
+    with SummedFile(Path(path), open_regular(Path(path))) as file:
         try:
             file.check()
         except OSError as error:

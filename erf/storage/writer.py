@@ -64,7 +64,7 @@ class FileSink:
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         try:
             remove_parts(self.path)
-            self._disk = PatientFile(self._part)
+            self._disk = PatientFile(open_locked(self._part))
         except OSError as error:
             raise unwritable(self.path, error) from error
         self._file = h5py.File(self._disk, "w")
