@@ -192,7 +192,7 @@ def test_a_public_folder_becomes_a_manifest(tmp_path: Path) -> None:
     assert none.exit_code == 0  # the set may lie deeper
     (tmp_path / "empty").mkdir()
     none = CliRunner().invoke(app, ["manifest", str(tmp_path / "empty")])
-    assert "found no public data set that is known" in " ".join(none.output.split())
+    assert "found no known public data set" in " ".join(none.output.split())
 
 
 @pytest.mark.parametrize(

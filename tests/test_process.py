@@ -55,7 +55,9 @@ def test_memory_that_does_not_hold_the_libraries(tmp_path: Path) -> None:
 
 
 LOADING = """
+import signal
 import time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 from erf.process import prepare
 prepare()
 print("ready", flush=True)

@@ -265,7 +265,7 @@ def test_a_defect_does_not_hide_behind_a_blank_first_image(blank: Any) -> None:
     arrays[0][blank] = 0
     with pytest.warns(SelfCheckWarning, match="the run goes on with contiguous memory layout"):
         found = run(network(), arrays)
-    assert found.provenance.self_check["image"] == "0 with noise"
+    assert found.provenance.self_check["image"] == "0, also with noise"
     assert_gradients_agree(found.statistics().mean, expected_map(network(), arrays), rtol=5e-3)
 
 
@@ -451,6 +451,24 @@ def test_the_strongest_unit_of_a_blank_image_is_not_that_of_the_noise_compared()
     arrays = images()
     arrays[0][:] = 0
     record = run(between(), arrays, unit="max").provenance.self_check
-    assert record["image"] == "0 with noise"
+    assert record["image"] == "0, also with noise"
     assert record["result"] == "agrees"
     assert record["way"] == record["compared"]
+
+
+def test_a_defect_on_flat_backgrounds_does_not_hide_behind_noise() -> None:
+    """The batch size leaks in where an image is exactly flat, which noise would remove."""
+
+    def leaking(x: Tensor) -> Tensor:
+        is_flat = (x[..., :3, :3].amax((1, 2, 3)) == x[..., :3, :3].amin((1, 2, 3))).to(x.dtype).view(-1, 1, 1, 1)
+        return x * (1 + is_flat * (len(x) - 1))
+
+    def network() -> nn.Sequential:
+        return nn.Sequential(Applied(leaking), *between())
+
+    arrays = [np.zeros((1, *SIZE), np.float32) for _ in range(4)]
+    for array, other in zip(arrays, images(), strict=False):
+        array[..., -20:, :] = other[..., -20:, :]
+    with pytest.warns(SelfCheckWarning, match="one image at a time"):
+        found = run(network(), arrays)
+    assert_gradients_agree(found.statistics().mean, expected_map(network(), arrays), rtol=5e-3)

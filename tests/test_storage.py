@@ -7,17 +7,19 @@ import subprocess
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import xarray
+from torch import nn
 
 import erf
 from erf.accumulation.merging import merge
-from erf.errors import FormatError
 from erf.measures import MEASURES, observe
 from erf.results import ERF, Footprint
+from erf.storage.guarded import read
 from tests.conftest import SIDES, small_network
 
 EXPECTED_ATTRIBUTES = {
@@ -333,17 +335,34 @@ def test_a_file_of_version_1_can_be_saved_merged_and_drawn(tmp_path: Path) -> No
         merge([old, replace(result, images=())])
 
 
-def test_maps_are_read_only_when_used(small_erf: erf.ERF, tmp_path: Path) -> None:
-    """A variance that cannot be read harms neither curves nor mean, and is reported when it is asked for."""
-    path = tmp_path / "damaged.h5"
+def test_maps_are_read_only_when_used(small_erf: erf.ERF, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves and centroid read no map, the mean reads no variance, and each map is read once."""
+    names: list[str] = []
+
+    def recorded(group: h5py.Group, name: str, expected: Any) -> Any:
+        names.append(name)
+        return read(group, name, expected)
+
+    path = tmp_path / "stored.h5"
     erf.save(small_erf, path)
-    statistics = erf.load(path).statistics("left")
-    assert replace(statistics, count=5).count == 5
-    np.testing.assert_array_equal(replace(statistics, count=5).variance, small_erf.statistics("left").variance)
-    lazy = erf.load(path).statistics("left")
-    with h5py.File(path, "r+") as file:
-        del file["subsets/left/abs/variance"]
-    assert lazy.centroid() == small_erf.statistics("left").centroid()
-    np.testing.assert_array_equal(lazy.mean, small_erf.statistics("left").mean)
-    with pytest.raises(FormatError, match="variance is missing"):
-        _ = lazy.variance
+    monkeypatch.setattr("erf.storage.reader.read", recorded)
+    expected, found = small_erf.statistics("left"), erf.load(path).statistics("left")
+    assert found.centroid() == expected.centroid()
+    assert not {"mean", "variance"} & set(names)
+    np.testing.assert_array_equal(found.mean, expected.mean)
+    assert "variance" not in names
+    np.testing.assert_array_equal(found.variance, expected.variance)
+    np.testing.assert_array_equal(replace(found, count=5).variance, expected.variance)
+    assert names.count("mean") == names.count("variance") == 1
+
+
+def test_maps_of_a_file_that_was_replaced_are_not_mixed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("one.h5", "two.h5"):
+        images = erf.from_arrays([rng.standard_normal((1, 24, 16)).astype(np.float32) for _ in range(2)])
+        erf.save(erf.compute(nn.Conv2d(1, 2, 5), images, layer="output", device="cpu"), tmp_path / name)
+    statistics = erf.load(tmp_path / "one.h5").statistics()
+    assert statistics.mean.any()
+    os.replace(tmp_path / "two.h5", tmp_path / "one.h5")
+    with pytest.raises(erf.FormatError, match="changed or replaced after it was loaded; load it again"):
+        _ = statistics.variance

@@ -31,8 +31,10 @@ def build_network(
     """Build a network with its weights, and find out what input it takes.
 
     Example:
-        >>> network = build_network("gmic", size=(512, 384))
-        >>> erf.compute(network.model, images, layer=network.layers()[0], origin=network.origin())
+        >>> import erf
+        >>> network = erf.build_network("gmic", size=(256, 192))
+        >>> network.layers(), network.input_shape
+        (('final',), (1, 256, 192))
 
     Args:
         model: name as for `erf.models.create_model` (registered, `timm:NAME`, `file.py:factory`, …), or a module.

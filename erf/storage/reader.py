@@ -62,7 +62,7 @@ def load(path: str | Path) -> ERF:
         provenance = _read_provenance(file)
         images = _read_records(child(file, "images", h5py.Group))
         subsets = _read_subsets(file)
-        contents = _Contents(path, provenance, images, subsets)
+        contents = _Contents(path, _version_of(path), provenance, images, subsets)
         contents.check(file)
     statistics = {subset: _OnDemand(provenance.definitions, partial(contents.statistics, subset)) for subset in subsets}
     footprints = _OnDemand(provenance.definitions, contents.footprint)
@@ -122,6 +122,12 @@ def _opened(path: Path) -> AbstractContextManager[h5py.File]:
     return opened(path, "an ERF file")
 
 
+def _version_of(path: Path) -> tuple[int, ...]:
+    """Return what identifies a version of a file: device, inode, size, and time of the last change."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def _check_format(path: Path, file: h5py.File) -> None:
     found = attribute(file, "format", variable=True) if "format" in file.attrs else "none"
     if found == f"{FORMAT} series":
@@ -175,6 +181,8 @@ class _Contents:
     """Arrays of a file, each checked against provenance and records and read separately."""
 
     path: Path
+    version: tuple[int, ...]
+    """Identity of the file when it was loaded."""
     provenance: Provenance
     images: tuple[ImageRecord, ...]
     groups: Mapping[str, str]
@@ -197,9 +205,15 @@ class _Contents:
                         f"subset '{subset}' counts {count} images, of which {self._count(subset)} are listed"
                     )
 
+    def _opened(self) -> AbstractContextManager[h5py.File]:
+        """Open the file again; raise `FormatError` if it is another one by now."""
+        if self.path.exists() and _version_of(self.path) != self.version:
+            raise FormatError(f"{self.path}: the file was changed or replaced after it was loaded; load it again")
+        return _opened(self.path)
+
     def statistics(self, subset: str, definition: str) -> Statistics:
         """The ERF of a subset."""
-        with _opened(self.path) as file:
+        with self._opened() as file:
             group, count = self._statistics_group(file, subset, definition)
             across_rows, across_columns = (self._array(group, name) for name in ("across_rows", "across_columns"))
             draws = None
@@ -212,7 +226,7 @@ class _Contents:
 
     def _map(self, subset: str, definition: str, name: str) -> Map:
         """Read the mean or the variance of a subset."""
-        with _opened(self.path) as file:
+        with self._opened() as file:
             group, _ = self._statistics_group(file, subset, definition)
             return self._array(group, name)
 
@@ -225,7 +239,7 @@ class _Contents:
 
     def footprint(self, definition: str) -> Footprint:
         """Read the per-image profiles of a definition."""
-        with _opened(self.path) as file:
+        with self._opened() as file:
             group = child(child(file, "images", h5py.Group), definition, h5py.Group)
             found = _footprint(group, self._footprint_expected(len(self.images)))
         used = [row for row, image in enumerate(self.images) if image.status == "ok"]
@@ -235,7 +249,7 @@ class _Contents:
 
     def overview(self) -> Overview | None:
         """Read thumbnails and tissue maps; None in files without them."""
-        with _opened(self.path) as file:
+        with self._opened() as file:
             images = child(file, "images", h5py.Group)
             names = self._overview_names(images)
             return Overview(*(read(images, name, self._overview_expected()[name]) for name in names)) if names else None

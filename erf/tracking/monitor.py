@@ -20,11 +20,7 @@ Progress = Callable[[str, int, int], None]
 class TrainingMonitor:
     """Series of ERFs of a network in training, on the same images, in a file that grows with every epoch.
 
-    Pass it to a training as its `after_epoch`:
-
-        >>> monitor = TrainingMonitor(network, images, Path("series.h5"), every=5)
-        >>> Training(network.model, plan, folder, after_epoch=monitor).run()
-        >>> draw_series(monitor.series(), Path("series.png"))
+    Pass it to a `Training` as its `after_epoch`, or call it after each epoch of another training.
 
     Args:
         network: the network that is trained.
@@ -34,6 +30,17 @@ class TrainingMonitor:
         every: number of epochs between two ERFs; the first is that before training.
         origin: facts about the run; default: those of the network.
         progress: called as (stage, done, total).
+
+    Example:
+        >>> import torch, erf
+        >>> from pathlib import Path
+        >>> network = erf.build_network(torch.nn.Conv2d(1, 2, 5), size=(64, 48))
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> monitor = erf.TrainingMonitor(network, images, Path("series.h5"), layer="output")
+        >>> for epoch in range(2):
+        ...     monitor(network.model, {"epoch": epoch, "stage": "image"})
+        >>> [moment.epoch for moment in monitor.series().moments]
+        [0, 1]
     """
 
     def __init__(

@@ -73,9 +73,15 @@ def compute_series(
     """Compute the ERF of one unit with the weights of each snapshot, on the same images.
 
     Example:
-        >>> network = build_network("hct", "none")
-        >>> files = sorted(Path("runs/hct/checkpoints").glob("*.safetensors"))
-        >>> save_series(compute_series(network, images, find_snapshots(files)), Path("series.h5"))
+        >>> import torch, erf
+        >>> from safetensors.torch import save_file
+        >>> network = erf.build_network(torch.nn.Conv2d(1, 2, 5), size=(64, 48))
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> for epoch in range(2):
+        ...     save_file(torch.nn.Conv2d(1, 2, 5).state_dict(), f"{epoch}.safetensors")
+        >>> snapshots = erf.find_snapshots(["0.safetensors", "1.safetensors"])
+        >>> [moment.epoch for moment in erf.compute_series(network, images, snapshots, "output").moments]
+        [0, 1]
 
     Args:
         network: the network; the weights of the last snapshot remain in it.

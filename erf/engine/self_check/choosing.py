@@ -8,10 +8,10 @@ from torch.nn import functional
 
 from erf.engine.batches import BatchGradients, LocatedSample
 from erf.engine.passes import PassPlan
-from erf.engine.self_check.differences import Differences, on_frame
+from erf.engine.self_check.differences import Differences
 from erf.engine.self_check.perturbation import varied
 from erf.engine.self_check.reference import Reference
-from erf.engine.self_check.trial import NETWORK_ERRORS, Trial
+from erf.engine.self_check.trial import Trial
 from erf.engine.units import MeasuredUnit
 from erf.gradients.units import MAX
 from erf.gradients.way import PLAIN, Way
@@ -59,12 +59,11 @@ def choose_way(fast: Way, gradients: BatchGradients, passes: PassPlan, item: Loc
         The choice; None where the plain gradient of this image is not finite.
     """
     plain = replace(gradients, passes=passes.in_way(PLAIN))
-    is_blank = _is_blank(fast, gradients, item)
-    references = _references(plain, varied(item, noise=1.0)) if is_blank else []
-    if not references:
-        is_blank, references = False, _references(plain, item)
+    references = _references(plain, item)
     if not references:
         return None
+    noisy = _references(plain, varied(item, noise=1.0))[-1:] if _is_blank(references[0]) else []
+    references += noisy
     trial = _try(fast, passes, references)
     if not trial.agrees and trial.refutes_plain:
         alone, fast_passes = replace(fast, batch_size=1), passes.in_way(fast)
@@ -72,7 +71,8 @@ def choose_way(fast: Way, gradients: BatchGradients, passes: PassPlan, item: Loc
             replace(each, way=alone, gradients=replace(each.gradients, passes=fast_passes)) for each in references
         ]
         trial = _try(fast, passes, references)
-    record = {"image": f"{item.sample.image.number}{' with noise' * is_blank}", "compared": trial.way.words}
+    compared = f"{item.sample.image.number}{', also with noise' * bool(noisy)}"
+    record = {"image": compared, "compared": trial.way.words}
     if trial.reference.way != PLAIN:
         record["plain way"] = "wrong, by differences of values"
     if trial.agrees:
@@ -106,20 +106,12 @@ def _fallen_back(
     return Choice(way, dict(record) | result, trial.differences, warning)
 
 
-def _is_blank(way: Way, gradients: BatchGradients, item: LocatedSample) -> bool:
-    """Whether at least half of a gradient lies where the image is flat, so that it says nothing about other images.
-
-    Computed in the way to check, which is faster than the plain one; a wrong answer only changes the image compared.
-    """
-    try:
-        with way.applied(gradients.model, gradients.device):
-            (image,) = gradients.of([item])
-    except NETWORK_ERRORS:
-        return False
-    pixels = torch.from_numpy(item.sample.pixels).to(gradients.like.device, torch.float32)
+def _is_blank(reference: Reference) -> bool:
+    """Whether at least half of a gradient lies where the image is flat, so that it says nothing about other images."""
+    pixels = torch.from_numpy(reference.item.sample.pixels).to(reference.gradients.like.device, torch.float32)
     highest, lowest = (sign * functional.max_pool2d(sign * pixels, 3, 1, 1) for sign in (1, -1))
     is_flat = (highest - lowest).amax(0) <= _FLAT * pixels.std(correction=0)
-    sizes = (one.abs() for each in on_frame(gradients, image).values() for one in each)
+    sizes = (one.abs() for each in reference.frames.values() for one in each)
     return any(bool(2 * size[:, is_flat].sum() >= size.sum()) for size in sizes)
 
 
