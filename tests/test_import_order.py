@@ -22,6 +22,7 @@ ORDER = {
     "erf.text": 0,
     "erf.process": 0,
     "erf.profiling": 0,
+    "erf.threads": 0,
     "erf.images": 1,
     "erf.network": 1,
     "erf.results": 1,

@@ -11,7 +11,7 @@ from scipy.stats import t as student
 
 import erf
 from benchmarks.coverage import POPULATIONS, Population, coverage, false_alarms, sides, stopping
-from erf.measures import MEASURES, Grid, interleaved
+from erf.measures import MEASURES, Grid, interleaved, smooth
 from erf.uncertainty import Deals, Drawing, Observations, bands, compare, convergence, estimate, left_right_test
 from erf.uncertainty.ratio import ErrorRatio
 
@@ -171,6 +171,17 @@ def test_bands_hold_the_curves_and_narrow_with_images() -> None:
         assert (curve <= high + 1e-12).all()
         widths.append((high - low).max())
     assert widths[1] / widths[0] == pytest.approx(1 / 4, rel=0.4)
+
+
+def test_bands_of_bins_are_intervals_of_the_binned_curve() -> None:
+    seen = blobs(np.random.default_rng(0), 12)
+    pixels, bins = (bands(seen, curve="across_columns", stretch=stretch) for stretch in (1, 8))
+    centers, means = smooth(seen.all().across_columns / seen.all().across_columns.sum(), 8)
+    assert len(bins[0]) == len(centers)
+    assert (bins[0] <= means + 1e-12).all()
+    assert (means <= bins[1] + 1e-12).all()
+    widest = smooth(pixels[1] - pixels[0], 8)[1]
+    assert (bins[1] - bins[0] <= widest * 1.05 + 1e-12).all()  # a mean varies no more than its parts do
 
 
 def test_convergence() -> None:

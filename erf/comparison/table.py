@@ -1,8 +1,6 @@
 """Measures of several ERFs with intervals, their differences, and tests of left against right."""
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +9,7 @@ from erf.comparison.checks import check_alike
 from erf.errors import InputError
 from erf.measures import BLOCKS_OF_A_FIELD, TWO_SIDED, Measure, Observations, measure_map, observe
 from erf.results import ERF
+from erf.threads import map_in_threads
 from erf.uncertainty import Deals, Difference, Drawing, Interval, contrast, left_right_tests
 
 CORRECTION = "Benjamini-Hochberg"
@@ -184,8 +183,7 @@ def _notes_of_sides(
 
 def _entries(observed: Sequence[Observations], measures: Sequence[Measure], drawing: Drawing) -> list[dict[str, Entry]]:
     tested = [measure for measure in measures if measure.name in TWO_SIDED]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        side_ps = list(pool.map(lambda seen: left_right_tests(seen, tested, drawing), observed))
+    side_ps = map_in_threads(lambda seen: left_right_tests(seen, tested, drawing), observed)
     intervals, differences = contrast(observed, measures, drawing)
     return [
         {name: Entry(one, difference.get(name), side_p=sides.get(name, float("nan"))) for name, one in interval.items()}

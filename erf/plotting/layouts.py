@@ -291,8 +291,9 @@ class _Aggregates:
         """Positions and smoothed shares, in thousandths: the curve, its lower and its upper band."""
         seen = self.comparison.observed(index, subset)
         values = getattr(seen.all(), curve)
-        low, high = bands(seen, _BANDS, curve)
-        return [smooth(1000 * line, self.comparison.stretch) for line in (values / values.sum(), low, high)]
+        positions, middle = smooth(values / values.sum(), self.comparison.stretch)
+        low, high = bands(seen, _BANDS, curve, self.comparison.stretch)
+        return [(positions, 1000 * means) for means in (middle, low, high)]
 
     def draw(self, axis: Axes, subset: str, curve: str, rooted: bool) -> None:
         """All ERFs of a subset on one axis."""

@@ -88,10 +88,7 @@ def compare(
     """Collect ERFs for a common figure; raise `InputError` if something is missing or differs."""
     if not erfs:
         raise InputError("nothing to plot: expected at least one ERF")
-    sizes = {erf.provenance.input_shape[1:] for erf in erfs}
-    if len(sizes) > 1:
-        found = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
-        raise InputError(f"the ERFs have input sizes {found}; expected one size to draw them on the same axes")
+    common_size(erfs)
     shared = [name for name in erfs[0].subsets if all(name in erf.subsets for erf in erfs)]
     chosen = tuple(subsets) if subsets else tuple(sorted(shared, key=_subset_order))
     if scale not in MAP_SCALES:
@@ -104,8 +101,16 @@ def compare(
         for subset in chosen
         for index, erf in enumerate(erfs)
     }
-    colors = _colors([erf.provenance.model for erf in erfs])
-    return Comparison(tuple(erfs), names, colors, definition, chosen, panels, scale)
+    return Comparison(tuple(erfs), names, model_colors(erfs), definition, chosen, panels, scale)
+
+
+def common_size(erfs: Sequence[ERF]) -> tuple[int, int]:
+    """Input size (height, width) of all ERFs; raise `InputError` if they have several."""
+    sizes = {erf.provenance.input_shape[1:] for erf in erfs}
+    if len(sizes) > 1:
+        found = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
+        raise InputError(f"the ERFs have input sizes {found}; expected one size to draw them on the same axes")
+    return sizes.pop()
 
 
 def _panel(statistics: Statistics) -> Panel:
@@ -117,8 +122,9 @@ def _subset_order(name: str) -> tuple[int, str]:
     return (_FIRST_SUBSETS.index(name) if name in _FIRST_SUBSETS else len(_FIRST_SUBSETS), name)
 
 
-def _colors(models: Sequence[str]) -> tuple[str, ...]:
-    """Colours of models: the paper's for its models, once each; the next free one for all others."""
+def model_colors(erfs: Sequence[ERF]) -> tuple[str, ...]:
+    """Colours of ERFs: the paper's for its models, once each; the next free one for all others."""
+    models = [erf.provenance.model for erf in erfs]
     taken: list[str] = []
     for model in models:
         color = PAPER_COLORS.get(model, "")
@@ -134,8 +140,8 @@ def shrink(values: Map, longest: int) -> tuple[NDArray[np.float32], int]:
     """Mean over square blocks so that the longer side has at most `longest` of them; also the block's side."""
     block = math.ceil(max(values.shape) / longest)
     starts = [np.arange(0, length, block) for length in values.shape]
-    sums = np.add.reduceat(values, starts[0], axis=0, dtype=np.float64)  # rows first, along which memory is contiguous
-    sums = np.add.reduceat(sums, starts[1], axis=1)
+    rows = [values[start : start + block].sum(0, dtype=np.float64) for start in starts[0]]  # reduceat is slow
+    sums = np.add.reduceat(np.stack(rows), starts[1], axis=1)
     lengths = [np.diff([*first, length]) for first, length in zip(starts, values.shape, strict=True)]
     return (sums / np.outer(*lengths)).astype(np.float32), block
 

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import matplotlib as mpl
@@ -13,10 +14,11 @@ from PIL import Image as Pillow
 from erf.comparison import ComparisonTable
 from erf.comparison.formats import caption, difference_rows, value_rows
 from erf.measures import Observations, observe_subsets, smooth, stretch_length
-from erf.plotting.panels import compare, field_words, shrink
+from erf.plotting.panels import common_size, field_words, model_colors, shrink
 from erf.results import ERF
 from erf.results.grid import Array
 from erf.storage.privacy import identifiers
+from erf.threads import map_in_threads
 from erf.uncertainty import Drawing, bands
 
 MAP_PIXELS = 256
@@ -30,12 +32,13 @@ _KEPT_BACK = ("paths of images", "sums over contents, for who has the image", "c
 
 _BANDS = Drawing(resamples=400, method="percentile")
 _DIGITS = 5
+_COLORS = 64
 
 
 def describe(table: ComparisonTable) -> dict[str, Any]:
     """Collect everything shown on a page, ready for JSON."""
     erfs = table.erfs
-    comparison = compare(erfs, table.labels, table.definition, [table.subset])
+    size = common_size(erfs)
     definitions = [
         name for name in erfs[0].provenance.definitions if all(name in erf.provenance.definitions for erf in erfs)
     ]
@@ -43,21 +46,16 @@ def describe(table: ComparisonTable) -> dict[str, Any]:
     return {
         "labels": list(table.labels),
         "private": _private(erfs),
-        "colors": list(comparison.colors),
-        "size": list(comparison.size),
+        "colors": list(model_colors(erfs)),
+        "size": list(size),
         "subsets": subsets,
         "definitions": definitions,
         "definition": table.definition,
         "centers": [list(erf.provenance.unit_center) for erf in erfs],
         "boxes": [erf.provenance.field_box() for erf in erfs],
         "fields": [field_words(erf) for erf in erfs],
-        "panels": {
-            f"{index}/{subset}/{definition}": panel
-            for index, erf in enumerate(erfs)
-            for definition in definitions
-            for subset, panel in _panels(erf, subsets, definition)
-        },
-        "images": [list(_images(erf, table.definition)) for erf in erfs],
+        "panels": _all_panels(erfs, subsets, definitions),
+        "images": map_in_threads(lambda erf: list(_images(erf, table.definition)), erfs),
         "values": value_rows(table),
         "differences": difference_rows(table) if len(erfs) > 1 else None,
         "caption": caption(table),
@@ -77,6 +75,17 @@ def _private(erfs: Sequence[ERF]) -> str:
             found[one.what] = max(one.count, found.get(one.what, 0))
     shown = ", ".join(f"{what} ({count})" for what, count in found.items() if what not in _KEPT_BACK)
     return f"This page tells of whom images are: {shown}. Anonymised files hold none of it." if shown else ""
+
+
+def _all_panels(erfs: Sequence[ERF], subsets: Sequence[str], definitions: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Maps and curves by `index of the ERF/subset/definition`."""
+    keys = list(product(range(len(erfs)), definitions))
+    found = map_in_threads(lambda key: dict(_panels(erfs[key[0]], subsets, key[1])), keys)
+    return {
+        f"{index}/{subset}/{definition}": panel
+        for (index, definition), panels in zip(keys, found, strict=True)
+        for subset, panel in panels.items()
+    }
 
 
 def _panels(erf: ERF, subsets: Sequence[str], definition: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -108,12 +117,9 @@ def _curve(observed: Observations | None, name: str, values: Array, stretch: int
     positions, means = smooth(1000 * values / total, stretch)
     curve = {"at": _rounded(positions), "share": _rounded(means)}
     if observed is not None:
-        low, high = bands(observed, _BANDS, name)
+        low, high = bands(observed, _BANDS, name, stretch)
         if np.isfinite(low).all():
-            curve |= {
-                "low": _rounded(smooth(1000 * low, stretch)[1]),
-                "high": _rounded(smooth(1000 * high, stretch)[1]),
-            }
+            curve |= {"low": _rounded(1000 * low), "high": _rounded(1000 * high)}
     return curve
 
 
@@ -135,19 +141,28 @@ def _images(erf: ERF, definition: str) -> Iterator[dict[str, Any]]:
             "view": image.view,
             "patient": image.patient_id,
             "message": image.message,
-            "thumbnail": _png(overview.thumbnail[index]) if overview and ok and overview.thumbnail[index].any() else "",
-            "map": _png(_shaded(small[index])) if ok else "",
+            "thumbnail": _grey(overview.thumbnail[index])
+            if overview and ok and overview.thumbnail[index].any()
+            else "",
+            "map": _shaded(small[index]) if ok else "",
         }
 
 
-def _shaded(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Colour scale viridis over four decades."""
+def _grey(values: NDArray[np.uint8]) -> str:
+    """Thumbnail in 64 levels of grey."""
+    return _png(Pillow.fromarray(values & 0xFC))
+
+
+def _shaded(values: NDArray[np.floating]) -> str:
+    """Map in 64 colours of viridis over four decades."""
     magnitude = np.abs(values)
     relative = np.log10(np.maximum(magnitude / (magnitude.max() or 1), 1e-4)) / 4 + 1
-    return np.asarray(mpl.colormaps["viridis"](relative, bytes=True)[..., :3])
+    picture = Pillow.fromarray(np.rint(relative * (_COLORS - 1)).astype(np.uint8), "P")
+    picture.putpalette(mpl.colormaps["viridis"](np.linspace(0, 1, _COLORS), bytes=True)[:, :3].tobytes())
+    return _png(picture)
 
 
-def _png(pixels: NDArray[np.uint8]) -> str:
+def _png(picture: Pillow.Image) -> str:
     buffer = io.BytesIO()
-    Pillow.fromarray(pixels).quantize(64).save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

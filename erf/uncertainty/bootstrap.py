@@ -6,11 +6,12 @@ whole if every image names one, stratified by their lateralities, like the image
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
 
-from erf.measures import Observations, Sample
+from erf.measures import Observations, Sample, smooth
 from erf.results.grid import Array
 from erf.uncertainty.drawing import Drawing
 
@@ -49,8 +50,9 @@ def bootstrap_interval(
     if min(len(members) for _, members in strata) < 2:
         nothing = np.full(point.shape, np.nan)
         return nothing, nothing
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore")  # about constant values, which are handled below
+    # BCa warns of constant values, which are handled below; filters are not for threads, where percentiles are needed.
+    quiet = warnings.catch_warnings(action="ignore") if drawing.method == "bca" else nullcontext()
+    with quiet, np.errstate(invalid="ignore", divide="ignore"):
         result = bootstrap(
             tuple(members for _, members in strata),
             statistic,
@@ -66,13 +68,25 @@ def bootstrap_interval(
     return low, high
 
 
-def bands(observed: Observations, drawing: Drawing | None = None, curve: str = "across_rows") -> tuple[Array, Array]:
-    """Pointwise interval (low, high) of `across_rows` or `across_columns`, as shares of its total."""
+def bands(
+    observed: Observations, drawing: Drawing | None = None, curve: str = "across_rows", stretch: int = 1
+) -> tuple[Array, Array]:
+    """Pointwise bootstrap interval of a curve's means over bins, as shares of the curve's total.
+
+    Args:
+        observed: Observations of an ERF.
+        drawing: Level, number of resamples and seed; percentile intervals by default.
+        curve: `across_rows` or `across_columns`.
+        stretch: Bin width in pixels.
+
+    Returns:
+        Lower and upper limits of the bins, see `erf.measures.smooth`.
+    """
 
     def shares(counts: list[Array]) -> Array:
         curves = getattr(Sample(observed, counts[0]), curve)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.moveaxis(curves / curves.sum(-1, keepdims=True), -1, 0)
+            return np.moveaxis(smooth(curves, stretch)[1] / curves.sum(-1, keepdims=True), -1, 0)
 
     return bootstrap_interval([observed], shares, drawing or Drawing(method="percentile"))
 

@@ -4,9 +4,7 @@ Both come from the jackknife (`erf.uncertainty.jackknife`), so that p < 0.05 whe
 excludes 0. Intervals can be computed by the bootstrap instead; p values stay the same.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from erf.measures import Measure, Observations, Sample, interleaved
 from erf.results.grid import Array
+from erf.threads import map_in_threads
 from erf.uncertainty.bootstrap import bootstrap_interval
 from erf.uncertainty.drawing import Difference, Drawing, Interval
 from erf.uncertainty.jackknife import Estimates, Groups, leave_out, leave_out_of
@@ -52,8 +51,7 @@ def contrast(
     first, *others = observed
     pairing = [are_paired(first, other) for other in others]
     seen = [first, *(_like(other, first) if paired else other for other, paired in zip(others, pairing, strict=True))]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(lambda each: leave_out_of(each, measures, Groups.of(each)), seen))
+    found = map_in_threads(lambda each: leave_out_of(each, measures, Groups.of(each)), seen)
     intervals = [
         _intervals(measures, estimates, [each], partial(_one_of, each, measures), drawing)
         for each, estimates in zip(seen, found, strict=True)

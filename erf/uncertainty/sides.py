@@ -19,7 +19,8 @@ from erf.measures import TWO_SIDED, Measure, Observations, Sample
 from erf.results.grid import Array
 from erf.uncertainty.drawing import Drawing
 
-_BATCH = 250
+_BATCH = 32
+"""Permutations at a time; more no longer fit into a cache."""
 _TIE = 1e-9
 
 
