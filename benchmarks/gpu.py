@@ -31,7 +31,7 @@ from erf.engine.benchmark import Pixels, engine_loop, plain_loop
 from erf.gradients.autograd import unit_gradients
 from erf.gradients.units import center_unit
 from erf.gradients.way import Way
-from erf.gradients.windows import Window, find_window
+from erf.gradients.crops import Crop, find_crop
 from erf.models import create_model, model_card
 from erf.network.devices import float32_convolutions, memory_layout, pick_device
 from erf.theory.tracing import trace
@@ -100,12 +100,12 @@ def measure_ways(subject: Subject, device: torch.device, rounds: int, speed: flo
     rng = np.random.default_rng(0)
     images = [rng.standard_normal(shape, dtype=np.float32) for _ in range(subject.batch)]
     traces = trace(network, [layer], shape)
-    window = find_window(network, traces, [(layer, center_unit(traces[layer].feature_shape[1:]))], shape)
-    maps = trace(network, [layer], (card.in_channels, *window.shape))[layer].activation_bytes
+    crop = find_crop(network, traces, [(layer, center_unit(traces[layer].feature_shape[1:]))], shape)
+    maps = trace(network, [layer], (card.in_channels, *crop.shape))[layer].activation_bytes
     usual, engine = plain_loop(copy.deepcopy(network), layer, device), engine_loop(network, layer, device)
     ways = {
         "usual": lambda: usual(images),
-        "pass": one_pass(network, images, window, device),
+        "pass": one_pass(network, images, crop, device),
         "erf": lambda: engine(images),
     }
     rows = []
@@ -115,14 +115,14 @@ def measure_ways(subject: Subject, device: torch.device, rounds: int, speed: flo
     return rows
 
 
-def one_pass(network: nn.Module, images: Sequence[Pixels], window: Window, device: torch.device) -> Callable[[], None]:
+def one_pass(network: nn.Module, images: Sequence[Pixels], crop: Crop, device: torch.device) -> Callable[[], None]:
     """Return a function that computes the gradients of images already on the device."""
-    way = Way(channels_last=memory_layout(device) is not None, windows=True, own_backward=True)
-    inputs = window.cut(torch.from_numpy(np.stack(images)).to(device)).contiguous()
+    way = Way(channels_last=memory_layout(device) is not None, crops=True, own_backward=True)
+    inputs = crop.cut(torch.from_numpy(np.stack(images)).to(device)).contiguous()
 
     def call() -> None:
         with way.applied(network, device):
-            list(unit_gradients(network, inputs, window.targets))
+            list(unit_gradients(network, inputs, crop.targets))
 
     return call
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.positions
 
-Both methods use the engine's windows and contexts and take turns; decoding and sums are excluded.
+Both methods use the engine's crops and contexts and take turns; decoding and sums are excluded.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def visit(model: nn.Module, inputs: torch.Tensor, passes: Sequence[Pass]) -> flo
     """Compute the gradients of all units; return the time in seconds."""
     start = time.perf_counter()
     for each in passes:
-        for gradient in unit_gradients(model, each.window.cut(inputs).contiguous(), each.window.targets):
+        for gradient in unit_gradients(model, each.crop.cut(inputs).contiguous(), each.crop.targets):
             del gradient
     return time.perf_counter() - start
 
@@ -62,7 +62,7 @@ def measure(name: str, size: str, grid: str, rounds: int) -> list[str]:
             times["shared"].append(visit(model, inputs, shared))
             times["single"].append(visit(model, inputs, single))
     together, apart = median(times["shared"]), median(times["single"])
-    ways = "one pass" if len(shared) == 1 else f"{len(shared)} windows"
+    ways = "one pass" if len(shared) == 1 else f"{len(shared)} crops"
     return [name, size, f"{len(units)}", ways, f"{together:.2f}", f"{apart:.2f}", f"{together / apart:.2f}"]
 
 

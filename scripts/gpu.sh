@@ -19,7 +19,7 @@ wrong=
 
 ERF_DEVICE=cuda train_device=auto workers=$(nproc) seeds="0 1 2 3 4" n=2000 held=200 fields=40
 train="" size="" timing=""
-tests="tests/test_cuda.py tests/test_uploads.py tests/test_engine.py tests/test_self_check.py tests/test_windows.py
+tests="tests/test_cuda.py tests/test_uploads.py tests/test_engine.py tests/test_self_check.py tests/test_crops.py
     tests/test_moments.py tests/test_methods.py tests/test_projections.py"
 if [ "$dry" ]; then
     ERF_DEVICE=cpu train_device=cpu workers=1 seeds=0 n=40 held=20 fields=4 size="--size 640x512"

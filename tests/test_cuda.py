@@ -109,20 +109,20 @@ def test_maps_are_those_of_the_cpu(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-@pytest.mark.parametrize("window", [True, False])
+@pytest.mark.parametrize("crop", [True, False])
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_batches_windows_and_layouts(
-    batch_size: int, window: bool, channels_last: bool, monkeypatch: pytest.MonkeyPatch
+def test_batches_crops_and_layouts(
+    batch_size: int, crop: bool, channels_last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows of a unit that sees a part of the image."""
+    """Crops of a unit that sees a part of the image."""
     if not channels_last:
         monkeypatch.setattr("erf.engine.plan.memory_layout", lambda _: None)
     arrays = np.random.default_rng(1).standard_normal((6, 1, 160, 128), dtype=np.float32)
     subject = Subject(small_network(), "5", arrays, center_unit((40, 32)))
     expected = plain_gradient(subject.model, torch.from_numpy(arrays), subject.terms).map(absolute)
-    found = run(subject, batch_size=batch_size, window=window)
-    top, bottom, left, right = found.provenance.window
-    assert ((bottom - top) * (right - left) < 160 * 128 / 4) == window
+    found = run(subject, batch_size=batch_size, crop=crop)
+    top, left, bottom, right = found.provenance.crop
+    assert ((bottom - top) * (right - left) < 160 * 128 / 4) == crop
     assert_statistics_agree(found.statistics(), expected, 1e-6)
 
 
@@ -175,11 +175,11 @@ def test_a_batch_that_does_not_fit_is_visited_image_by_image() -> None:
     def peak(batch_size: int) -> int:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(DEVICE)
-        run(subject, batch_size=batch_size, self_check=False, window=False)
+        run(subject, batch_size=batch_size, self_check=False, crop=False)
         return torch.cuda.max_memory_reserved(DEVICE)
 
-    run(subject, batch_size=8, self_check=False, window=False)  # libraries take their workspaces
-    expected = run(subject, batch_size=1, self_check=False, window=False)
+    run(subject, batch_size=8, self_check=False, crop=False)  # libraries take their workspaces
+    expected = run(subject, batch_size=1, self_check=False, crop=False)
     one, eight = peak(1), peak(8)
     assert eight > 1.5 * one
     torch.cuda.empty_cache()
@@ -187,7 +187,7 @@ def test_a_batch_that_does_not_fit_is_visited_image_by_image() -> None:
         (one + eight) / 2 / torch.cuda.get_device_properties(DEVICE).total_memory, DEVICE
     )
     try:
-        found = run(subject, batch_size=8, self_check=False, window=False)
+        found = run(subject, batch_size=8, self_check=False, crop=False)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, DEVICE)
     assert_gradients_agree(found.statistics().mean, expected.statistics().mean.astype(np.float64), rtol=1e-4)

@@ -64,7 +64,7 @@ def test_the_field_box_is_the_support_also_where_up_sampling_shifts_it() -> None
     # Pooling pairs rows 10 and 11, columns 6 and 7; the convolution adds one to each side.
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (9, 12, 5, 8)
     assert result.provenance.unit_center == (10, 7)
-    assert result.provenance.field_box() == (8.5, 12.5, 4.5, 8.5)
+    assert result.provenance.field_box() == (8.5, 4.5, 12.5, 8.5)
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS)
@@ -118,7 +118,7 @@ def test_gradient_is_zero_outside_the_field_and_infinite_fields_reach_everywhere
     gmic = compute(erf.models.create_model("gmic-nyu"), from_arrays(arrays), layer="stage3", device="cpu")
     box = gmic.provenance.field_box()
     assert box is not None
-    top, bottom, left, right = (round(edge + 0.5) for edge in box)
+    top, left, bottom, right = (round(edge + 0.5) for edge in box)
     mean = gmic.statistics().mean.copy()
     assert mean[top:bottom, left:right].sum() > 0
     mean[top:bottom, left:right] = 0
@@ -326,7 +326,7 @@ def test_several_layers_share_the_forward_pass_and_equal_runs_of_their_own(array
     torch.manual_seed(3)
     model = Counted().double()
     images = from_arrays(arrays, SIDES)
-    together = compute_layers(model, images, ["first", "second"], Settings(device="cpu", batch_size=1, window=False))
+    together = compute_layers(model, images, ["first", "second"], Settings(device="cpu", batch_size=1, crop=False))
     assert model.calls == 2 + 2 + 6  # the trace, a look at the channels, two for the self-check, one for each image
     for layer, several in zip(("first", "second"), together, strict=True):
         alone = compute(model, images, layer=layer, device="cpu", batch_size=3)

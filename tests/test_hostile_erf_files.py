@@ -142,7 +142,7 @@ OTHERWISE: dict[str, Edit] = {
     "other block": attribute("small_block", 3),
     "definition": attribute("definitions", texts("new")),
     "definition twice": attribute("definitions", texts("abs", "abs")),
-    "window": attribute("window", (0, 50, 0, 32)),
+    "crop": attribute("crop", (0, 0, 50, 32)),
     "shard": attribute("shard", (3, 2)),
     "unit": attribute("unit", (99, 99)),
     "field": attribute("field_size", (np.nan, 1.0)),

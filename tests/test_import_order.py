@@ -23,6 +23,7 @@ ORDER = {
     "erf.process": 0,
     "erf.profiling": 0,
     "erf.threads": 0,
+    "erf.box": 0,
     "erf.images": 1,
     "erf.network": 1,
     "erf.results": 1,

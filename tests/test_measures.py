@@ -11,6 +11,7 @@ from torch import nn
 
 import erf
 from erf.accumulation.running import RunningMoments
+from erf.box import Box
 from erf.images import from_arrays
 from erf.measures import (
     MEASURES,
@@ -228,7 +229,7 @@ def test_the_scale_of_the_gradient_does_not_matter(name: str, blocks: tuple[int,
     more = {
         "sides": np.array(["left", "right", "left", "right"]),
         "tissue": rng.random((4, 111, 85)),
-        "field_box": (100.0, 220.0, 80.0, 200.0),
+        "field_box": Box(100.0, 80.0, 220.0, 200.0),
         "field_size": (120.0, 120.0),
     }
     one, other = (float(MEASURES[name].of(observations(scale * maps, blocks, **more).all())) for scale in (1, 1e-9))
@@ -466,7 +467,7 @@ def test_any_map_is_enclosed_to_half_a_pixel() -> None:
 
 def test_inside_the_field_to_the_pixel() -> None:
     map_ = np.random.default_rng(0).random((660, 520))
-    box = (200.5, 430.0, 101.2, 301.5)  # pixels 201 to 430, of which the last is cut, and 101 to 301
+    box = Box(200.5, 101.2, 430.0, 301.5)  # pixels 201 to 430, of which the last is cut, and 101 to 301
     found = float(MEASURES["inside_field"].of(kept(map_, (330.0, 260.0), field_box=box).all()))
     assert found == pytest.approx(map_[201:431, 101:302].sum() / map_.sum(), rel=1e-6)
 
@@ -492,15 +493,15 @@ def test_a_comb_does_not_make_a_field_narrow() -> None:
     assert size.width_at_half(comb, 1) < 3
 
 
-@pytest.mark.parametrize("windows", [True, False])
-def test_measures_of_a_run_are_those_of_its_mean_map(windows: bool) -> None:
+@pytest.mark.parametrize("crops", [True, False])
+def test_measures_of_a_run_are_those_of_its_mean_map(crops: bool) -> None:
     """What is compared comes from sums per image; the mean map, summed up here pixel by pixel, has to give the same."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 7, 2, 3), nn.ReLU(), nn.Conv2d(4, 4, 5, 2, 2), nn.ReLU(), nn.Conv2d(4, 4, 3))
     images = from_arrays([np.random.default_rng(seed).standard_normal((1, 290, 301)) for seed in range(3)])
-    result = erf.compute(net.double(), images, layer="4", window=windows, device="cpu")
+    result = erf.compute(net.double(), images, layer="4", crop=crops, device="cpu")
     origin, mean = result.provenance, result.statistics().mean.astype(np.float64)
-    assert (origin.window == (0, 290, 0, 301)) != windows
+    assert (origin.crop == (0, 0, 290, 301)) != crops
     sample, pixels = observe(result).all(), by_pixels(mean, origin.unit_center)
     box = {"field_box": origin.field_box(), "field_size": origin.field_size}
     summed = observations(mean[None], (origin.small_block, 1), origin.unit_center, **box).all()

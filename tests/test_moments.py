@@ -10,6 +10,7 @@ import torch
 from erf.accumulation.moments import Moments
 from erf.accumulation.running import RunningMoments
 from erf.accumulation.shelf import ShelvedMoments
+from erf.box import Box
 from erf.definitions import DEFINITIONS
 from erf.results import Footprint
 from erf.results.grid import Grid, outer_edges, small_block
@@ -98,10 +99,10 @@ def check_footprint(footprint: Footprint, values: np.ndarray, grid: Grid) -> Non
 
 
 @pytest.mark.parametrize("center", [(0.0, 0.0), (299.0, 3.25), (140.5, 256.5), (-7.0, 400.0)])
-def test_footprint_of_a_window(gradients: np.ndarray, center: tuple[float, float]) -> None:
-    top, bottom, left, right = part = (40, 290, 7, 200)
-    grid = grid_of(gradients, center, box=(center[0] - 20, center[0] + 20, center[1] - 30.5, center[1] + 30.5))
-    running = RunningMoments(("abs",), grid, CPU, part=part)
+def test_footprint_of_a_crop(gradients: np.ndarray, center: tuple[float, float]) -> None:
+    top, left, bottom, right = box = Box(40, 7, 290, 200)
+    grid = grid_of(gradients, center, box=Box(center[0] - 20, center[1] - 30.5, center[0] + 20, center[1] + 30.5))
+    running = RunningMoments(("abs",), grid, CPU, box=box)
     footprint = running.add([torch.from_numpy(gradients[0, :, top:bottom, left:right])])["abs"]
     whole = np.zeros_like(gradients[0])
     whole[:, top:bottom, left:right] = gradients[0, :, top:bottom, left:right]
@@ -109,7 +110,7 @@ def test_footprint_of_a_window(gradients: np.ndarray, center: tuple[float, float
 
 
 def test_blocks_are_fine_at_the_unit_and_end_with_squares() -> None:
-    grid = Grid((3328, 2560), 26, (1666.0, 1282.0), finest=1, box=(1000.5, 2331.5, 900.0, 1664.0))
+    grid = Grid((3328, 2560), 26, (1666.0, 1282.0), finest=1, box=Box(1000.5, 900.0, 2331.5, 1664.0))
     for axis, (bounds, length) in enumerate(zip(grid.bounds, grid.size, strict=True)):
         assert (bounds[0], bounds[-1]) == (0, length)
         assert set(range(0, length, 26)) <= set(bounds)

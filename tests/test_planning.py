@@ -1,5 +1,6 @@
 """Planning of a run: what it fixes before the first image, and the memory and disk space that it expects."""
 
+import math
 from collections import namedtuple
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
@@ -39,8 +40,7 @@ def planned(layers: tuple[str, ...] = ("5",), **changes: Any) -> Plan:
 
 def pixels_of_crops(plan: Plan) -> list[int]:
     gradients = plan.gradients(plan.fastest())
-    crops = [gradients.crop(unit) for unit in plan.units]
-    return [(bottom - top) * (right - left) for top, bottom, left, right in crops]
+    return [math.prod(gradients.box(unit).shape) for unit in plan.units]
 
 
 def test_a_plan_does_not_change() -> None:
@@ -55,9 +55,9 @@ def test_sums_are_estimated_for_the_crop_that_is_allocated(layers: tuple[str, ..
     plan = planned(layers)
     gradients, allocated = plan.gradients(plan.fastest()), 0
     for unit in plan.units:
-        crop = gradients.crop(unit)
-        grid = plan.description.of(unit, crop, {}).grid
-        state = RunningMoments(tuple(DEFINITIONS), grid, torch.device("cpu"), part=crop).state()
+        box = gradients.box(unit)
+        grid = plan.description.of(unit, box, {}).grid
+        state = RunningMoments(tuple(DEFINITIONS), grid, torch.device("cpu"), box=box).state()
         allocated += state["mean"].nbytes + state["deviations"].nbytes
     rings = 2 * sum(pixels_of_crops(plan))
     assert plan.memory.sums(plan.passes.fast) == allocated + rings
@@ -78,7 +78,7 @@ def test_a_run_that_fits_in_its_crop_is_not_refused(monkeypatch: pytest.MonkeyPa
     options: dict[str, Any] = {"layer": "5", "device": "cpu", "definitions": tuple(DEFINITIONS)}
     assert erf.compute(small_network(), images, **options).count() == 1
     with pytest.raises(erf.InsufficientMemoryError, match="a run at 512x384 needs at least"):
-        erf.compute(small_network(), images, window=False, **options)
+        erf.compute(small_network(), images, crop=False, **options)
 
 
 def test_a_run_that_falls_back_to_whole_images_has_to_fit_as_such(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,9 +84,9 @@ def test_the_figure_has_all_its_parts(pair: list[ERF], definition: str) -> None:
     np.testing.assert_allclose(curve.get_ydata(), comparison.panels[0, "all"].across_rows)
     box = pair[0].provenance.field_box()
     assert box is not None
-    assert {round(float(line.get_xdata()[0]), 6) for line in axes[2].lines} >= {box[2], box[3]}
+    assert {round(float(line.get_xdata()[0]), 6) for line in axes[2].lines} >= {box.left, box.right}
     (frame,) = axes[0].patches
-    assert (frame.get_x(), frame.get_y(), frame.get_width()) == (box[2], box[0], box[3] - box[2])
+    assert (frame.get_x(), frame.get_y(), frame.get_width()) == (box.left, box.top, box.right - box.left)
     assert all(axis.get_xlabel() in ("x [px]", "y [px]") for axis in axes[12:])
     assert "log scale" in bar.get_xlabel()
     assert f"Definition '{definition}'" in figure.texts[-1].get_text() + figure._supxlabel.get_text()

@@ -100,7 +100,7 @@ def _check_axis(network: RandomNetwork, field: AxisField, unit: int, reached: ra
 
 
 def check_engine(network: RandomNetwork, traced: Trace) -> None:
-    """The engine, with windows and without, gives the gradient of plain autograd, where that is not lost in rounding."""
+    """The engine, with crops and without, gives the gradient of plain autograd, where that is not lost in rounding."""
     axes = len(network.shape) - 1
     noise = torch.randn(network.shape, generator=torch.Generator().manual_seed(network.seed)).numpy()
     unit = tuple(size // 2 for size in traced.feature_shape[1:])
@@ -115,7 +115,7 @@ def check_engine(network: RandomNetwork, traced: Trace) -> None:
     arguments = {1: erf.Arguments(signal=True), 2: erf.Arguments(), 3: erf.Arguments(depth=network.shape[1])}[axes]
     image = {1: noise[:, None], 2: noise, 3: noise[0]}[axes]
     wanted = expected.map(lambda values: np.abs(values).sum((0, 1)).reshape(-1, *image.shape[1:]).sum(0))
-    for window in (True, False):
+    for crop in (True, False):
         found = erf.compute(
             network,
             erf.from_arrays([image]),
@@ -124,7 +124,7 @@ def check_engine(network: RandomNetwork, traced: Trace) -> None:
             channel=0,
             arguments=arguments,
             device="cpu",
-            window=window,
+            crop=crop,
         )
         assert_gradients_agree(found.statistics().mean, wanted, rtol=1e-9)
 

@@ -226,7 +226,7 @@ def test_images_that_are_left_over_go_one_by_one() -> None:
     network = between()
     network[0].register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     arrays = images([(1, 0)] * 11)
-    found = run(network, arrays, batch_size=7, window=False)
+    found = run(network, arrays, batch_size=7, crop=False)
     assert sizes[-5:] == [7, 1, 1, 1, 1]
     assert_gradients_agree(found.statistics().mean, expected_map(between(), arrays), rtol=5e-3)
 
@@ -270,7 +270,7 @@ def test_a_defect_does_not_hide_behind_a_blank_first_image(blank: Any) -> None:
 
 
 def test_a_program_that_reads_values_gets_whole_images_one_by_one() -> None:
-    """What a batch, a window or the first image does at an `if` is not what other images do."""
+    """What a batch, a crop or the first image does at an `if` is not what other images do."""
 
     def network() -> nn.Sequential:
         return between(Applied(lambda x: 2 * x if x.mean() > 0.1 else x.tanh()))
@@ -287,7 +287,7 @@ def test_a_plain_way_that_is_wrong_is_not_taken() -> None:
     found = run(between(part), images())
     assert found.provenance.self_check["plain way"] == "wrong, by differences of values"
     assert found.provenance.self_check["way"] == found.provenance.self_check["compared"]
-    assert "batches of 5, channels last, windows" in found.provenance.self_check["way"]
+    assert "batches of 5, channels last, crops" in found.provenance.self_check["way"]
     assert_gradients_agree(
         found.statistics().mean, expected_map(between(Applied(lambda x: 2 * x)), images()), rtol=5e-3
     )
@@ -399,10 +399,10 @@ def test_parts_that_were_computed_in_other_ways_are_merged() -> None:
     with pytest.warns(SelfCheckWarning):
         first = erf.compute(network(), chosen.shard(1, 2), layer="3", device="cpu")
     other = erf.compute(between(Applied(lambda x: 2 * x)), chosen.shard(2, 2), layer="3", device="cpu")
-    assert other.provenance.window != first.provenance.window
+    assert other.provenance.crop != first.provenance.crop
     for parts in ((first, other), (other, first)):
         merged = merge(parts)
-        assert merged.provenance.window == (0, SIZE[0], 0, SIZE[1])
+        assert merged.provenance.crop == (0, 0, *SIZE)
         assert merged.provenance.self_check["result"] == "fell back"
 
 

@@ -86,7 +86,7 @@ def test_several_units_share_the_forward_pass(arrays: list[np.ndarray]) -> None:
     calls: list[int] = []
     model[0].register_forward_hook(lambda *call: calls.append(len(call[1][0])))
     images = erf.from_arrays(arrays, SIDES)
-    settings = erf.Settings(unit=units, device="cpu", window=False, batch_size=1)
+    settings = erf.Settings(unit=units, device="cpu", crop=False, batch_size=1)
     found = erf.compute_layers(model, images, ["5"], settings)
     # One pass to trace the network, one for the channels of a unit, and one for each image; two for the self-check:
     # the plain gradient, the fast one.
@@ -97,7 +97,7 @@ def test_several_units_share_the_forward_pass(arrays: list[np.ndarray]) -> None:
         assert_statistics_agree(result.statistics(), expected[:, place], rtol=1e-11)
 
 
-def test_units_that_see_little_have_a_window_each() -> None:
+def test_units_that_see_little_have_a_crop_each() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 5, stride=2, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)).double()
     arrays = [np.random.default_rng(5).standard_normal((1, 200, 160))]
@@ -105,7 +105,7 @@ def test_units_that_see_little_have_a_window_each() -> None:
     found = erf.compute_layers(model, erf.from_arrays(arrays), ["2"], erf.Settings(unit=units, device="cpu"))
     expected = gradients_of(model, arrays, "2", units)
     for place, result in enumerate(found):
-        top, bottom, left, right = result.provenance.window
+        top, left, bottom, right = result.provenance.crop
         assert (bottom - top) * (right - left) < 32 * 32
         assert_statistics_agree(result.statistics(), expected[:, place], rtol=1e-11)
 

@@ -11,7 +11,7 @@ from erf.accumulation.moments import Moments
 from erf.errors import InputError
 from erf.results import ERF, PROVENANCE, ImageRecord, MemorySink, Provenance, Sink, Statistics, unlike, without_input
 
-_MAY_DIFFER = ("shard", "created", "command", "device", "versions", "source", "identity", "window", "self_check")
+_MAY_DIFFER = ("shard", "created", "command", "device", "versions", "source", "identity", "crop", "self_check")
 
 
 def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None = None) -> ERF:
@@ -57,12 +57,12 @@ def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None
 
 
 def _merged_ways(origins: Sequence[Provenance]) -> dict[str, Any]:
-    """Merge windows and self-checks; a part that fell back from the fast way has the same maps, and is reported."""
-    windows = [origin.window for origin in origins]
-    tops, bottoms, lefts, rights = zip(*windows, strict=True) if all(windows) else ((),) * 4
+    """Merge crops and self-checks; a part that fell back from the fast way has the same maps, and is reported."""
+    crops = [origin.crop for origin in origins]
+    tops, lefts, bottoms, rights = zip(*crops, strict=True) if all(crops) else ((),) * 4
     checks = [origin.self_check for origin in origins]
     return {
-        "window": (min(tops), max(bottoms), min(lefts), max(rights)) if tops else (),
+        "crop": (min(tops), min(lefts), max(bottoms), max(rights)) if tops else (),
         "self_check": next((check for check in checks if check.get("result") != "agrees"), checks[0]),
     }
 

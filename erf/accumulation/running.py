@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from erf.accumulation.moments import Moments
+from erf.box import Box
 from erf.definitions import DEFINITIONS
 from erf.results import Footprint, stack_footprints
 from erf.results.grid import ZONE, Grid
@@ -31,8 +32,7 @@ class RunningMoments:
         grid: blocks and zones of the per-image sums.
         device: where the sums are kept, in float64.
         draws: draws of random projections per image; a map is the mean over them.
-        part: region (top, bottom, left, right) that the maps cover, outside which all of them are zero; by default the
-            whole image.
+        box: part of the image that the maps cover, outside which all of them are zero; by default the whole image.
     """
 
     def __init__(
@@ -41,18 +41,17 @@ class RunningMoments:
         grid: Grid,
         device: torch.device,
         draws: int = 1,
-        part: tuple[int, int, int, int] | None = None,
+        box: Box[int] | None = None,
     ) -> None:
         self.definitions = tuple(definitions)
         self.count = 0
-        self._part = part or (0, grid.size[0], 0, grid.size[1])
-        top, bottom, left, right = self._part
-        self._mean = torch.zeros(len(self.definitions), bottom - top, right - left, dtype=torch.float64, device=device)
+        self._box = box or Box.whole(grid.size)
+        self._mean = torch.zeros(len(self.definitions), *self._box.shape, dtype=torch.float64, device=device)
         self._deviations = torch.zeros_like(self._mean)
-        self._places = _Places(grid, self._part, device)
+        self._places = _Places(grid, self._box, device)
         several = draws if draws > 1 else 0
         self._draws = [[_MapSums(self._places).total() for _ in range(several)] for _ in definitions]
-        self._band = max(1, (_BAND_ELEMENTS if device.type == "cpu" else _GPU_BAND_ELEMENTS) // (right - left))
+        self._band = max(1, (_BAND_ELEMENTS if device.type == "cpu" else _GPU_BAND_ELEMENTS) // self._box.shape[1])
 
     def add(self, gradients: Sequence[Tensor]) -> dict[str, Footprint]:
         """Add one image.
@@ -67,7 +66,7 @@ class RunningMoments:
         return {name: self._add_map(index, name, gradients) for index, name in enumerate(self.definitions)}
 
     def _add_map(self, index: int, definition: str, gradients: Sequence[Tensor]) -> Footprint:
-        draws, whole, (top, bottom, _, _) = self._draws[index], _MapSums(self._places), self._part
+        draws, whole, (top, bottom) = self._draws[index], _MapSums(self._places), self._box.axes[0]
         singles = [_MapSums(self._places) for _ in draws]
         for first in range(0, bottom - top, self._band):
             rows = slice(first, min(first + self._band, bottom - top))
@@ -131,8 +130,8 @@ def _refill(tensor: Tensor, array: NDArray[Any]) -> None:
 class _Places:
     """Block row, ring index, and distance from the unit, for the pixels of a region of the image."""
 
-    def __init__(self, grid: Grid, part: tuple[int, int, int, int], device: torch.device) -> None:
-        top, bottom, left, right = part
+    def __init__(self, grid: Grid, box: Box[int], device: torch.device) -> None:
+        top, left, bottom, right = box
         self.grid, self.device, self.top, self.columns = grid, device, top, slice(left, right)
         rows = np.diff(grid.bounds[0])
         self.block_rows = np.repeat(np.arange(len(rows)), rows)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from erf.box import is_inside
 from erf.building import Network
 from erf.building.network import SMALLER, Warn, warn_of_assumption
 from erf.engine import choose_run_way
 from erf.engine.settings import Settings
 from erf.gradients.autograd import Target
 from erf.gradients.flow import directions_agree, gradient_end, is_repeatable, pixels_agree, switched_off
-from erf.gradients.support import is_inside, probe, theoretical_box
+from erf.gradients.support import probe, theoretical_box
 from erf.gradients.units import UnitChoice
 from erf.images import from_arrays
 from erf.network.devices import memory_errors
@@ -122,7 +123,7 @@ def _in_double(model: nn.Module, noise: Tensor, arguments: Arguments) -> Tensor:
 def _check_support(network: Network, layer: str, unit: Unit, traced: Trace) -> Check:
     """Check that the gradient lies inside the theoretical receptive field."""
     found = probe(network.model, layer, unit, traced, network.input_shape, network.arguments)
-    kept = is_inside(found.box, theoretical_box(traced, unit, network.size))
+    kept = found.box is None or is_inside(found.box, theoretical_box(traced, unit, network.size))
     name = f"gradient inside the theoretical field ({traced.field.kind})"
     return Check(name, "yes" if kept else "no: theory is wrong", kept)
 

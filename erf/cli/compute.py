@@ -156,7 +156,7 @@ def compute(
         bool,
         typer.Option("--deterministic", help="Only algorithms that give the same bits each time.", rich_help_panel=RUN),
     ] = False,
-    window: Annotated[
+    crop: Annotated[
         bool,
         typer.Option(
             help="Pass only the part of the image that contains a finite theoretical field through the network.",
@@ -251,7 +251,7 @@ def compute(
             definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
             subset_by=parse_list(subset_by), projections=projections, seed=seed, precision=precision,
             device=processes.device(device), batch_size=batch_size, workers=workers, deterministic=deterministic,
-            strict=strict, until=until_precise, window=window, self_check=self_check,
+            strict=strict, until=until_precise, crop=crop, self_check=self_check,
         )  # fmt: skip
         selection = Selection(
             source=images, n=n, image_seed=image_seed, normalisation=normalise or network.card.normalisation,

@@ -10,6 +10,7 @@ from erf.cli.network import build_network, warn_of_assumption
 from erf.cli.options import Depth, LayerName, ModelArguments, ModelName, Seed, Size, Trust, UnitName, Weights
 
 if TYPE_CHECKING:
+    from erf.box import Box
     from erf.building import Network
     from erf.gradients.support import Probe
     from erf.theory.tracing import Trace
@@ -35,8 +36,9 @@ def theory(
     inside. Exit code 2 if they do not.
     """
     with reported_errors():
+        from erf.box import is_inside
         from erf.building.network import SMALLER
-        from erf.gradients.support import border_layer, is_inside, probe, theoretical_box
+        from erf.gradients.support import border_layer, probe, theoretical_box
         from erf.network.devices import memory_errors
 
         network = build_network(model, weights, seed, size, model_arg, depth, trust)
@@ -48,7 +50,7 @@ def theory(
         box = theoretical_box(traced, place, network.size)
         _print_field(network, name, place, traced)
         _print_probe(found, box)
-        is_kept = is_inside(found.box, box)
+        is_kept = found.box is None or is_inside(found.box, box)
         if is_kept:
             _print_advice(network, name, traced, found, share)
             border = border_layer(points, network.size)
@@ -92,10 +94,9 @@ def _px(values: tuple[float, ...]) -> str:
     return f"{words} px"
 
 
-def _print_probe(found: "Probe", box: tuple[int, int, int, int]) -> None:
-    def words(edges: tuple[int, int, int, int]) -> str:
-        top, bottom, left, right = edges
-        return f"rows {top} to {bottom - 1}, columns {left} to {right - 1}"
+def _print_probe(found: "Probe", box: "Box[int]") -> None:
+    def words(box: "Box[int]") -> str:
+        return f"rows {box.top} to {box.bottom - 1}, columns {box.left} to {box.right - 1}"
 
     say(f"  {'inside the input':<22}{words(box)}")
     reached = "zero everywhere" if found.box is None else words(found.box)

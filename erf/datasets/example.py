@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from erf.box import Box
 from erf.errors import InputError
 from erf.images import Image
 
@@ -19,15 +20,15 @@ NO_LABEL = "no finding"
 class Finding:
     """Finding outlined by an expert."""
 
-    box: tuple[int, int, int, int]
-    """Half-open (top, left, bottom, right), in pixels of the file."""
+    box: Box[int]
+    """In pixels of the file."""
     kind: str = ""
     """Kind of finding, such as 'mass'."""
 
     @property
     def size(self) -> float:
         """Square root of the box's area, in pixels of the file (Taha et al. 2022, appendix)."""
-        return math.sqrt((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
+        return math.sqrt(math.prod(self.box.shape))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from erf.box import Box
 from erf.datasets.example import LABEL_MARK, NO_LABEL, Example, ExampleSet, Finding, find_classes
 from erf.datasets.layouts import recognise
 from erf.errors import InputError
@@ -115,5 +116,5 @@ def _findings(image: Image) -> tuple[Finding, ...]:
             ) from error
         if not (bottom > top and right > left):
             raise InputError(f"{image.path}: box '{text.strip()}' is empty; expected 'top left bottom right' in pixels")
-        found.append(Finding((top, left, bottom, right), kind))
+        found.append(Finding(Box(top, left, bottom, right), kind))
     return tuple(found)

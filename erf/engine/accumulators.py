@@ -13,7 +13,7 @@ from torch import Tensor
 from erf.accumulation.moments import Moments
 from erf.accumulation.running import RunningMoments
 from erf.accumulation.shelf import ShelvedMoments
-from erf.engine.batches import Crop
+from erf.box import Box
 from erf.engine.settings import Settings
 from erf.engine.units import MeasuredUnit
 from erf.images import Progress
@@ -68,7 +68,7 @@ class Measurement:
     """One measured unit of a run, with its provenance, accumulators (one per input) and sink."""
 
     unit: MeasuredUnit
-    crop: Crop
+    box: Box[int]
     """Region of the image that the sums cover."""
     settings: Settings
     provenance: Provenance
@@ -78,7 +78,7 @@ class Measurement:
     def begin_group(self, device: torch.device, states: Iterator[Sums]) -> None:
         definitions, draws, grid = self.settings.definitions, self.settings.projections, self.provenance.grid
         for accumulator in self.accumulators:
-            moments = RunningMoments(definitions, grid, device, draws, self.crop)
+            moments = RunningMoments(definitions, grid, device, draws, self.box)
             accumulator.begin_group(moments, next(states, None))
 
     def add_image(self, row: Row) -> None:
@@ -102,7 +102,7 @@ class Measurement:
     def _statistics(self, moments: Moments) -> Statistics:
         """Return the maps of the whole image, which are zero outside the crop."""
         _, height, width = self.provenance.input_shape
-        top, bottom, left, right = self.crop
+        top, left, bottom, right = self.box
         kept = np.float32 if self.provenance.shard == (1, 1) else np.float64  # shards are merged
         return moments.statistics(kept, ((top, height - bottom), (left, width - right)))
 

@@ -60,7 +60,7 @@ def compute(
     deterministic: bool = False,
     strict: bool = False,
     until: "Precision | None" = None,
-    window: bool = True,
+    crop: bool = True,
     self_check: bool = True,
     origin: Origin | None = None,
     sink: Sink | None = None,
@@ -101,7 +101,7 @@ def compute(
         deterministic: use only algorithms that give the same bits each time.
         strict: stop at the first image that cannot be used, instead of skipping it.
         until: stop as soon as a measure is known to this precision; by default all images are used.
-        window: where the theoretical receptive field is finite, feed the network only the part of the image that
+        crop: where the theoretical receptive field is finite, feed the network only the part of the image that
             contains it; the gradient is the same and takes less time.
         self_check: compare, on the first image, the fast way of computing with the plain one, and fall back to a slower
             one where they differ by more than rounding; a `SelfCheckWarning` and the file report it.
@@ -148,7 +148,7 @@ def compute(
         deterministic=deterministic,
         strict=strict,
         until=until,
-        window=window,
+        crop=crop,
         self_check=self_check,
     )
     sinks = [MemorySink() if sink is None else sink]
@@ -237,12 +237,12 @@ def _measurements(
     settings, members = plan.settings, []
     inputs = list(zip(settings.arguments.parts, settings.arguments.channels(plan.images.shape), strict=True))
     for unit, sink in zip(plan.units, sinks or [MemorySink() for _ in plan.units], strict=True):
-        crop = gradients.crop(unit)
-        provenance = plan.description.of(unit, crop, choice.record_of(unit))
+        box = gradients.box(unit)
+        provenance = plan.description.of(unit, box, choice.record_of(unit))
         accumulators = tuple(Accumulator(*each) for each in inputs)
-        members.append(Measurement(unit, crop, settings, provenance, sink, accumulators))
-    crops = [each.crop for each in members for _ in each.accumulators]
-    check_disk(crops, sum(map(len, plan.rounds)), len(settings.definitions), scratch)
+        members.append(Measurement(unit, box, settings, provenance, sink, accumulators))
+    boxes = [each.box for each in members for _ in each.accumulators]
+    check_disk(boxes, sum(map(len, plan.rounds)), len(settings.definitions), scratch)
     return Measurements(tuple(members), sums_device(plan.device), scratch)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from erf.box import Box
 from erf.engine.passes import Pass
 from erf.engine.seeds import Seeds
 from erf.engine.settings import SIGNS, Settings
@@ -20,9 +21,6 @@ from erf.network.layers import Unit
 from erf.network.modes import reduced_precision
 from erf.network.projections import Projections
 from erf.network.uploads import Upload
-
-Crop = tuple[int, int, int, int]
-"""(top, bottom, left, right) in pixels, half open: a region of the image."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,9 @@ class BatchGradients:
     like: Tensor = field(repr=False)
     """A tensor with the dtype and device of the model's parameters."""
 
-    def crop(self, unit: MeasuredUnit) -> Crop:
+    def box(self, unit: MeasuredUnit) -> Box[int]:
         """Return the region of the image that the gradients of a unit cover."""
-        return next(each.window.part for each in self.passes if unit in each.units)
+        return next(each.crop.box for each in self.passes if unit in each.units)
 
     def locate(self, sample: Sample) -> LocatedSample | Failure:
         """Add to a sample the units given by a manifest column; none where units are chosen in another way."""
@@ -122,8 +120,8 @@ class BatchGradients:
         return pixels[0][None] if len(pixels) == 1 else torch.stack(pixels)
 
     def _part(self, each: Pass, inputs: Tensor) -> Tensor:
-        """Crop inputs to the window of a pass, on the device and in the dtype of the model."""
-        return each.window.cut(inputs).to(self.device, self.like.dtype).contiguous()
+        """Crop inputs for a pass, on the device and in the dtype of the model."""
+        return each.crop.cut(inputs).to(self.device, self.like.dtype).contiguous()
 
     def _on_strongest(self, batch: Sequence[LocatedSample], inputs: Tensor) -> list[LocatedSample]:
         own: list[dict[MeasuredUnit, Unit]] = [{} for _ in batch]
@@ -136,7 +134,7 @@ class BatchGradients:
         return [replace(item, own_units=units) for item, units in zip(batch, own, strict=True)]
 
     def _targets(self, each: Pass, batch: Sequence[LocatedSample], draw: int) -> list[Target]:
-        pairs = zip(each.window.targets, each.units, strict=True)
+        pairs = zip(each.crop.targets, each.units, strict=True)
         return [self._target(target, unit, batch, draw) for target, unit in pairs]
 
     def _target(self, target: Target, unit: MeasuredUnit, batch: Sequence[LocatedSample], draw: int) -> Target:

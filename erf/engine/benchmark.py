@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from erf.accumulation.running import RunningMoments
 from erf.gradients.autograd import unit_gradients
+from erf.gradients.crops import Crop, find_crop
 from erf.gradients.units import center_unit
 from erf.gradients.way import Way
-from erf.gradients.windows import Window, find_window
 from erf.network.devices import memory_layout, reuse_freed_memory, synchronise
 from erf.results.grid import Grid, small_block
 from erf.theory.tracing import trace
@@ -62,22 +62,22 @@ def engine_loop(model: nn.Module, layer: str, device: torch.device) -> Visit:
     """Build the engine's loop over decoded images, which also computes variance, curves and per-image profiles."""
     reuse_freed_memory()
     model.to(device)
-    way = Way(channels_last=memory_layout(device) is not None, windows=True, own_backward=True)
-    state: list[tuple[Window, RunningMoments]] = []
+    way = Way(channels_last=memory_layout(device) is not None, crops=True, own_backward=True)
+    state: list[tuple[Crop, RunningMoments]] = []
 
     def visit(images: Sequence[Pixels]) -> None:
         channels, height, width = images[0].shape
         if not state:
             shape = channels, height, width
             traces = trace(model, [layer], shape)
-            window = find_window(model, traces, [(layer, center_unit(traces[layer].feature_shape[1:]))], shape)
+            crop = find_crop(model, traces, [(layer, center_unit(traces[layer].feature_shape[1:]))], shape)
             size = height, width
             grid = Grid(size, small_block(size), ((height - 1) / 2, (width - 1) / 2), finest=1)
-            state.append((window, RunningMoments(("abs",), grid, device, part=window.part)))
-        window, running = state[0]
-        inputs = window.cut(torch.from_numpy(np.stack(images))).to(device).contiguous()
+            state.append((crop, RunningMoments(("abs",), grid, device, box=crop.box)))
+        crop, running = state[0]
+        inputs = crop.cut(torch.from_numpy(np.stack(images))).to(device).contiguous()
         with way.applied(model, device):
-            for gradients in unit_gradients(model, inputs, window.targets):
+            for gradients in unit_gradients(model, inputs, crop.targets):
                 for gradient in gradients:
                     running.add([gradient])
 

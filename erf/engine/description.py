@@ -8,7 +8,7 @@ from platform import python_version
 
 import torch
 
-from erf.engine.batches import Crop
+from erf.box import Box
 from erf.engine.settings import Settings
 from erf.engine.units import MeasuredUnit
 from erf.gradients.units import CENTER
@@ -34,12 +34,12 @@ class RunDescription:
     precision_error: float
     """Error of the gradient on noise, relative to full precision."""
 
-    def of(self, unit: MeasuredUnit, crop: Crop, self_check: Mapping[str, str]) -> Provenance:
+    def of(self, unit: MeasuredUnit, box: Box[int], self_check: Mapping[str, str]) -> Provenance:
         """Return the provenance of a measured unit.
 
         Args:
             unit: the measured unit.
-            crop: region of the image that its gradients cover.
+            box: region of the image that its gradients cover.
             self_check: record of the self-check.
         """
         traced, settings, framing = unit.trace, self.settings, self.images.framing
@@ -65,7 +65,7 @@ class RunDescription:
             field_shift=_plane(traced.field.shift(unit.unit)),
             field_stride=_plane(traced.field.stride, 1.0),
             depth=traced.depth,
-            window=crop,
+            crop=box,
             self_check=self_check,
             field_kind=traced.field.kind,
             definitions=settings.definitions,

@@ -1,5 +1,6 @@
 """Memory and disk space that a run needs, estimated before its first image."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from tempfile import gettempdir
 
 import torch
 
-from erf.engine.batches import Crop
+from erf.box import Box
 from erf.engine.passes import Pass
 from erf.engine.settings import Settings
 from erf.engine.units import MeasuredUnit
@@ -38,7 +39,7 @@ class MemoryEstimate:
         return 4 * count * self.shape[0] * self.shape[1] * self.shape[2]
 
     def sums(self, passes: Sequence[Pass]) -> int:
-        """Return the bytes of the sums of all measured units, which cover the windows of their passes."""
+        """Return the bytes of the sums of all measured units, which cover the crops of their passes."""
         per_pixel = 2 * _SUM * len(self.settings.definitions) + _RING
         pixels = sum(_pixels(each) * len(set(each.units)) for each in passes)
         return per_pixel * len(self.settings.arguments.parts) * pixels
@@ -87,7 +88,7 @@ def fitting_batch(pixels: int, device: torch.device, per_image: int) -> int:
     """Return the number of images per batch.
 
     Args:
-        pixels: pixels of the window that the network is given.
+        pixels: pixels of the crop that the network is given.
         device: device of the run.
         per_image: bytes that one image takes; a batch takes at most a quarter of the memory.
     """
@@ -100,26 +101,25 @@ def worker_count(workers: int | None, device: torch.device) -> int:
     return (1 if device.type == "cpu" else 4) if workers is None else workers
 
 
-def check_disk(crops: Sequence[Crop], groups: int, definitions: int, folder: Path | None) -> None:
+def check_disk(boxes: Sequence[Box[int]], groups: int, definitions: int, folder: Path | None) -> None:
     """Raise `OutputError` if the disk has no room for the sums of all image groups.
 
     Args:
-        crops: region of the image that each accumulator covers.
+        boxes: part of the image that each accumulator covers.
         groups: number of image groups, each of which leaves two float64 sums per definition on disk.
         definitions: number of definitions.
         folder: folder of the temporary files; None for the system's.
     """
     folder = folder or Path(gettempdir())
-    pixels = sum((bottom - top) * (right - left) for top, bottom, left, right in crops)
+    pixels = sum(math.prod(box.shape) for box in boxes)
     needed, free = groups * 2 * _SUM * definitions * pixels, disk_usage(folder).free
     if needed > free:
         raise OutputError(
-            f"{groups * len(crops)} groups of images set {needed / 1e9:.1f} GB of sums aside, {free / 1e9:.1f} GB are "
+            f"{groups * len(boxes)} groups of images set {needed / 1e9:.1f} GB of sums aside, {free / 1e9:.1f} GB are "
             f"free in {folder}",
             remedy="use subsets with fewer values, or fewer `definitions`",
         )
 
 
 def _pixels(each: Pass) -> int:
-    height, width = each.window.shape
-    return height * width
+    return math.prod(each.crop.shape)

@@ -1,4 +1,4 @@
-"""Forward passes per image: over the whole image, or over windows that neighbouring units share."""
+"""Forward passes per image: over the whole image, or over crops that neighbouring units share."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,19 +9,19 @@ from torch import nn
 from erf.engine.settings import Settings
 from erf.engine.units import MeasuredUnit
 from erf.gradients.bands import Prefix, find_prefix
+from erf.gradients.crops import Crop, find_crops, stretch, whole
 from erf.gradients.way import Way
-from erf.gradients.windows import Window, find_windows, stretch, whole
 from erf.network.inputs import Arguments
 
 _BACKWARD = 1.5
-"""Cost of a backward pass, relative to a forward pass over the same window."""
+"""Cost of a backward pass, relative to a forward pass over the same crop."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass: a window of the image, its targets, and the measured unit of each."""
+    """One forward pass: a crop of the image, its targets, and the measured unit of each."""
 
-    window: Window
+    crop: Crop
     units: tuple[MeasuredUnit, ...]
     """Measured unit of each target; several targets of one unit are averaged."""
     prefix: Prefix | None = None
@@ -29,12 +29,12 @@ class Pass:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(target.layer for target in self.window.targets))
+        return tuple(dict.fromkeys(target.layer for target in self.crop.targets))
 
 
 @dataclass(frozen=True)
 class PassPlan:
-    """Passes over windows and passes over whole images; each way of computing uses some of them."""
+    """Passes over crops and passes over whole images; each way of computing uses some of them."""
 
     fast: tuple[Pass, ...]
     whole: tuple[Pass, ...]
@@ -47,23 +47,23 @@ class PassPlan:
         return cls(plan_passes(model, units, shape, settings), (whole_pass(units, shape),))
 
     def in_way(self, way: Way) -> tuple[Pass, ...]:
-        """Select the passes of a way: windows or whole images, with or without bands."""
-        passes = self.fast if way.windows else self.whole
+        """Select the passes of a way: crops or whole images, with or without bands."""
+        passes = self.fast if way.crops else self.whole
         return passes if way.bands else tuple(replace(each, prefix=None) for each in passes)
 
     def with_bands(self, model: nn.Module, channels: int) -> "PassPlan":
         """Return the plan whose fast passes run the beginning of the network in bands; see `with_bands`.
 
-        Without windows, the passes over the whole image are the fast ones.
+        Without crops, the passes over the whole image are the fast ones.
         """
-        if self.has_windows:
+        if self.has_crops:
             return replace(self, fast=with_bands(model, self.fast, channels))
         whole = with_bands(model, self.whole, channels)
         return PassPlan(whole, whole)
 
     @property
-    def has_windows(self) -> bool:
-        return any(each.window.shape != self.whole[0].window.shape for each in self.fast)
+    def has_crops(self) -> bool:
+        return any(each.crop.shape != self.whole[0].crop.shape for each in self.fast)
 
     @property
     def has_bands(self) -> bool:
@@ -73,7 +73,7 @@ class PassPlan:
 def plan_passes(
     model: nn.Module, units: Sequence[MeasuredUnit], shape: Sequence[int], settings: Settings
 ) -> tuple[Pass, ...]:
-    """Group units that share a window and its forward pass, so that the total work is least.
+    """Group units that share a crop and its forward pass, so that the total work is least.
 
     Args:
         model: the network.
@@ -82,22 +82,22 @@ def plan_passes(
         settings: settings of the run.
 
     Returns:
-        The passes; one over the whole image where windows are disabled or do not apply.
+        The passes; one over the whole image where crops are disabled or do not apply.
     """
-    if settings.moves or not settings.window or settings.arguments != Arguments() or settings.method != "gradient":
+    if settings.moves or not settings.crop or settings.arguments != Arguments() or settings.method != "gradient":
         return (whole_pass(units, shape),)
     groups = min(_groupings(units, shape[1:]), key=lambda groups: _work(groups, shape[1:]))
     traces = {each.layer: each.trace for each in units}
-    windows = find_windows(model, traces, [[(each.layer, each.unit) for each in group] for group in groups], shape)
-    return tuple(Pass(window, tuple(group)) for window, group in zip(windows, groups, strict=True))
+    crops = find_crops(model, traces, [[(each.layer, each.unit) for each in group] for group in groups], shape)
+    return tuple(Pass(crop, tuple(group)) for crop, group in zip(crops, groups, strict=True))
 
 
 def whole_pass(units: Sequence[MeasuredUnit], shape: Sequence[int]) -> Pass:
     """Plan one pass over the whole image (C, H, W) for all units, and for all those that are aligned on them."""
     traces = {each.layer: each.trace for each in units}
     pairs = [(each, source) for each in units for source in each.sources]
-    window = whole(shape[1:], traces, [(each.layer, source) for each, source in pairs])
-    return Pass(window, tuple(each for each, _ in pairs))
+    crop = whole(shape[1:], traces, [(each.layer, source) for each, source in pairs])
+    return Pass(crop, tuple(each for each, _ in pairs))
 
 
 def with_bands(model: nn.Module, passes: Sequence[Pass], channels: int) -> tuple[Pass, ...]:
@@ -105,13 +105,13 @@ def with_bands(model: nn.Module, passes: Sequence[Pass], channels: int) -> tuple
 
     Args:
         model: the network.
-        passes: passes over windows of an image.
+        passes: passes over crops of an image.
         channels: number of channels of an image.
     """
     prefixes: dict[object, Prefix | None] = {}
     banded = []
     for each in passes:
-        shape = (channels, *each.window.shape)
+        shape = (channels, *each.crop.shape)
         if (each.layers, shape) not in prefixes:
             prefixes[each.layers, shape] = find_prefix(model, each.layers, shape)
         banded.append(replace(each, prefix=prefixes[each.layers, shape]))
@@ -142,7 +142,7 @@ def _work(groups: Groups, size: Sequence[int]) -> float:
 
 
 def _share(units: Sequence[MeasuredUnit], alignment: Sequence[int], size: Sequence[int]) -> float:
-    """Return the share of the image's pixels in the window that geometry gives to some units."""
+    """Return the share of the image's pixels in the crop that geometry gives to some units."""
     if any(each.trace.field.kind != "finite" for each in units):
         return 1.0
     share = 1.0

@@ -72,7 +72,7 @@ class Plan:
         return Way(
             batch_size=min(self.batch_size, max(len(group.images) for groups in self.rounds for group in groups)),
             channels_last=memory_layout(self.device) is not None and is_planar,
-            windows=self.passes.has_windows,
+            crops=self.passes.has_crops,
             # Other methods register hooks on the original modules, and half precision has its own backward passes.
             own_backward=settings.method == "gradient" and settings.precision == "float32",
             bands=self.passes.has_bands,
@@ -88,7 +88,7 @@ class Plan:
 
 
 def plan_run(model: nn.Module, images: ImageSet, layers: Sequence[str], settings: Settings, origin: Origin) -> Plan:
-    """Trace the network, resolve units and windows, and raise errors as early as possible.
+    """Trace the network, resolve units and crops, and raise errors as early as possible.
 
     Args:
         model: the network, which is moved to the device of the settings.
@@ -155,7 +155,7 @@ def _precision_error(model: nn.Module, first: Pass, memory: MemoryEstimate) -> f
     if settings.precision == "float32":
         return 0.0
     noise = torch.randn((1, *memory.shape), generator=torch.Generator().manual_seed(0)).to(blank(model, ()))
-    inputs, target = first.window.cut(noise).contiguous(), first.window.targets[:1]
+    inputs, target = first.crop.cut(noise).contiguous(), first.crop.targets[:1]
     gradients: list[Tensor] = []
     with frozen(model), float32_convolutions(device):
         for precision in PRECISIONS:

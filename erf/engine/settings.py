@@ -45,7 +45,7 @@ class Settings:
     deterministic: bool = False
     strict: bool = False
     until: "Precision | None" = None
-    window: bool = True
+    crop: bool = True
     self_check: bool = True
 
     def __post_init__(self) -> None:

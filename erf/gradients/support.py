@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from erf.box import Box
 from erf.errors import InputError
 from erf.gradients.autograd import Target, unit_gradients
 from erf.network.inputs import Arrange, alone
@@ -15,9 +16,6 @@ from erf.network.layers import Unit
 from erf.network.modes import frozen
 from erf.theory.layers import MappedLayer
 from erf.theory.tracing import Trace, blank
-
-Box = tuple[int, int, int, int]
-"""(top, bottom, left, right), half open, in pixels."""
 
 _TRIES = 4
 """Number of noise images: through a maximum a gradient reaches one pixel only, which differs between images."""
@@ -33,12 +31,12 @@ class Probe:
     """(y, x) of the unit, in pixels."""
 
     @property
-    def box(self) -> Box | None:
+    def box(self) -> Box[int] | None:
         """Bounding box of the non-zero gradient; None if it is zero everywhere."""
         rows, columns = np.flatnonzero(self.map.sum(1)), np.flatnonzero(self.map.sum(0))
         if not len(rows):
             return None
-        return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
     def reach(self, share: float) -> int:
         """Pixels from the unit's centre, along the farther axis, within which this share of the gradient lies."""
@@ -74,21 +72,13 @@ def probe(
     return Probe(total / _TRIES, (y, x))
 
 
-def theoretical_box(traced: Trace, unit: Unit, size: Sequence[int]) -> Box:
+def theoretical_box(traced: Trace, unit: Unit, size: Sequence[int]) -> Box[int]:
     """Return the theoretical receptive field of a unit, clipped to an image of (height, width)."""
     axes, indices = traced.field.axes[-2:], unit[-2:]
     if traced.field.kind != "finite":
-        return 0, size[0], 0, size[1]
+        return Box.whole(size)
     boxes = [axis.box(index, length) for axis, index, length in zip(axes, indices, size[-len(axes) :], strict=True)]
-    (top, bottom), (left, right) = boxes if len(boxes) > 1 else [(0, 1), *boxes]
-    return top, bottom, left, right
-
-
-def is_inside(inner: Box | None, outer: Box) -> bool:
-    """Whether one box lies in another."""
-    return inner is None or (
-        inner[0] >= outer[0] and inner[1] <= outer[1] and inner[2] >= outer[2] and inner[3] <= outer[3]
-    )
+    return Box.of_axes(*(boxes if len(boxes) > 1 else [(0, 1), *boxes]))
 
 
 def border_layer(points: Sequence[MappedLayer], size: Sequence[int]) -> MappedLayer | None:

@@ -18,7 +18,7 @@ from erf.network.modes import frozen, is_permuted
 _WORDS = {
     "batch_size": "one image at a time",
     "channels_last": "contiguous memory layout",
-    "windows": "whole images",
+    "crops": "whole images",
     "own_backward": "the library's backward passes",
     "bands": "whole maps",
 }
@@ -31,16 +31,16 @@ class Way:
 
     batch_size: int = 1
     channels_last: bool = False
-    windows: bool = False
+    crops: bool = False
     own_backward: bool = False
     bands: bool = False
 
     @property
     def words(self) -> str:
-        """The way in words, such as `batches of 5, channels last, windows, own backward passes, bands of rows`."""
+        """The way in words, such as `batches of 5, channels last, crops, own backward passes, bands of rows`."""
         several = f"batches of {self.batch_size}" if self.batch_size > 1 else _WORDS["batch_size"]
         layout = "channels last" if self.channels_last else _WORDS["channels_last"]
-        part = "windows" if self.windows else _WORDS["windows"]
+        part = "crops" if self.crops else _WORDS["crops"]
         backward = "own backward passes" if self.own_backward else _WORDS["own_backward"]
         maps = ["bands of rows"] if self.bands else []
         return ", ".join((several, layout, part, backward, *maps))

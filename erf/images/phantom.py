@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from erf.box import Box
 from erf.images.image import Decoded
 from erf.profiling import stage
 
@@ -35,8 +36,7 @@ class Lesion:
 
     label: str
     """'mass' or 'calcifications'."""
-    box: tuple[int, int, int, int]
-    """Half-open (top, left, bottom, right), in pixels."""
+    box: Box[int]
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _draw_finding(rng: np.random.Generator, center: tuple[int, int], size: tuple
     y = (np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(center[0])) / np.float32(half)
     x = (np.arange(left, right, dtype=np.float32)[None, :] - np.float32(center[1])) / np.float32(half)
     added = _calcifications(rng, y, x, half) if calcified else _mass(rng, y, x)
-    return Lesion("calcifications" if calcified else "mass", (top, left, bottom, right)), added
+    return Lesion("calcifications" if calcified else "mass", Box(top, left, bottom, right)), added
 
 
 def _mass(rng: np.random.Generator, y: Plane, x: Plane) -> Plane:
@@ -244,7 +244,7 @@ def _develop(
 def _filled(columns: NDArray[np.bool_], findings: Sequence[tuple[Lesion, Plane]]) -> int:
     """Number of columns, from the chest wall, up to the last with signal or findings."""
     last = np.flatnonzero(columns)[-1:] + 1
-    return max([*map(int, last), *(lesion.box[3] for lesion, _ in findings)], default=0)
+    return max([*map(int, last), *(lesion.box.right for lesion, _ in findings)], default=0)
 
 
 def _interpolation(
@@ -256,11 +256,11 @@ def _interpolation(
     return first, np.minimum(first + 1, coarse - 1), (at - first).astype(np.float32)
 
 
-def _add(strip: Plane, top: int, box: tuple[int, int, int, int], added: Plane) -> None:
+def _add(strip: Plane, top: int, box: Box[int], added: Plane) -> None:
     """Add the rows of a finding that lie in a strip."""
-    first, last = max(box[0], top), min(box[2], top + len(strip))
+    first, last = max(box.top, top), min(box.bottom, top + len(strip))
     if first < last:
-        strip[first - top : last - top, box[1] : box[3]] += added[first - box[0] : last - box[0]]
+        strip[first - top : last - top, box.left : box.right] += added[first - box.top : last - box.top]
 
 
 def _add_noise(rng: np.random.Generator, strip: Plane) -> None:
@@ -271,5 +271,5 @@ def _add_noise(rng: np.random.Generator, strip: Plane) -> None:
     strip[:, :width] += np.float32(_NOISE) * np.sqrt(strip[:, :width]) * noise
 
 
-def _mirror(box: tuple[int, int, int, int], width: int) -> tuple[int, int, int, int]:
-    return box[0], width - box[3], box[2], width - box[1]
+def _mirror(box: Box[int], width: int) -> Box[int]:
+    return box._replace(left=width - box.right, right=width - box.left)

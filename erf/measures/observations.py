@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from erf.box import Box
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
 from erf.measures.dynamics import mean_over_pairs, pairwise_total_variation
@@ -46,7 +47,7 @@ class Observations:
     """(N, R), sums over square frames around it."""
     cross_moments: Array | None = None
     """(N,), sums of mass times its vertical and its horizontal distance from the unit's centre."""
-    field_box: tuple[float, float, float, float] | None = None
+    field_box: Box[float] | None = None
     field_size: tuple[float, float] = (np.inf, np.inf)
     spacing: float = float("nan")
     """Millimetres per pixel if equal for all images, else NaN."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
+from erf.box import Box
 from erf.measures.grid import smooth, stretch_length
 from erf.results.grid import Array, Grid
 
@@ -155,16 +156,17 @@ def luo_size(small: Array, grid: Grid, near: float = 0.0) -> Array:
     return np.sqrt((above * grid.areas).sum((-2, -1)))
 
 
-def share_inside(small: Array, grid: Grid, box: tuple[float, float, float, float] | None) -> Array:
-    """Share of the mass, 0 to 1, in blocks that touch a box (top, bottom, left, right); 1 where there is no box.
+def share_inside(small: Array, grid: Grid, box: Box[float] | None) -> Array:
+    """Share of the mass, 0 to 1, in blocks that touch a box; 1 where there is no box.
 
     Blocks end at the pixels in which the box ends, but for older files.
     """
     if box is None:
         return np.ones(small.shape[:-2])
-    (y, x), (top, bottom, left, right) = grid.edges, box
-    rows = (y[1:] > top + _ROUNDING) & (y[:-1] < bottom - _ROUNDING)
-    columns = (x[1:] > left + _ROUNDING) & (x[:-1] < right - _ROUNDING)
+    rows, columns = (
+        (edges[1:] > first + _ROUNDING) & (edges[:-1] < end - _ROUNDING)
+        for edges, (first, end) in zip(grid.edges, box.axes, strict=True)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(small[..., rows, :][..., columns].sum((-2, -1)) / small.sum((-2, -1)))
 

@@ -90,8 +90,8 @@ def mark_unit(axis: Axes, erf: ERF, color: str) -> None:
     axis.plot(x, y, "+", color=color, markersize=6, markeredgewidth=0.8)
     box = erf.provenance.field_box()
     if box is not None:
-        top, bottom, left, right = box
-        axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ls="--", lw=0.8, ec=color))
+        height, width = box.shape
+        axis.add_patch(Rectangle((box.left, box.top), width, height, fill=False, ls="--", lw=0.8, ec=color))
     axis.axis(limits)
 
 
@@ -116,8 +116,8 @@ def _mark_field(axis: Axes, erf: ERF, along: int, color: str) -> None:
     axis.axvline(erf.provenance.unit_center[along], color="0.4", lw=0.8, ls=":")
     box = erf.provenance.field_box()
     if box is not None:
-        for edge in np.reshape(box, (2, 2))[along]:
-            axis.axvline(float(edge), color=color, lw=0.9, ls="--", alpha=0.8)
+        for edge in box.axes[along]:
+            axis.axvline(edge, color=color, lw=0.9, ls="--", alpha=0.8)
 
 
 def _title_columns(comparison: Comparison, axes: list[Axes]) -> None:

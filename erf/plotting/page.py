@@ -116,7 +116,7 @@ def _add_map(figure: go.Figure, comparison: Comparison, index: int, subset: str,
     color = "black" if comparison.signed else "white"
     box = erf.provenance.field_box()
     if box is not None:
-        edges = {"x0": box[2], "x1": box[3], "y0": box[0], "y1": box[1]}
+        edges = {"x0": box.left, "x1": box.right, "y0": box.top, "y1": box.bottom}
         line = {"color": color, "dash": "dash", "width": 1}
         figure.add_shape(type="rect", **edges, line=line, fillcolor="rgba(0,0,0,0)", opacity=1, row=row, col=index + 1)
     y, x = erf.provenance.unit_center
@@ -167,8 +167,8 @@ def _mark_field(figure: go.Figure, comparison: Comparison, index: int, along: in
     box = origin.field_box()
     if box is not None:
         dashed = {"color": comparison.colors[index], "dash": "dash", "width": 1}
-        for edge in np.reshape(box, (2, 2))[along]:
-            figure.add_vline(float(edge), line=dashed, opacity=1, row=row, col=column)
+        for edge in box.axes[along]:
+            figure.add_vline(edge, line=dashed, opacity=1, row=row, col=column)
 
 
 def _label_axes(figure: go.Figure, comparison: Comparison) -> None:

@@ -104,7 +104,7 @@
       { type: "scatter", x: [x], y: [y], mode: "markers", marker: { symbol: "cross-thin", size: 9, line: { color: signed() ? "black" : "white", width: 1.5 } },
         xaxis: "x", yaxis: "y", hoverinfo: "skip", showlegend: false },
     ];
-    const shapes = box ? [{ type: "rect", x0: box[2], x1: box[3], y0: box[0], y1: box[1], xref: "x", yref: "y",
+    const shapes = box ? [{ type: "rect", y0: box[0], x0: box[1], y1: box[2], x1: box[3], xref: "x", yref: "y",
       line: { color: signed() ? "black" : "white", width: 1, dash: "dash" } }] : [];
     // Square pixels: margins are 60 and 80, and the map has 76 % of the rest both ways.
     const tall = 80 + (document.getElementById(`field-${index}`).clientWidth - 60) * (height / width);

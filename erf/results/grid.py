@@ -11,8 +11,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from erf.box import Box
+
 Array = NDArray[np.float64]
-Box = tuple[float, float, float, float]
 
 ZONE = 0.5
 """Width of rings and frames in pixels: the resolution of radii, independent of the field."""
@@ -33,24 +34,23 @@ class Grid:
     center: tuple[float, float]
     finest: int = 0
     """Side of the blocks at the unit; 0 where all blocks are squares of `block`, as in older files."""
-    box: Box | None = None
-    """(top, bottom, left, right) of the theoretical field, at which blocks end."""
+    box: Box[float] | None = None
+    """The theoretical field, at whose edges blocks end."""
 
     @cached_property
     def bounds(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """First pixels of the blocks along y and along x, and the number of pixels."""
-        box = self.box or (0.0,) * 4
-        along_y, along_x = (
-            np.array(sorted(self._bounds(axis, ends)), np.intp) for axis, ends in enumerate((box[:2], box[2:]))
-        )
+        axes = (self.box or Box(0.0, 0.0, 0.0, 0.0)).axes
+        along_y, along_x = (np.array(sorted(self._bounds(axis, ends)), np.intp) for axis, ends in enumerate(axes))
         return along_y, along_x
 
-    def _bounds(self, axis: int, box: tuple[float, float]) -> set[int]:
+    def _bounds(self, axis: int, field: tuple[float, float]) -> set[int]:
         length = self.size[axis]
         even = {*range(0, length, self.block), length}
         if not self.finest:
             return even
-        ends = {int(np.floor(box[0] + 0.5 + _ROUNDING)), int(np.ceil(box[1] + 0.5 - _ROUNDING))} if self.box else set()
+        first, last = int(np.floor(field[0] + 0.5 + _ROUNDING)), int(np.ceil(field[1] + 0.5 - _ROUNDING))
+        ends = {first, last} if self.box else set()
         return even | {end for end in ends if 0 < end < length} | self._near(axis)
 
     def _near(self, axis: int) -> set[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from erf.box import Box
 from erf.definitions import DEFAULT_DEFINITION
 from erf.results.grid import Grid
 
@@ -76,9 +77,9 @@ class Provenance(Origin):
     field_stride: tuple[float, float]
     depth: int = 0
     """Number of operators the forward pass runs before the layer returns."""
-    window: tuple[int, ...] = ()
-    """(top, bottom, left, right), half open, in pixels, of the part of the image given to the network; empty, in older
-    files, for the whole image. The gradient is zero outside it, which lies outside the theoretical receptive field."""
+    crop: tuple[int, ...] = ()
+    """(top, left, bottom, right) in pixels of the part of the image given to the network; empty in older files. The
+    gradient is zero outside it, which lies outside the theoretical receptive field."""
     self_check: Mapping[str, str] = field(default_factory=dict)
     """Result of the self-check: the ways of computing compared, their difference, and the way used."""
     field_kind: str = "finite"
@@ -153,12 +154,12 @@ class Provenance(Origin):
         _, height, width = self.input_shape
         return Grid((height, width), self.small_block, self.unit_center, self.finest_block, self.field_box())
 
-    def field_box(self) -> tuple[float, float, float, float] | None:
-        """Return the edges (top, bottom, left, right) of the theoretical field in pixels; None if it is infinite."""
+    def field_box(self) -> Box[float] | None:
+        """Return the box of the theoretical field in pixels; None if it is infinite."""
         if not np.isfinite(self.field_size).all():
             return None
         (y, x), (height, width) = np.add(self.unit_center, self.field_shift).tolist(), self.field_size
-        return y - height / 2, y + height / 2, x - width / 2, x + width / 2
+        return Box(y - height / 2, x - width / 2, y + height / 2, x + width / 2)
 
 
 _INPUT = "input="

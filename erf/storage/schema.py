@@ -32,10 +32,10 @@ def _finite(values: Sequence[float]) -> bool:
     return all(abs(value) < 1e9 for value in values)
 
 
-def _is_window(origin: Provenance) -> bool:
-    if not origin.window:
+def _is_crop(origin: Provenance) -> bool:
+    if not origin.crop:
         return True
-    top, bottom, left, right = origin.window
+    top, left, bottom, right = origin.crop
     return 0 <= top < bottom <= origin.input_shape[1] and 0 <= left < right <= origin.input_shape[2]
 
 
@@ -66,7 +66,7 @@ _PROVENANCE: dict[str, tuple[Callable[[Provenance], bool], str]] = {
     "field_shift": (lambda it: _finite(it.field_shift), "a distance in pixels"),
     "field_stride": (lambda it: all(step >= 0 for step in it.field_stride), "distances in pixels"),
     "field_kind": (lambda it: it.field_kind in ("finite", "infinite", "data-dependent"), "finite or infinite"),
-    "window": (_is_window, "four edges inside the input"),
+    "crop": (_is_crop, "four edges inside the input"),
     "definitions": (
         lambda it: 0 < len(set(it.definitions) & set(DEFINITIONS)) == len(it.definitions),
         f"some of {', '.join(DEFINITIONS)}, each once",

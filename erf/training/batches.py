@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from erf.box import Box
 from erf.datasets import Example, ExampleSet
 from erf.errors import InputError
 from erf.images import Framing, Sample
@@ -140,9 +141,9 @@ class Feed:
         return pixels, target
 
 
-def box_center(box: tuple[int, int, int, int], placement: Placement) -> tuple[float, float]:
+def box_center(box: Box[int], placement: Placement) -> tuple[float, float]:
     """Return the centre (y, x) of a box in file pixels, in pixels of the frame."""
-    return placement.to_frame((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
+    return placement.to_frame((box.top + box.bottom - 1) / 2, (box.left + box.right - 1) / 2)
 
 
 def _tissue_point(rng: np.random.Generator, pixels: NDArray[np.float32]) -> tuple[int, int]:

@@ -44,7 +44,7 @@ def on_frame(gradients: BatchGradients, image: ImageGradients) -> FrameGradients
     inputs = len(gradients.settings.arguments.parts)
     by_unit: FrameGradients = {}
     for unit, maps in image.maps.items():
-        top, bottom, left, right = gradients.crop(unit)
+        top, left, bottom, right = gradients.box(unit)
         padding = (left, width - right, top, height - bottom)
         whole = [functional.pad(one, padding) if any(padding) else one for one in maps]
         by_unit[unit] = [part for one in whole for part in one.chunk(inputs)]

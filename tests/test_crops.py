@@ -1,4 +1,4 @@
-"""Windows: the part of an image that holds a unit's field gives the same gradient as the whole image."""
+"""Crops: the part of an image that holds a unit's field gives the same gradient as the whole image."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import erf
 from erf.engine import compute
 from erf.gradients.autograd import unit_gradient
-from erf.gradients.windows import Window, find_window
+from erf.gradients.crops import Crop, find_crop
 from erf.images import from_arrays
 from erf.models import create_model, model_card
 from erf.network.modes import frozen
@@ -19,8 +19,8 @@ from tests.agreement import assert_gradients_agree
 from tests.conftest import SIDES
 
 
-def window_of(model: nn.Module, layer: str, unit: tuple[int, int], shape: tuple[int, int, int]) -> Window:
-    return find_window(model, trace(model, [layer], shape), [(layer, unit)], shape)
+def crop_of(model: nn.Module, layer: str, unit: tuple[int, int], shape: tuple[int, int, int]) -> Crop:
+    return find_crop(model, trace(model, [layer], shape), [(layer, unit)], shape)
 
 
 CASES = [
@@ -38,33 +38,33 @@ def test_the_gradient_is_that_of_the_whole_image(
     name: str, layer: str, size: tuple[int, int], unit: tuple[int, int]
 ) -> None:
     model, shape = create_model(name, size=size).double(), (model_card(name).in_channels, *size)
-    window = window_of(model, layer, unit, shape)
-    assert window.share(size) < 0.9
+    crop = crop_of(model, layer, unit, shape)
+    assert crop.share(size) < 0.9
     inputs = torch.randn(1, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with frozen(model):
         whole = unit_gradient(model, inputs, layer, unit)
-        part = unit_gradient(model, window.cut(inputs), layer, window.targets[0].units[0])
+        part = unit_gradient(model, crop.cut(inputs), layer, crop.targets[0].units[0])
     # In double precision only the order of sums differs.
-    assert_gradients_agree(part, window.cut(whole), rtol=1e-11)
+    assert_gradients_agree(part, crop.cut(whole), rtol=1e-11)
     outside = whole.clone()
-    window.cut(outside).zero_()
+    crop.cut(outside).zero_()
     assert not outside.any()
 
 
-def test_a_run_in_a_window_is_that_without() -> None:
+def test_a_run_in_a_crop_is_that_without() -> None:
     rng = np.random.default_rng(3)
-    arrays = [rng.standard_normal((1, 300, 197)) for _ in SIDES]  # blocks of 3 pixels, which the window cuts
+    arrays = [rng.standard_normal((1, 300, 197)) for _ in SIDES]  # blocks of 3 pixels, which the crop cuts
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 5, stride=2, padding=2), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
     options: dict[str, Any] = {"layer": "3", "definitions": ("abs", "signed"), "device": "cpu", "unit": (35, 32)}
     part, whole = (
-        compute(model.double(), from_arrays(arrays, SIDES), window=wanted, **options) for wanted in (True, False)
+        compute(model.double(), from_arrays(arrays, SIDES), crop=wanted, **options) for wanted in (True, False)
     )
-    top, bottom, left, right = part.provenance.window
+    top, left, bottom, right = part.provenance.crop
     assert (bottom - top) * (right - left) < 300 * 197 / 4
     assert top % 3
     assert left % 3
-    assert whole.provenance.window == (0, 300, 0, 197)
+    assert whole.provenance.crop == (0, 0, 300, 197)
     for subset in whole.subsets:
         for definition in ("abs", "signed"):
             ours, other = part.statistics(subset, definition), whole.statistics(subset, definition)
@@ -102,14 +102,14 @@ class Sized(nn.Module):
 @pytest.mark.parametrize("network", [Placed, Sized])
 def test_networks_that_ask_where_they_are_get_the_whole_image(network: type[nn.Module]) -> None:
     torch.manual_seed(0)
-    window = window_of(network(), "layer", (30, 25), (1, 60, 50))
-    assert window.part == (0, 60, 0, 50)
+    crop = crop_of(network(), "layer", (30, 25), (1, 60, 50))
+    assert crop.box == (0, 0, 60, 50)
 
 
-def test_no_window_where_the_field_is_infinite_or_nearly_the_image() -> None:
+def test_no_crop_where_the_field_is_infinite_or_nearly_the_image() -> None:
     shape = (1, 256, 192)
-    assert window_of(create_model("hct"), "final", (1, 1), shape).part == (0, 256, 0, 192)
-    assert window_of(create_model("gmic"), "final", (1, 1), shape).part == (0, 256, 0, 192)
+    assert crop_of(create_model("hct"), "final", (1, 1), shape).box == (0, 0, 256, 192)
+    assert crop_of(create_model("gmic"), "final", (1, 1), shape).box == (0, 0, 256, 192)
 
 
 def test_the_command_can_do_without(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -120,9 +120,9 @@ def test_the_command_can_do_without(tmp_path, monkeypatch) -> None:  # type: ign
     monkeypatch.chdir(tmp_path)
     words = ["compute", "-m", "gmic", "--layer", "stage2", "-n", "2", "--size", "256x192", "--no-picture"]
     assert CliRunner().invoke(app, [*words, "-o", "part.h5"]).exit_code == 0
-    assert CliRunner().invoke(app, [*words, "-o", "whole.h5", "--no-window"]).exit_code == 0
+    assert CliRunner().invoke(app, [*words, "-o", "whole.h5", "--no-crop"]).exit_code == 0
     part, whole = erf.load("part.h5"), erf.load("whole.h5")
-    assert whole.provenance.window == (0, 256, 0, 192) != part.provenance.window
+    assert whole.provenance.crop == (0, 0, 256, 192) != part.provenance.crop
     # Single precision, in which convolutions of another size sum in another order.
     ours, other = part.statistics().mean, whole.statistics().mean
     assert_gradients_agree(ours, other, rtol=1e-5)
@@ -145,18 +145,18 @@ class Pixelwise(nn.Linear):
 @pytest.mark.parametrize(
     ("parts", "field"),
     [
-        ([nn.Conv2d(1, 3, 3, padding=1), Cropped()], 3),  # the crop leaves nothing of a window of 3 pixels
+        ([nn.Conv2d(1, 3, 3, padding=1), Cropped()], 3),  # the crop leaves nothing of a crop of 3 pixels
         ([nn.Conv2d(1, 3, 3, 2, 1), Cropped()], 3),
-        ([Pixelwise(1, 3)], 1),  # in a window of 1 pixel dimensions cannot be told apart
+        ([Pixelwise(1, 3)], 1),  # in a crop of 1 pixel dimensions cannot be told apart
         ([nn.Conv2d(1, 3, 1), Pixelwise(3, 2)], 1),
     ],
 )
-def test_a_window_in_which_the_network_cannot_be_followed_is_not_used(parts: list[nn.Module], field: int) -> None:
+def test_a_crop_in_which_the_network_cannot_be_followed_is_not_used(parts: list[nn.Module], field: int) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(*parts).double()
     image = np.random.default_rng(0).standard_normal((1, 48, 40)).astype(np.float32)
     found = erf.compute(network, erf.from_arrays([image]), layer=str(len(parts) - 1), device="cpu")
-    assert found.provenance.window == (0, 48, 0, 40)
+    assert found.provenance.crop == (0, 0, 48, 40)
     source = torch.from_numpy(image).double()[None].requires_grad_()
     output = network(source)
     (expected,) = torch.autograd.grad(output[:, :, output.shape[2] // 2, output.shape[3] // 2].sum(), source)

@@ -1,4 +1,4 @@
-"""Input windows: the smallest part of an image that a network with a finite receptive field needs.
+"""Input crops: the smallest part of an image that a network with a finite receptive field needs.
 
 Every activation that a unit depends on depends itself on nothing outside the unit's theoretical receptive field. So the
 gradient on a crop that contains this field equals that on the whole image, provided that strides fall on the same
@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from erf.box import Box
 from erf.errors import ErfError
 from erf.gradients.autograd import Target, unit_values
 from erf.network.layers import Unit
@@ -21,7 +22,7 @@ from erf.theory.axis import AxisField
 from erf.theory.tracing import Trace, blank, trace
 
 _WORTHWHILE = 0.9
-"""Share of the image's pixels above which a window saves nothing."""
+"""Share of the image's pixels above which a crop saves nothing."""
 
 _ROUNDING = 1e-3
 """Tolerance relative to the largest value: single precision differs by as much between convolution algorithms."""
@@ -31,45 +32,37 @@ LayerUnit = tuple[str, Unit]
 
 
 @dataclass(frozen=True)
-class Window:
-    """Crop of the image, half-open ranges of rows and columns in pixels, with the targets in the maps of the crop."""
+class Crop:
+    """Part of the image that is passed through the network, with the targets in its maps."""
 
-    top: int
-    bottom: int
-    left: int
-    right: int
+    box: Box[int]
     targets: tuple[Target, ...]
     """Targets in the order of the requested units."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """(height, width) in pixels."""
-        return self.bottom - self.top, self.right - self.left
-
-    @property
-    def part(self) -> tuple[int, int, int, int]:
-        """(top, bottom, left, right)."""
-        return self.top, self.bottom, self.left, self.right
+        return self.box.shape
 
     def share(self, size: Sequence[int]) -> float:
         """Return the share of the pixels of an image of `size` (height, width)."""
         return self.shape[0] * self.shape[1] / (size[0] * size[1])
 
     def cut(self, inputs: Tensor) -> Tensor:
-        """Crop inputs (..., H, W) to the window; a view."""
-        return inputs[..., self.top : self.bottom, self.left : self.right]
+        """Crop inputs (..., H, W) to the crop; a view."""
+        return inputs[..., *self.box.slices]
 
 
-def whole(size: Sequence[int], traces: Mapping[str, Trace], units: Sequence[LayerUnit]) -> Window:
-    """Return the window that is the whole image of `size` (height, width)."""
+def whole(size: Sequence[int], traces: Mapping[str, Trace], units: Sequence[LayerUnit]) -> Crop:
+    """Return the crop that is the whole image of `size` (height, width)."""
     targets = tuple(Target(layer, (unit,), traces[layer].layout) for layer, unit in units)
-    return Window(0, size[0], 0, size[1], targets)
+    return Crop(Box.whole(size), targets)
 
 
-def find_window(
+def find_crop(
     model: nn.Module, traces: Mapping[str, Trace], units: Sequence[LayerUnit], input_shape: Sequence[int]
-) -> Window:
-    """Find the smallest window that contains the fields of all units and keeps the strides in phase.
+) -> Crop:
+    """Find the smallest crop that contains the fields of all units and keeps the strides in phase.
 
     Args:
         model: the network.
@@ -78,17 +71,17 @@ def find_window(
         input_shape: (C, H, W) of an image.
 
     Returns:
-        The window; the whole image where no smaller window gives the same values or saves enough.
+        The crop; the whole image where no smaller crop gives the same values or saves enough.
     """
-    return find_windows(model, traces, [units], input_shape)[0]
+    return find_crops(model, traces, [units], input_shape)[0]
 
 
-def find_windows(
+def find_crops(
     model: nn.Module, traces: Mapping[str, Trace], groups: Sequence[Sequence[LayerUnit]], input_shape: Sequence[int]
-) -> list[Window]:
-    """Find the window of each of several groups of units, all verified against one pass over the image.
+) -> list[Crop]:
+    """Find the crop of each of several groups of units, all verified against one pass over the image.
 
-    Arguments are those of `find_window`.
+    Arguments are those of `find_crop`.
     """
     trial = _ValueTest(model, whole(input_shape[1:], traces, [each for group in groups for each in group]), input_shape)
     return [_find(trial, traces, units, input_shape) for units in groups]
@@ -96,7 +89,7 @@ def find_windows(
 
 def _find(
     trial: "_ValueTest", traces: Mapping[str, Trace], units: Sequence[LayerUnit], input_shape: Sequence[int]
-) -> Window:
+) -> Crop:
     size = input_shape[1:]
     frame = whole(size, traces, units)
     if any(traces[layer].field.kind != "finite" for layer, _ in units):
@@ -109,22 +102,22 @@ def _find(
         )
         for axis in range(2)
     ]
-    (top, bottom), (left, right) = along
-    shape = (input_shape[0], bottom - top, right - left)
+    box = Box.of_axes(*along)
+    shape = (input_shape[0], *box.shape)
     if shape[1] * shape[2] > _WORTHWHILE * size[0] * size[1]:
         return frame
     try:
         inside = trace(trial.model, list(dict.fromkeys(layer for layer, _ in units)), shape)
     except ErfError:
         return frame
-    moved = [(layer, _moved(traces[layer], unit, (top, left))) for layer, unit in units]
+    moved = [(layer, _moved(traces[layer], unit, box[:2])) for layer, unit in units]
     targets = tuple(Target(layer, (unit,), inside[layer].layout) for layer, unit in moved)
-    window = Window(top, bottom, left, right, targets)
+    crop = Crop(box, targets)
     kept = all(
-        _keeps_field(inside[layer], unit, traces[layer], before, (top, left))
+        _keeps_field(inside[layer], unit, traces[layer], before, box[:2])
         for (layer, unit), (_, before) in zip(moved, units, strict=True)
     )
-    return window if kept and trial.keeps_values(window, units) else frame
+    return crop if kept and trial.keeps_values(crop, units) else frame
 
 
 def stretch(boxes: list[tuple[int, int]], alignment: int, length: int) -> tuple[int, int]:
@@ -139,9 +132,9 @@ def _moved(traced: Trace, unit: Unit, by: tuple[int, int]) -> Unit:
 
 
 def _keeps_field(inside: Trace, unit: Unit, outside: Trace, before: Unit, start: tuple[int, int]) -> bool:
-    """Whether a unit sees the same pixels in the window as in the image, and the layer has the same layout.
+    """Whether a unit sees the same pixels in the crop as in the image, and the layer has the same layout.
 
-    In a window of a single row or column it may be ambiguous which dimension is which.
+    In a crop of a single row or column it may be ambiguous which dimension is which.
     """
     is_alike = inside.field.kind == "finite" and _reading(inside) == _reading(outside)
     return is_alike and all(
@@ -160,9 +153,9 @@ def _span(field: AxisField, unit: int, start: int) -> tuple[float, float]:
 
 
 class _ValueTest:
-    """Test on noise whether units have the same values in a window as in the image."""
+    """Test on noise whether units have the same values in a crop as in the image."""
 
-    def __init__(self, model: nn.Module, frame: Window, input_shape: Sequence[int]) -> None:
+    def __init__(self, model: nn.Module, frame: Crop, input_shape: Sequence[int]) -> None:
         self.model = model
         self._frame = frame
         self._shape = input_shape
@@ -179,8 +172,8 @@ class _ValueTest:
         pairs = zip(self._frame.targets, values, strict=True)
         return {(target.layer, target.units[0]): value for target, value in pairs}
 
-    def keeps_values(self, window: Window, units: Sequence[LayerUnit]) -> bool:
+    def keeps_values(self, crop: Crop, units: Sequence[LayerUnit]) -> bool:
         with frozen(self.model):
-            values = unit_values(self.model, window.cut(self._noise), window.targets)
+            values = unit_values(self.model, crop.cut(self._noise), crop.targets)
         pairs = ((value, self._values_in_image[each]) for value, each in zip(values, units, strict=True))
         return all(bool((value - other).abs().max() <= _ROUNDING * other.abs().max()) for value, other in pairs)
