@@ -6,7 +6,7 @@ arXiv 1701.04128); `relu` is the rule of Ding et al. (CVPR 2022, arXiv 2203.0671
 expectation over random weights has a closed form.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 DEFAULT_DEFINITION = "abs"
@@ -18,3 +18,8 @@ DEFINITIONS: dict[str, Callable[[Any], Any]] = {
     "square": lambda gradient: (gradient * gradient).sum(-3),
 }
 """Reductions by name, of an array (NumPy or PyTorch) (..., C, H, W) to (..., H, W)."""
+
+
+def shown_definition(names: Sequence[str]) -> str:
+    """Return the definition, of those of a run, that tables and pictures show by default."""
+    return DEFAULT_DEFINITION if DEFAULT_DEFINITION in names else names[0]

@@ -8,6 +8,7 @@ import html
 import math
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 
 def printable(text: str) -> str:
@@ -75,6 +76,12 @@ def for_script(json: str) -> str:
 def for_markdown(text: str) -> str:
     """A cell of a pipe table: no cell ends early, no element, link, picture, code or emphasis begins."""
     return re.sub(r"[\\`|*]|(?<=\])[(\[:]|(?<!\w)_|_(?!\w)|!(?=\[)|<(?=\S)|&(?=#?\w+;)", r"\\\g<0>", one_line(text))
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Format a pipe table of escaped cells."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(for_markdown, line)) + " |" for line in lines)
 
 
 _LATEX = {

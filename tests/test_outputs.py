@@ -12,7 +12,7 @@ import torch
 from erf.errors import CheckpointError, InputError, LockedError, OutputError, OutputExistsError, UnfinishedRunError
 from erf.plotting import plot
 from erf.results import ERF
-from erf.storage.disk import check_free, complete_file
+from erf.storage.files import check_free, complete_file
 from erf.storage.outputs import check_no_input, check_outputs
 from erf.storage.series import Moment, Series, save_series
 from erf.storage.staging import Staging

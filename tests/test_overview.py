@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from erf.images.laterality import tissue_threshold
-from erf.images.overview import overview
+from erf.images.thumbnail import overview
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 32), (3, 41, 29), (1, 7, 5), (1, 8, 64)])

@@ -305,8 +305,8 @@ def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         (["--preset", "quick"], "preset 'quick' not known; expected one of hct-paper, phantom-small"),
         (["--set", "speed=3"], "the recipe has no 'speed'"),
-        (["--split", "8:2"], "--split '8:2' not understood; expected three shares"),
-        (["--preset", "srb-segmentation"], "phantoms have one label and no masks; give --images"),
+        (["--split", "8:2"], "split '8:2' not understood; expected three shares"),
+        (["--preset", "srb-segmentation"], "phantoms have one label and no masks; give another --images"),
         (["--images", "nowhere"], "nowhere: found nothing, expected a folder"),
         (["--where", "magnification=7X"], "no images with magnification '7X'"),
         (["--size", "64x48"], "patches of 512 pixels from a frame of 64x48"),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from erf.accumulation.moments import Moments
 from erf.accumulation.running import RunningMoments
 from erf.results import Footprint
-from erf.storage.disk import unwritable
+from erf.storage.files import unwritable
 
 
 class ShelvedMoments:

@@ -3,6 +3,8 @@
 import os
 import sys
 import warnings
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -11,7 +13,7 @@ from erf.cli.bench import bench
 from erf.cli.check import check
 from erf.cli.compare import compare
 from erf.cli.compute import compute
-from erf.cli.console import report_unforeseen
+from erf.cli.console import report_unforeseen, say
 from erf.cli.evaluate import evaluate
 from erf.cli.layers import layers
 from erf.cli.manifest import manifest
@@ -24,13 +26,29 @@ from erf.cli.theory import theory
 from erf.cli.train import train
 
 app = typer.Typer(
-    help="Effective receptive fields: how much each input pixel moves one unit of a model's map.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        say(f"erf-toolkit {version('erf-toolkit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version, and exit.")
+    ] = False,
+) -> None:
+    """Effective receptive fields: how much each input pixel moves one unit of a model's map."""
+
+
 for command in (
     compute,
     merge,

@@ -52,7 +52,7 @@ def compare(
         from erf.cli.files import tabulate_files
         from erf.cli.writing import writing
         from erf.comparison import FORMATS, render
-        from erf.storage.disk import complete_file
+        from erf.storage.files import complete_file
         from erf.uncertainty import Drawing
 
         outputs = list(output or ())

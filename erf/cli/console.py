@@ -88,7 +88,7 @@ def report_unforeseen(error: Exception) -> int:
         complain(f"out of memory ({found}); use a smaller --size, or a machine or limit with more")
         return BAD_INPUT
     if isinstance(error, OSError) and error.errno:
-        from erf.storage.disk import remedy
+        from erf.storage.files import remedy
 
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{os.strerror(error.errno)}; {remedy(error)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from erf.cli.console import ProgressReport, fail, parse_list, reported_errors, say
-from erf.cli.examples import Data, frame_of, with_classes
+from erf.cli.examples import frame_of, with_classes
 from erf.cli.network import build_network
 from erf.cli.options import (
     EVALUATION,
@@ -32,6 +32,7 @@ from erf.errors import FormatError
 from erf.text import file_name
 
 if TYPE_CHECKING:
+    from erf.datasets import ExampleChoice
     from erf.evaluation import Predictions
     from erf.evaluation.tables import Table
 
@@ -127,6 +128,7 @@ def evaluate(
     with reported_errors():
         from erf.cli.tables import print_table
         from erf.cli.writing import writing
+        from erf.datasets import ExampleChoice
         from erf.plotting import SUFFIXES
         from erf.storage.outputs import check_outputs
 
@@ -142,7 +144,7 @@ def evaluate(
             check_outputs([path for path in paths or () if path is not None], suffixes)
         outputs = [path for path in (*(output or ()), picture, predictions) if path is not None]
         inputs = [*(trained or ()), Path(weights), Path(images)]
-        own = Data(images, n, image_seed, classes=parse_list(classes), allow_outside=allow_outside, task=task)
+        own = ExampleChoice(images, n, image_seed, classes=parse_list(classes), allow_outside=allow_outside, task=task)
         with writing(outputs, overwrite, inputs=inputs) as staging:
             target = staging.part(predictions) if predictions else None
             if model:
@@ -164,7 +166,7 @@ def evaluate(
 
 def _of_path(
     path: Path,
-    own: Data,
+    own: "ExampleChoice",
     part: str,
     device: str,
     workers: int,
@@ -207,10 +209,12 @@ def _of_path(
     return found
 
 
-def _data_of(path: Path, about: dict[str, Any]) -> Data:
+def _data_of(path: Path, about: dict[str, Any]) -> "ExampleChoice":
+    from erf.datasets import ExampleChoice
+
     values = about["data"] | {"classes": tuple(about["classes"])}
     try:
-        return Data(**values)
+        return ExampleChoice(**values)
     except TypeError as error:
         raise FormatError(f"{path}: its run.json describes no images ({error})") from error
 
@@ -220,7 +224,7 @@ def _of_model(
     weights: str,
     model_arg: list[str] | None,
     size: str,
-    data: Data,
+    data: "ExampleChoice",
     resample: bool,
     device: str,
     workers: int,
@@ -235,7 +239,7 @@ def _predicted(
     weights: str,
     options: Sequence[str],
     size: str,
-    data: Data,
+    data: "ExampleChoice",
     part: str,
     resample: bool,
     normalisation: str,
@@ -299,7 +303,7 @@ def _tables(
 
 def _write(tables: "Sequence[Table]", outputs: Sequence[Path]) -> None:
     from erf.evaluation.tables import to_text
-    from erf.storage.disk import complete_file
+    from erf.storage.files import complete_file
 
     for path in outputs:
         with complete_file(path) as file:

@@ -20,7 +20,7 @@ from erf.engine.settings import Settings
 from erf.images import PHANTOM, ImageSet, load_images
 from erf.images.readers import READ_SUFFIXES
 from erf.results import Origin
-from erf.storage.disk import complete_file
+from erf.storage.files import complete_file
 from erf.storage.outputs import check_no_input, check_not_within
 from erf.storage.privacy import Anonymity, drawn_salt
 from erf.storage.staging import Staging

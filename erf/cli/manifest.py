@@ -44,7 +44,7 @@ def manifest(
 
 def _write(images: "Sequence[Image]", folder: Path, output: Path, part: Path) -> None:
     """Write the manifest to the temporary file `part`, with paths relative to its final location `output`."""
-    from erf.storage.disk import complete_file
+    from erf.storage.files import complete_file
 
     further = dict.fromkeys(name for image in images for name in image.columns if name not in _FIRST)
     with complete_file(part) as hidden, hidden.open("w", newline="", encoding="utf-8") as file:

@@ -23,7 +23,7 @@ from erf.cli.console import (
     say,
     warn,
 )
-from erf.cli.examples import Data, frame_of, with_classes
+from erf.cli.examples import frame_of, with_classes
 from erf.cli.network import build_network, pick_layers
 from erf.cli.options import (
     IMAGES,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from erf.building import Network
-    from erf.datasets import ExampleSet
+    from erf.datasets import ExampleChoice, ExampleSet
     from erf.images import Framing
     from erf.tracking import TrainingMonitor
     from erf.training import Plan, Recipe
@@ -160,12 +160,13 @@ def train(
     Exit code 0: done; 2: refused, one line says why; 130, 143: interrupted, and --resume goes on to the same weights.
     """
     with reported_errors():
+        from erf.datasets import ExampleChoice
         from erf.storage.outputs import check_folder
 
         output = output or Path("runs") / file_name(model)
         check_folder(output)
         recipe = _recipe(preset, change or [], stages)
-        data = Data(
+        data = ExampleChoice(
             source=images, n=n, seed=image_seed, split=split, classes=parse_list(classes), where=where,
             allow_outside=allow_outside, task=recipe.task,
         )  # fmt: skip
@@ -227,7 +228,7 @@ def _recipe(preset: str, changes: list[str], stages: str) -> "Recipe":
 
 def _plan(
     network: "Network",
-    data: Data,
+    data: "ExampleChoice",
     examples: "ExampleSet",
     recipe: "Recipe",
     seed: int,
@@ -263,7 +264,7 @@ def _run(
     output: Path,
     monitor: "TrainingMonitor | None",
     tracked: Tracked,
-    data: Data,
+    data: "ExampleChoice",
     resume: bool,
     overwrite: bool,
 ) -> None:
@@ -304,7 +305,7 @@ def _run(
 
 
 def _about(
-    network: "Network", plan: "Plan", data: Data, tracked: Tracked, monitor: "TrainingMonitor | None"
+    network: "Network", plan: "Plan", data: "ExampleChoice", tracked: Tracked, monitor: "TrainingMonitor | None"
 ) -> dict[str, Any]:
     """Return the entries of run.json that the training does not know."""
     erf = {"every": tracked.every, "images": tracked.images, "n": tracked.n}

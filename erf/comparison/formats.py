@@ -9,7 +9,7 @@ from typing import Any
 
 from erf.comparison.table import CORRECTION, ComparisonTable, Entry
 from erf.measures import Measure
-from erf.text import for_csv, for_latex, for_markdown, p_words
+from erf.text import for_csv, for_latex, for_markdown, markdown_table, p_words
 from erf.uncertainty import METHODS, Interval
 
 Rows = tuple[list[str], list[list[str]]]
@@ -87,15 +87,10 @@ def caption(table: ComparisonTable) -> str:
 
 def to_markdown(table: ComparisonTable, millimetres: bool = False) -> str:
     """Markdown pipe tables."""
-    parts = [_pipes(*value_rows(table, millimetres))]
+    parts = [markdown_table(*value_rows(table, millimetres))]
     if len(table.erfs) > 1:
-        parts.append(_pipes(*difference_rows(table, millimetres)))
+        parts.append(markdown_table(*difference_rows(table, millimetres)))
     return "\n\n".join([*parts, for_markdown(caption(table))]) + "\n"
-
-
-def _pipes(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(for_markdown, line)) + " |" for line in lines)
 
 
 def to_latex(table: ComparisonTable, millimetres: bool = False) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
+from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS, shown_definition
 from erf.errors import InputError
 from erf.gradients.methods import METHODS
 from erf.gradients.units import CENTER, UnitChoice, is_by_image
@@ -77,7 +77,7 @@ class Settings:
     @property
     def shown_definition(self) -> str:
         """The definition that tables and pictures show by default."""
-        return DEFAULT_DEFINITION if DEFAULT_DEFINITION in self.definitions else self.definitions[0]
+        return shown_definition(self.definitions)
 
     @property
     def moves(self) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erf.errors import FormatError, InputError
-from erf.storage.disk import check_free, complete_file
+from erf.storage.files import check_free, complete_file
 from erf.text import for_csv, from_csv
 
 MARK = "|"

@@ -20,7 +20,7 @@ from erf.errors import InputError
 from erf.evaluation.auc import DRAWS, Estimate, Gain, estimate, gain, kinds_of
 from erf.evaluation.predictions import Predictions
 from erf.evaluation.segmentation import SCORES, scores_of
-from erf.text import for_csv, for_markdown, p_words
+from erf.text import for_csv, for_markdown, markdown_table, p_words
 
 SIZES = (100, 150, 200, 250, 300, 350, 400)
 """Thresholds of Fig. A2, in pixels."""
@@ -251,7 +251,8 @@ def _check_same(labels: Sequence[str], several: Sequence[Predictions]) -> None:
 def to_text(tables: Sequence[Table], kind: str) -> str:
     """Format tables as `md`, or their records as `csv` or `json`."""
     if kind == "md":
-        return "\n\n".join(map(_pipes, tables)) + "\n"
+        parts = (f"{for_markdown(table.title)}\n\n{markdown_table(table.columns, table.rows)}" for table in tables)
+        return "\n\n".join(parts) + "\n"
     records = [_plain(record) for table in tables for record in table.records]
     if kind == "json":
         return json.dumps(records, indent=1, ensure_ascii=False) + "\n"
@@ -267,9 +268,3 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
     }
-
-
-def _pipes(table: Table) -> str:
-    lines = [table.columns, ("---",) * len(table.columns), *table.rows]
-    body = "\n".join("| " + " | ".join(map(for_markdown, line)) + " |" for line in lines)
-    return f"{for_markdown(table.title)}\n\n{body}"

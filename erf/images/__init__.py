@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erf.errors import ImageError, InputError
-from erf.images.draw import Progress, draw
 from erf.images.frame import NORMALISATIONS, Framing
 from erf.images.image import Decoded, Failure, Image, Sample
 from erf.images.laterality import laterality_from_name, laterality_from_tissue
 from erf.images.manifest import PHANTOM, list_images, list_phantoms
-from erf.images.overview import overview
 from erf.images.phantom import Phantom, draw_phantom
 from erf.images.readers import read_image
+from erf.images.selection import Progress, draw
 from erf.images.stream import ImageSet
+from erf.images.thumbnail import overview
 
 __all__ = [
     "NORMALISATIONS",

@@ -7,7 +7,7 @@ from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
 from erf.plotting.panels import MAP_SCALES, Comparison, compare
 from erf.results import ERF
-from erf.storage.disk import check_free, complete_file
+from erf.storage.files import check_free, complete_file
 
 __all__ = ["MAP_SCALES", "SUFFIXES", "Comparison", "compare", "plot"]
 

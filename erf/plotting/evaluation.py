@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from erf.evaluation.matrix import Matrix
 from erf.evaluation.tables import Table
 from erf.plotting.saving import save_figure
-from erf.storage.disk import complete_file
+from erf.storage.files import complete_file
 from erf.text import for_matplotlib
 
 _COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#d62728", "#8c564b")

@@ -1,5 +1,6 @@
 """Static pictures: PNG, SVG, PDF, through matplotlib."""
 
+from collections.abc import Sequence
 from textwrap import fill
 from typing import Any
 
@@ -10,10 +11,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
 
 from erf.measures import smooth
 from erf.plotting.panels import LOG_DECADES, Comparison, caption, colored, scale_words, square_root
 from erf.results import ERF
+from erf.uncertainty import Interval
 
 _ROW_HEIGHT = 2.9
 _CURVE_WIDTH = 2.7
@@ -93,6 +96,17 @@ def mark_unit(axis: Axes, erf: ERF, color: str) -> None:
         height, width = box.shape
         axis.add_patch(Rectangle((box.left, box.top), width, height, fill=False, ls="--", lw=0.8, ec=color))
     axis.axis(limits)
+
+
+def draw_intervals(
+    axis: Axes, places: ArrayLike, intervals: Sequence[Interval], color: str, label: str, factor: float = 1.0
+) -> None:
+    """Draw values as a line with points, and their intervals as a band, all multiplied by a factor."""
+    value, low, high = (
+        factor * np.array([getattr(interval, edge) for interval in intervals]) for edge in ("value", "low", "high")
+    )
+    axis.fill_between(places, low, high, color=color, alpha=0.22, lw=0)
+    axis.plot(places, value, "o-", color=color, lw=1.2, markersize=3.5, label=label)
 
 
 def _draw_curves(axis: Axes, comparison: Comparison, subset: str, name: str, rooted: bool) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
+from erf.images.thumbnail import block_means
 from erf.measures import Observations, observe, stretch_length
 from erf.results import ERF, Curve, Map, Statistics
 
@@ -139,11 +140,7 @@ def model_colors(erfs: Sequence[ERF]) -> tuple[str, ...]:
 def shrink(values: Map, longest: int) -> tuple[NDArray[np.float32], int]:
     """Mean over square blocks so that the longer side has at most `longest` of them; also the block's side."""
     block = math.ceil(max(values.shape) / longest)
-    starts = [np.arange(0, length, block) for length in values.shape]
-    rows = [values[start : start + block].sum(0, dtype=np.float64) for start in starts[0]]  # reduceat is slow
-    sums = np.add.reduceat(np.stack(rows), starts[1], axis=1)
-    lengths = [np.diff([*first, length]) for first, length in zip(starts, values.shape, strict=True)]
-    return (sums / np.outer(*lengths)).astype(np.float32), block
+    return block_means(values, block), block
 
 
 def _relative(values: NDArray[np.floating]) -> NDArray[np.float32]:

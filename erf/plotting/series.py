@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from erf.measures import MEASURES, smooth, stretch_length
+from erf.plotting.figure import draw_intervals
 from erf.plotting.panels import LOG_DECADES
 from erf.plotting.saving import save_figure
-from erf.storage.disk import check_free, complete_file
+from erf.storage.files import check_free, complete_file
 from erf.storage.series import Moment, Series
-from erf.uncertainty import Drawing, Interval, estimate
+from erf.uncertainty import Drawing, estimate
 
 _SHOWN = 6
 """Largest number of epochs shown with a map."""
@@ -149,7 +150,7 @@ def _draw_measures(figure: Any, series: Series, definition: str) -> None:
         for moment in series.moments
     ]
     for name, (label, color) in _RADII.items():
-        _draw_band(axes[0], epochs, [one[name] for one in found], color, label)
+        draw_intervals(axes[0], epochs, [one[name] for one in found], color, label)
     axes[0].set_title("how wide: radii [px], all images", fontsize=9)
     axes[0].set_ylim(bottom=0)
     if has_sides:
@@ -158,7 +159,7 @@ def _draw_measures(figure: Any, series: Series, definition: str) -> None:
                 estimate(series.observe(moment, side, definition), [MEASURES["shift_x"]], _DRAWING)["shift_x"]
                 for moment in series.moments
             ]
-            _draw_band(axes[1], epochs, shifts, color, f"{side} breasts")
+            draw_intervals(axes[1], epochs, shifts, color, f"{side} breasts")
         axes[1].axhline(0, color="#888888", lw=0.8, ls=":")
         axes[1].set_title("where: centroid less the unit's centre, x [px]", fontsize=9)
     for name in sorted(scores):
@@ -173,9 +174,3 @@ def _draw_measures(figure: Any, series: Series, definition: str) -> None:
         axis.tick_params(labelsize=7.5)
         axis.grid(alpha=0.25, lw=0.5)
         axis.legend(fontsize=8, frameon=False)
-
-
-def _draw_band(axis: Axes, at: Sequence[int], intervals: Sequence[Interval], color: str, label: str) -> None:
-    values, low, high = (np.array([getattr(one, edge) for one in intervals]) for edge in ("value", "low", "high"))
-    axis.fill_between(at, low, high, color=color, alpha=0.2, lw=0)
-    axis.plot(at, values, "o-", color=color, lw=1.2, markersize=3.5, label=label)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from erf.errors import FormatError
 from erf.plotting.saving import save_figure
-from erf.storage.disk import complete_file
+from erf.storage.files import complete_file
 
 _SCORES = {
     "validation_auc": "AUC",

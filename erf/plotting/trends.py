@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,11 +12,11 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from erf.errors import InputError
 from erf.measures import MEASURES
-from erf.plotting.figure import extent, foot, mark_unit, new_figure
+from erf.plotting.figure import draw_intervals, extent, foot, mark_unit, new_figure
 from erf.plotting.panels import LOG_DECADES, Comparison, colored
 from erf.results import tap_names
 from erf.text import for_matplotlib
-from erf.uncertainty import Drawing, Interval, convergence, estimate
+from erf.uncertainty import Drawing, convergence, estimate
 
 _DRAWING = Drawing(resamples=500)
 _RADII = {"rms_radius": ("rms", "#2ca02c"), "r50": ("r50", "#1f77b4"), "r90": ("r90", "#ff7f0e")}
@@ -93,7 +92,7 @@ def _draw_widths(axis: Axes, comparison: Comparison, members: list[int], subset:
     measures = [MEASURES[name] for name in _RADII]
     found = [estimate(comparison.observed(index, subset), measures, _DRAWING) for index in members]
     for name, (label, color) in _RADII.items():
-        _draw_band(axis, places, [found[place][name] for place in places], color, label)
+        draw_intervals(axis, places, [found[place][name] for place in places], color, label)
     fields = [min(comparison.erfs[index].provenance.field_size) / 2 for index in members]
     axis.plot(places, np.where(np.isfinite(fields), fields, np.nan), "k--", lw=0.9, label="half the theoretical field")
     axis.set_xticks(
@@ -103,14 +102,6 @@ def _draw_widths(axis: Axes, comparison: Comparison, members: list[int], subset:
     axis.set_ylabel("radius [px]", fontsize=8.5)
     axis.tick_params(axis="y", labelsize=7.5)
     axis.grid(alpha=0.25, lw=0.5)
-
-
-def _draw_band(axis: Axes, at: Any, intervals: list[Interval], color: str, label: str, factor: float = 1.0) -> None:
-    values, low, high = (
-        factor * np.array([getattr(interval, edge) for interval in intervals]) for edge in ("value", "low", "high")
-    )
-    axis.fill_between(at, low, high, color=color, alpha=0.25, lw=0)
-    axis.plot(at, values, "o-", color=color, lw=1.2, markersize=3, label=label)
 
 
 def draw_convergence(comparison: Comparison) -> Figure:
@@ -123,10 +114,10 @@ def draw_convergence(comparison: Comparison) -> Figure:
         measure = MEASURES[name]
         for index, (label, color) in enumerate(zip(comparison.labels, comparison.colors, strict=True)):
             points = convergence(comparison.observed(index, subset), measure, _DRAWING)
-            _draw_band(axis, [n for n, _ in points], [interval for _, interval in points], color, label, measure.factor)
+            numbers, intervals = zip(*points, strict=True)
+            draw_intervals(axis, numbers, intervals, color, label, measure.factor)
         axis.set_title(f"{name} [{measure.unit}]" if measure.unit else name, fontsize=10)
         axis.set_xscale("log")
-        numbers = [n for n, _ in points]
         axis.set_xticks(numbers[:: max(1, len(numbers) // 5)], labels=None)
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_locator(NullLocator())

@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 from erf.comparison import ComparisonTable
 from erf.errors import InputError
 from erf.report.content import describe
-from erf.storage.disk import check_free, complete_file
+from erf.storage.files import check_free, complete_file
 from erf.text import for_html, for_script
 
 SUFFIXES = (".html", ".htm")

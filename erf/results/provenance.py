@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from erf.box import Box
-from erf.definitions import DEFAULT_DEFINITION
+from erf.definitions import shown_definition
 from erf.results.grid import Grid
 
 SHIPPED = "shipped/"
@@ -146,7 +146,7 @@ class Provenance(Origin):
     @property
     def shown_definition(self) -> str:
         """The definition that tables and pictures show by default."""
-        return DEFAULT_DEFINITION if DEFAULT_DEFINITION in self.definitions else self.definitions[0]
+        return shown_definition(self.definitions)
 
     @property
     def grid(self) -> Grid:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from erf.errors import CheckpointError, ImageError, UnfinishedRunError
 from erf.images import Image, ImageSet
 from erf.results import PROVENANCE, ImageRecord, Provenance, Row, unlike
-from erf.storage.disk import complete_file, locking, open_locked
+from erf.storage.files import complete_file, locking, open_locked
 from erf.storage.packing import Sums, pack_rows, pack_sums, unpack_rows, unpack_sums
 from erf.storage.schema import provenance_of
 

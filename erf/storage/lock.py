@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from erf.storage.disk import locking, open_locked, unwritable
+from erf.storage.files import locking, open_locked, unwritable
 
 _MOVING, _FREE = "moving", "free"
 """Results that are being renamed, and those of an earlier command that may be replaced."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from erf.errors import InputError, OutputError, OutputExistsError
-from erf.storage.disk import check_replaceable, unwritable
+from erf.storage.files import check_replaceable, unwritable
 
 _NAME_BYTES = 255
 _HIDDEN_BYTES = 40

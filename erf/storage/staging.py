@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from erf.errors import CheckpointError, UnfinishedRunError
-from erf.storage.disk import complete_file, move, unwritable
+from erf.storage.files import complete_file, move, unwritable
 from erf.storage.lock import Lock
 from erf.storage.outputs import check_new
 

@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from erf.errors import CheckpointError, FormatError, OutputError, UnfinishedRunError
-from erf.storage.disk import complete_file, locking, open_locked
+from erf.storage.files import complete_file, locking, open_locked
 
 STEPS = ("step", "stage", "epoch", "lr", "loss")
 """Columns of log.csv, which has one row per update."""

@@ -19,6 +19,7 @@ from erf.datasets import ExampleSet
 from erf.errors import InputError, InterruptedRunError
 from erf.evaluation import Predictions
 from erf.evaluation.scores import summarise
+from erf.images import Progress
 from erf.network.devices import memory_layout
 from erf.training.batches import Feed
 from erf.training.folder import Folder, State
@@ -29,7 +30,6 @@ from erf.training.record import AfterEpoch, Record
 from erf.training.tasks import Task, task_of
 from erf.training.update import Updater
 
-Progress = Callable[[str, int, int], None]
 AfterUpdate = Callable[[nn.Module], None]
 
 

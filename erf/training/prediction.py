@@ -1,7 +1,7 @@
 """Predictions of a network on examples."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,10 @@ from torch import nn
 
 from erf.datasets import Example, ExampleSet
 from erf.evaluation import Prediction, Predictions
-from erf.images import Framing
+from erf.images import Framing, Progress
 from erf.images.stream import ahead
 from erf.network.devices import memory_errors, memory_layout
 from erf.training.tasks import Task
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ def overview(pixels: NDArray[np.float32], block: int) -> tuple[NDArray[np.uint8]
     """
     threshold, background, bright = tissue_threshold(pixels)
     plane = pixels[0] if len(pixels) == 1 else pixels.mean(0)
-    shade = (_block_means(plane, block) - background) * (255 / max(bright - background, 1e-12))
-    return np.clip(np.rint(shade), 0, 255).astype(np.uint8), _block_means(pixels[0] > threshold, block)
+    shade = (block_means(plane, block) - background) * (255 / max(bright - background, 1e-12))
+    return np.clip(np.rint(shade), 0, 255).astype(np.uint8), block_means(pixels[0] > threshold, block)
 
 
-def _block_means(plane: NDArray[np.generic], block: int) -> NDArray[np.float32]:
+def block_means(plane: NDArray[np.generic], block: int) -> NDArray[np.float32]:
     """Means (h, w) of a plane over square blocks; the last ones may be smaller."""
     starts = [np.arange(0, length, block) for length in plane.shape]
     lengths = [np.diff([*start, length]) for start, length in zip(starts, plane.shape, strict=True)]
