@@ -1,12 +1,10 @@
 """`erf train`: train a network as in the papers, and track its receptive field."""
 
-import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -308,6 +306,8 @@ def _about(
     network: "Network", plan: "Plan", data: "ExampleChoice", tracked: Tracked, monitor: "TrainingMonitor | None"
 ) -> dict[str, Any]:
     """Return the entries of run.json that the training does not know."""
+    from erf.engine.description import versions
+
     erf = {"every": tracked.every, "images": tracked.images, "n": tracked.n}
     return {
         "model": network.name,
@@ -320,8 +320,7 @@ def _about(
         "normalisation": plan.framing.normalisation,
         "resample": plan.framing.resample,
         "command": _command(),
-        "versions": {name: version(name) for name in ("erf-toolkit", "torch", "accelerate")}
-        | {"python": platform.python_version()},
+        "versions": versions(("erf-toolkit", "torch", "accelerate")),
     }
 
 

@@ -63,9 +63,7 @@ class ExampleChoice:
             return examples
         column, equals, value = (part.strip() for part in self.where.partition("="))
         if not equals:
-            raise InputError(
-                f"condition '{self.where}' not understood; expected COLUMN=VALUE, such as magnification=40X"
-            )
+            raise InputError(f"condition '{self.where}'; expected COLUMN=VALUE, such as magnification=40X")
         return examples.where(column, value)
 
 

@@ -1,6 +1,6 @@
 """Description of a run: what its provenance records, and nothing that steers it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -80,7 +80,7 @@ class RunDescription:
             finest_block=1,
             device=_device_name(self.device),
             deterministic=settings.deterministic,
-            versions={"python": python_version()} | {name: _version(name) for name in _PACKAGES},
+            versions=versions(_PACKAGES),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
@@ -92,6 +92,11 @@ def _plane(values: tuple[float, ...], of_row: float = 0.0) -> tuple[float, float
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of Python and of packages by name."""
+    return {"python": python_version()} | {name: _version(name) for name in packages}
 
 
 def _version(package: str) -> str:
