@@ -22,7 +22,6 @@ ORDER = {
     "erf.text": 0,
     "erf.process": 0,
     "erf.profiling": 0,
-    "erf.threads": 0,
     "erf.box": 0,
     "erf.images": 1,
     "erf.network": 1,

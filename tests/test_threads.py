@@ -3,7 +3,7 @@
 import pytest
 from threadpoolctl import threadpool_info
 
-from erf.threads import map_in_threads
+from erf.uncertainty.threads import map_in_threads
 
 
 def blas_threads() -> list[int]:

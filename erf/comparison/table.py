@@ -9,8 +9,8 @@ from erf.comparison.checks import check_alike
 from erf.errors import InputError
 from erf.measures import BLOCKS_OF_A_FIELD, TWO_SIDED, Measure, Observations, measure_map, observe
 from erf.results import ERF
-from erf.threads import map_in_threads
 from erf.uncertainty import Deals, Difference, Drawing, Interval, contrast, left_right_tests
+from erf.uncertainty.threads import map_in_threads
 
 CORRECTION = "Benjamini-Hochberg"
 

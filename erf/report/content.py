@@ -18,8 +18,8 @@ from erf.plotting.panels import common_size, field_words, model_colors, shrink
 from erf.results import ERF
 from erf.results.grid import Array
 from erf.storage.privacy import identifiers
-from erf.threads import map_in_threads
 from erf.uncertainty import Drawing, bands
+from erf.uncertainty.threads import map_in_threads
 
 MAP_PIXELS = 256
 """Longest side of the maps in a page."""

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from erf.measures import Measure, Observations, Sample, interleaved
 from erf.results.grid import Array
-from erf.threads import map_in_threads
 from erf.uncertainty.bootstrap import bootstrap_interval
 from erf.uncertainty.drawing import Difference, Drawing, Interval
 from erf.uncertainty.jackknife import Estimates, Groups, leave_out, leave_out_of
+from erf.uncertainty.threads import map_in_threads
 
 
 def estimate(
