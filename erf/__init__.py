@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from erf.building import Network as Network
     from erf.building import build_network as build_network
     from erf.checks import check_gradient as check_gradient
+    from erf.comparison import ComparisonTable as ComparisonTable
+    from erf.comparison import Estimate as Estimate
+    from erf.comparison import compare as compare
+    from erf.comparison import measure as measure
     from erf.comparison import tabulate as tabulate
     from erf.definitions import DEFINITIONS as DEFINITIONS
     from erf.engine import compute as compute
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from erf.errors import InterruptedRunError as InterruptedRunError
     from erf.errors import LayerError as LayerError
     from erf.errors import OutputError as OutputError
+    from erf.frames import to_pandas as to_pandas
+    from erf.frames import to_xarray as to_xarray
     from erf.gradients.attribution import UnitGradient as UnitGradient
     from erf.gradients.autograd import unit_gradient as unit_gradient
     from erf.images import draw_phantom as draw_phantom
@@ -34,6 +40,8 @@ if TYPE_CHECKING:
     from erf.measures import pick_measures as pick_measures
     from erf.network.inputs import Arguments as Arguments
     from erf.plotting import plot as plot
+    from erf.report.summary import Summary as Summary
+    from erf.report.summary import summarise as summarise
     from erf.results import ERF as ERF
     from erf.results import Origin as Origin
     from erf.results import Provenance as Provenance
@@ -56,10 +64,12 @@ if TYPE_CHECKING:
 _HOME = {
     "Arguments": "network.inputs",
     "CheckpointError": "errors",
+    "ComparisonTable": "comparison",
     "DEFINITIONS": "definitions",
     "Drawing": "uncertainty",
     "ERF": "results",
     "ErfError": "errors",
+    "Estimate": "comparison",
     "FileSink": "storage",
     "FormatError": "errors",
     "ImageError": "errors",
@@ -77,11 +87,13 @@ _HOME = {
     "Series": "storage.series",
     "Settings": "engine.settings",
     "Statistics": "results",
+    "Summary": "report.summary",
     "TrainingMonitor": "tracking",
     "UnitGradient": "gradients.attribution",
     "anonymise": "storage.privacy",
     "build_network": "building",
     "check_gradient": "checks",
+    "compare": "comparison",
     "compute": "engine",
     "compute_layers": "engine",
     "compute_series": "tracking",
@@ -92,12 +104,16 @@ _HOME = {
     "load": "storage",
     "load_images": "images",
     "load_series": "storage.series",
+    "measure": "comparison",
     "merge": "accumulation.merging",
     "pick_measures": "measures",
     "plot": "plotting",
     "save": "storage",
+    "summarise": "report.summary",
     "tabulate": "comparison",
     "theoretical_receptive_field": "theory.tracing",
+    "to_pandas": "frames",
+    "to_xarray": "frames",
     "unit_gradient": "gradients.autograd",
 }
 

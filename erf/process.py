@@ -1,10 +1,11 @@
-"""Set-up of a command's process: signals, streams and limits, before a library is loaded."""
+"""Set-up of a process: signals, streams and limits, before a library is loaded; and requests to stop by a signal."""
 
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -77,3 +78,34 @@ def _check_memory() -> None:
 def _complain(message: str) -> None:
     with suppress(OSError):  # stderr may be closed
         os.write(2, f"erf: {message}\n".encode())
+
+
+class StopRequest:
+    """Request by a signal to stop a run, within a `with` block; calling it tells whether a signal has arrived.
+
+    A second signal ends the run at once.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self) -> bool:
+        return self.number > 0
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            # Ignored signals stay ignored, such as SIGHUP under nohup.
+            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in heeded}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for number, handler in getattr(self, "_before", {}).items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.number:
+            for heeded in self._before:  # one more signal would interrupt the clean-up
+                signal.signal(heeded, signal.SIG_IGN)
+            raise KeyboardInterrupt
+        self.number = number

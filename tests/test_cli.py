@@ -65,7 +65,7 @@ def test_the_main_job_writes_a_file_and_a_picture() -> None:
     assert "written: hct.h5, hct.png" in result.stdout
     loaded = erf.load("hct.h5")
     assert {subset: loaded.count(subset) for subset in loaded.subsets} == {"all": 4, "left": 2, "right": 2}
-    y, x = loaded.statistics("left").centroid()
+    y, x = loaded.statistics("left").centroid
     assert f"{x:.1f}" in result.stdout
     assert f"{y:.1f}" in result.stdout
     assert sorted(os.listdir()) == ["hct.h5", "hct.png"]

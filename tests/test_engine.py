@@ -194,7 +194,7 @@ def test_a_gradient_that_is_zero_is_told(arrays: list[np.ndarray]) -> None:
         "the gradient is zero everywhere: it is zero at the output of '0' (Conv2d) and was not at that of '1' (ReLU); "
         "its output is zero everywhere, as that of a dead ReLU"
     }
-    assert np.isnan(result.statistics().centroid()).all()
+    assert np.isnan(result.statistics().centroid).all()
 
 
 @pytest.mark.parametrize(

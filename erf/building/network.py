@@ -12,6 +12,7 @@ from erf.building.weights import file_digest
 from erf.errors import AssumptionWarning, LayerError
 from erf.gradients.units import UnitChoice, resolve_units
 from erf.models import ModelCard, load_weights
+from erf.models.sources import module_card
 from erf.network.devices import memory_errors
 from erf.network.inputs import Arguments
 from erf.network.layers import Unit
@@ -52,6 +53,13 @@ class Network:
     weights: str = ""
     """Source of the weights; '' if they are drawn from the seed."""
     weights_sha256: str = ""
+
+    @classmethod
+    def of_module(cls, model: nn.Module, input_shape: Sequence[int]) -> "Network":
+        """Describe a module that takes an image (C, H, W) as one argument."""
+        card = module_card(model)
+        channels, height, width = input_shape
+        return cls(card.name, model.eval(), card, (height, width), channels)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

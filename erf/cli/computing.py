@@ -10,15 +10,16 @@ from typing import Any
 import typer
 
 from erf.accumulation.merging import merge
-from erf.cli.console import ProgressReport, StopRequest, complain, fail, say, warn
+from erf.cli.console import complain, fail, say, warn
 from erf.cli.job import Job
 from erf.cli.outcome import draw, report
 from erf.cli.remedies import in_words
 from erf.cli.tables import print_profile
 from erf.engine import compute_layers
 from erf.errors import CheckpointError, ErfError, FormatError, InterruptedRunError, OutputExistsError
-from erf.images import ImageSet
+from erf.images import ImageSet, ProgressReport
 from erf.network.devices import reuse_freed_memory
+from erf.process import StopRequest
 from erf.profiling import profiled
 from erf.results import Origin
 from erf.storage import FileSink, checkpoint, load

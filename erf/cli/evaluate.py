@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from erf.cli.console import ProgressReport, fail, parse_list, reported_errors, say
+from erf.cli.console import fail, parse_list, reported_errors, say
 from erf.cli.examples import frame_of, with_classes
 from erf.cli.network import build_network
 from erf.cli.options import (
@@ -249,7 +249,7 @@ def _predicted(
     trust: bool,
 ) -> "Predictions":
     """Compute the predictions of a network on images, or on one split of them."""
-    from erf.images import Framing
+    from erf.images import Framing, ProgressReport
     from erf.network.devices import pick_device, reuse_freed_memory
     from erf.training import PRESETS, predict, task_of
 

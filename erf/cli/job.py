@@ -13,11 +13,11 @@ from typing import Any
 
 from erf.building import Network
 from erf.building.weights import file_digest
-from erf.cli.console import ProgressReport, warn
+from erf.cli.console import warn
 from erf.cli.processes import Processes
 from erf.engine import find_units
 from erf.engine.settings import Settings
-from erf.images import PHANTOM, ImageSet, load_images
+from erf.images import PHANTOM, ImageSet, ProgressReport, load_images
 from erf.images.readers import READ_SUFFIXES
 from erf.results import Origin
 from erf.storage.files import complete_file
@@ -127,7 +127,7 @@ class Job:
             "size": list(network.size),
             **kept,
             **selection,
-            "images": _list_digest(images),
+            "images": images.digest,
             "anonymous": self.privacy is not None,
         }
         return {name.replace("_", " "): json.loads(json.dumps(value, default=str)) for name, value in found.items()}
@@ -178,16 +178,6 @@ class Job:
             of_unit = f".{'-'.join(map(str, unit))}" if len(spots) > len(self.layers) else ""
             names.append(self.output.with_suffix(f"{of_layer}{of_unit}{self.output.suffix}"))
         return names
-
-
-def _list_digest(images: ImageSet) -> str:
-    """Digest of everything known about the images before decoding."""
-    digest = sha256()
-    for image in images.images:
-        for one in (image, *image.parts):
-            about = (one.id, one.path, one.laterality, one.view, one.patient_id, one.pixel_spacing, dict(one.columns))
-            digest.update(repr((image.number, about)).encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 def _code_digest(model: str) -> str:

@@ -6,8 +6,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erf.cli.console import ProgressReport, StopRequest, fail, say, warn
+from erf.cli.console import fail, say, warn
 from erf.errors import InputError
+from erf.images import ProgressReport
+from erf.process import StopRequest
 
 if TYPE_CHECKING:
     from erf.cli.job import Job

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from erf.cli.console import (
-    ProgressReport,
-    StopRequest,
     complain,
     fail,
     parse_list,
@@ -268,8 +266,10 @@ def _run(
 ) -> None:
     from erf.cli.processes import Processes
     from erf.errors import InterruptedRunError
+    from erf.images import ProgressReport
     from erf.models import reorthogonalise
     from erf.network.devices import reuse_freed_memory
+    from erf.process import StopRequest
     from erf.training import Folder, Training
 
     reuse_freed_memory()

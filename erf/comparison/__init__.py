@@ -1,7 +1,8 @@
 """Numerical comparison of ERFs: check of comparability, table, and output formats."""
 
 from erf.comparison.checks import differing
+from erf.comparison.estimate import Estimate, measure
 from erf.comparison.formats import FORMATS, render
-from erf.comparison.table import ComparisonTable, tabulate
+from erf.comparison.table import ComparisonTable, compare, tabulate
 
-__all__ = ["FORMATS", "ComparisonTable", "differing", "render", "tabulate"]
+__all__ = ["FORMATS", "ComparisonTable", "Estimate", "compare", "differing", "measure", "render", "tabulate"]

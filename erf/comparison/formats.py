@@ -5,18 +5,35 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
-from erf.comparison.table import CORRECTION, ComparisonTable, Entry
 from erf.measures import Measure
-from erf.text import for_csv, for_latex, for_markdown, markdown_table, p_words
+from erf.text import (
+    for_csv,
+    for_html,
+    for_latex,
+    for_markdown,
+    html_table,
+    markdown_table,
+    one_line,
+    p_words,
+    text_table,
+)
 from erf.uncertainty import METHODS, Interval
+from erf.uncertainty.drawing import CORRECTION
+
+if TYPE_CHECKING:
+    from erf.comparison.table import ComparisonTable, Entry
+
+_LINE = 100
+"""Characters of a line in a terminal."""
 
 Rows = tuple[list[str], list[list[str]]]
 """Column headers, and rows of cells."""
 
 
-def value_rows(table: ComparisonTable, millimetres: bool = False) -> Rows:
+def value_rows(table: "ComparisonTable", millimetres: bool = False) -> Rows:
     """Measures with intervals: one row per measure, one column per ERF; p values of sides where there are any."""
     rows = []
     for measure in table.measures:
@@ -34,7 +51,7 @@ def value_rows(table: ComparisonTable, millimetres: bool = False) -> Rows:
     return ["measure", "meaning", "unit", *table.labels], rows
 
 
-def difference_rows(table: ComparisonTable, millimetres: bool = False) -> Rows:
+def difference_rows(table: "ComparisonTable", millimetres: bool = False) -> Rows:
     """Differences to the first ERF with intervals and corrected p values: one row per measure."""
     rows = []
     for measure in table.measures:
@@ -47,7 +64,7 @@ def difference_rows(table: ComparisonTable, millimetres: bool = False) -> Rows:
     return ["measure", "unit", *(f"{label} − {table.labels[0]}" for label in table.labels[1:])], rows
 
 
-def _difference_words(entry: Entry, factor: float) -> str:
+def _difference_words(entry: "Entry", factor: float) -> str:
     if entry.difference is None or not math.isfinite(entry.difference.value):
         return "–"
     words = interval_words(entry.difference, factor, sign="+")
@@ -71,7 +88,7 @@ def number_words(value: float, sign: str = "") -> str:
     return "–" if not math.isfinite(value) else f"{value:{sign}.4g}"
 
 
-def caption(table: ComparisonTable) -> str:
+def caption(table: "ComparisonTable") -> str:
     """Description of the statistical methods, in a sentence or two, with notes."""
     drawing = table.drawing
     counts = " / ".join(map(str, dict.fromkeys(table.images)))
@@ -85,7 +102,7 @@ def caption(table: ComparisonTable) -> str:
     return " ".join([*lines, *(f"Note: {note}." for note in table.notes)])
 
 
-def to_markdown(table: ComparisonTable, millimetres: bool = False) -> str:
+def to_markdown(table: "ComparisonTable", millimetres: bool = False) -> str:
     """Markdown pipe tables."""
     parts = [markdown_table(*value_rows(table, millimetres))]
     if len(table.erfs) > 1:
@@ -93,7 +110,29 @@ def to_markdown(table: ComparisonTable, millimetres: bool = False) -> str:
     return "\n\n".join([*parts, for_markdown(caption(table))]) + "\n"
 
 
-def to_latex(table: ComparisonTable, millimetres: bool = False) -> str:
+def to_text(table: "ComparisonTable") -> str:
+    """Aligned columns for a terminal."""
+    head, rows = value_rows(table)
+    parts = [text_table(*_without_meaning(head, rows))]
+    if len(table.erfs) > 1:
+        parts.append(text_table(*difference_rows(table)))
+    return "\n\n".join([*parts, fill(one_line(caption(table)), _LINE)])
+
+
+def to_html(table: "ComparisonTable") -> str:
+    """HTML tables for a notebook."""
+    parts = [html_table(*_without_meaning(*value_rows(table)))]
+    if len(table.erfs) > 1:
+        parts.append(html_table(*difference_rows(table)))
+    return "".join([*parts, f"<p><small>{for_html(caption(table))}</small></p>"])
+
+
+def _without_meaning(head: list[str], rows: list[list[str]]) -> Rows:
+    """Drop the column of meanings, which is as wide as a terminal."""
+    return [head[0], *head[2:]], [[row[0], *row[2:]] for row in rows]
+
+
+def to_latex(table: "ComparisonTable", millimetres: bool = False) -> str:
     """LaTeX tabulars for the package booktabs."""
     parts = [_tabular(*value_rows(table, millimetres), drop=1)]
     if len(table.erfs) > 1:
@@ -118,7 +157,7 @@ def _tabular(head: list[str], rows: list[list[str]], drop: int | None = None) ->
     )
 
 
-def records(table: ComparisonTable) -> Iterator[dict[str, Any]]:
+def records(table: "ComparisonTable") -> Iterator[dict[str, Any]]:
     """Every number at full precision, in the measure's own unit: one record per ERF and measure."""
     for index, label in enumerate(table.labels):
         common = {
@@ -135,7 +174,7 @@ def records(table: ComparisonTable) -> Iterator[dict[str, Any]]:
             yield common | {"measure": name, "unit": "%", "value": 100 * ratio}
 
 
-def _record(measure: Measure, entry: Entry) -> dict[str, Any]:
+def _record(measure: Measure, entry: "Entry") -> dict[str, Any]:
     interval, difference, factor = entry.interval, entry.difference, measure.factor
     record: dict[str, Any] = {
         "measure": measure.name,
@@ -175,7 +214,7 @@ _COLUMNS = (
 )
 
 
-def to_csv(table: ComparisonTable, millimetres: bool = False) -> str:
+def to_csv(table: "ComparisonTable", millimetres: bool = False) -> str:
     """CSV with one line per ERF and measure, at full precision; empty for missing numbers."""
     out = io.StringIO()
     writer = csv.DictWriter(out, _COLUMNS, restval="", lineterminator="\n")
@@ -185,7 +224,7 @@ def to_csv(table: ComparisonTable, millimetres: bool = False) -> str:
     return out.getvalue()
 
 
-def to_json(table: ComparisonTable, millimetres: bool = False) -> str:
+def to_json(table: "ComparisonTable", millimetres: bool = False) -> str:
     """JSON object with the statistical settings, and one record per ERF and measure; null for missing numbers."""
     content = {
         "level": table.drawing.level,
@@ -215,7 +254,7 @@ def _is_nothing(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-FORMATS: dict[str, Callable[[ComparisonTable, bool], str]] = {
+FORMATS: dict[str, Callable[["ComparisonTable", bool], str]] = {
     "md": to_markdown,
     "csv": to_csv,
     "json": to_json,
@@ -223,6 +262,6 @@ FORMATS: dict[str, Callable[[ComparisonTable, bool], str]] = {
 }
 
 
-def render(table: ComparisonTable, kind: str, millimetres: bool = False) -> str:
+def render(table: "ComparisonTable", kind: str, millimetres: bool = False) -> str:
     """Format a comparison; `kind` is a key of `FORMATS`."""
     return FORMATS[kind](table, millimetres)

@@ -1,18 +1,19 @@
 """Measures of several ERFs with intervals, their differences, and tests of left against right."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from erf.comparison import formats
 from erf.comparison.checks import check_alike
+from erf.comparison.estimate import Estimate, observed
 from erf.errors import InputError
-from erf.measures import BLOCKS_OF_A_FIELD, TWO_SIDED, Measure, Observations, measure_map, observe
+from erf.measures import BLOCKS_OF_A_FIELD, TWO_SIDED, Measure, Observations, measure_map, pick_measures
 from erf.results import ERF
 from erf.uncertainty import Deals, Difference, Drawing, Interval, contrast, left_right_tests
 from erf.uncertainty.threads import map_in_threads
-
-CORRECTION = "Benjamini-Hochberg"
 
 FEW = 10
 """Number of patients or images below which simulated intervals cover less than 92 % for some measures.
@@ -35,7 +36,7 @@ class Entry:
     """p value of a left-right measure under the hypothesis that sides do not matter."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ComparisonTable:
     """Measures in rows, ERFs in columns."""
 
@@ -55,6 +56,43 @@ class ComparisonTable:
     units: str
     """Resampling unit: 'images' or 'patients'."""
     notes: tuple[str, ...] = field(default=())
+
+    def __getitem__(self, name: str) -> dict[str, Estimate]:
+        """Return a measure of each ERF, by label, in the unit in which it is shown."""
+        found = {measure.name: measure for measure in self.measures}
+        if name not in found:
+            raise InputError(f"no measure '{name}' in this table; it has {', '.join(found)}")
+        return {label: self._estimate(index, found[name]) for index, label in enumerate(self.labels)}
+
+    def _estimate(self, index: int, measure: Measure) -> Estimate:
+        (factor, unit), interval = self.shown(index, measure), self.entries[index][measure.name].interval
+        return Estimate(factor * interval.value, factor * interval.low, factor * interval.high, measure.name, unit)
+
+    def to_markdown(self, *, millimetres: bool = False) -> str:
+        """Return Markdown pipe tables."""
+        return formats.to_markdown(self, millimetres)
+
+    def to_latex(self, *, millimetres: bool = False) -> str:
+        """Return LaTeX tabulars for the package booktabs."""
+        return formats.to_latex(self, millimetres)
+
+    def to_csv(self) -> str:
+        """Return every number at full precision as CSV, one line per ERF and measure."""
+        return formats.to_csv(self)
+
+    def to_pandas(self) -> Any:
+        """Return every number at full precision as a `pandas.DataFrame`, one row per ERF and measure."""
+        import erf
+
+        return erf.to_pandas(self)
+
+    def __str__(self) -> str:
+        return formats.to_text(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return formats.to_html(self)
 
     def shown(self, index: int, measure: Measure, millimetres: bool = False) -> tuple[float, str]:
         """Factor and unit in which a measure of an ERF is shown."""
@@ -114,13 +152,11 @@ def tabulate(
         raise InputError(f"found {len(names)} labels for {len(erfs)} ERFs; expected one for each")
     drawing = drawing or Drawing()
     notes = [f"measured differently: {words}" for words in check_alike(erfs, allow_different)]
-    observed = [observe(erf, subset, definition) for erf in erfs]
-    if not by_patient:
-        observed = [replace(seen, groups=np.arange(len(seen)).astype(str)) for seen in observed]
-    entries = _entries(observed, measures, drawing)
-    units = "patients" if any(len(set(seen.groups)) < len(seen) for seen in observed) else "images"
-    notes += [*_notes_of_number(observed, units), *_notes_of_sides(names, observed, measures)]
-    notes += [note for name, seen in zip(names, observed, strict=True) for note in _withheld(name, seen, measures)]
+    several = [observed(erf, subset, definition, by_patient) for erf in erfs]
+    entries = _entries(several, measures, drawing)
+    units = "patients" if any(len(set(seen.groups)) < len(seen) for seen in several) else "images"
+    notes += [*_notes_of_number(several, units), *_notes_of_sides(names, several, measures)]
+    notes += [note for name, seen in zip(names, several, strict=True) for note in _withheld(name, seen, measures)]
     unpaired = [
         label
         for label, row in zip(names, entries, strict=True)
@@ -136,12 +172,58 @@ def tabulate(
         tuple(measures),
         _adjusted(entries),
         tuple(_ratios(erf, subset, definition, area_ratios) for erf in erfs),
-        tuple(len(seen) for seen in observed),
-        tuple(seen.spacing for seen in observed),
+        tuple(len(seen) for seen in several),
+        tuple(seen.spacing for seen in several),
         drawing,
         units,
         tuple(notes),
     )
+
+
+def compare(
+    *erfs: ERF,
+    measures: Sequence[str] = (),
+    labels: Sequence[str] | None = None,
+    subset: str = "all",
+    definition: str = "",
+    drawing: Drawing | None = None,
+    by_patient: bool = True,
+    allow_different: bool = False,
+) -> ComparisonTable:
+    """Compare ERFs: measures with intervals, and differences to the first with p values.
+
+    Args:
+        erfs: One or more ERFs.
+        measures: Names of measures; empty for the default ones, ('all',) for all.
+        labels: Column labels; the ERFs' titles if None.
+        subset: Subset of images.
+        definition: Definition of the map; '' for the one that the first ERF shows by default.
+        drawing: Settings of intervals and tests.
+        by_patient: Whether to leave out and resample whole patients if every image names one.
+        allow_different: Whether ERFs may have been measured with different settings.
+
+    Returns:
+        The table, which shows itself in a terminal and a notebook.
+
+    Raises:
+        InputError: A name does not exist, labels do not match, or settings differ.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+        >>> one, two = (erf.compute(model, images, layer=name, device="cpu", progress=False) for name in ("0", "1"))
+        >>> table = erf.compare(one, two, labels=["first", "second"], allow_different=True)
+        >>> table["rms_radius"]["first"].value < table["rms_radius"]["second"].value
+        True
+    """
+    if not erfs:
+        raise InputError("nothing to compare: expected at least one ERF")
+    chosen, ratios = pick_measures(tuple(measures))
+    return tabulate(
+        erfs, chosen, ratios, labels=labels, subset=subset, definition=definition or erfs[0].definition,
+        drawing=drawing, by_patient=by_patient, allow_different=allow_different,
+    )  # fmt: skip
 
 
 def _withheld(name: str, seen: Observations, measures: Sequence[Measure]) -> list[str]:

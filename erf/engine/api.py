@@ -1,14 +1,13 @@
 """Entry points of the engine: plan a run before its first image, then execute it."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from erf.definitions import DEFAULT_DEFINITION
 from erf.engine.accumulators import Accumulator, Measurement, Measurements
 from erf.engine.batches import BatchGradients, sums_device
 from erf.engine.choice import choose, chosen_before
@@ -23,139 +22,17 @@ from erf.engine.self_check import Choice
 from erf.engine.settings import Settings
 from erf.engine.stopping import StoppingRule
 from erf.errors import InputError, SelfCheckWarning
-from erf.gradients.units import CENTER, UnitChoice
 from erf.images import ImageSet, Progress
 from erf.network.devices import deterministic_algorithms, memory_errors
-from erf.network.inputs import Arguments
 from erf.results import ERF, MemorySink, Origin, Sink
 from erf.storage.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from erf.uncertainty import Precision
+    pass
 
 
 def _warn(words: str) -> None:
     warnings.warn(words, SelfCheckWarning, stacklevel=4)
-
-
-def compute(
-    model: nn.Module,
-    images: ImageSet,
-    *,
-    layer: str = "final",
-    unit: UnitChoice = CENTER,
-    channel: int | str = "all",
-    aligned: bool = False,
-    method: str = "gradient",
-    method_options: Mapping[str, Any] | None = None,
-    arguments: Arguments = Arguments(),  # noqa: B008 (frozen)
-    definitions: Sequence[str] = (DEFAULT_DEFINITION,),
-    subset_by: Sequence[str] = (),
-    projections: int = 1,
-    seed: int = 0,
-    precision: str = "float32",
-    device: str = "auto",
-    batch_size: int | None = None,
-    workers: int | None = None,
-    deterministic: bool = False,
-    strict: bool = False,
-    until: "Precision | None" = None,
-    crop: bool = True,
-    self_check: bool = True,
-    origin: Origin | None = None,
-    sink: Sink | None = None,
-    scratch: Path | None = None,
-    progress: Progress | None = None,
-) -> ERF:
-    """Compute the effective receptive field of one unit: statistics over images of its input gradient.
-
-    Follows Luo et al. (NIPS 2016): a gradient of 1 on all channels of the unit, zero elsewhere, is back-propagated to
-    the input, with the model in eval mode and its parameters frozen. The signed gradient (C, H, W) of each image
-    becomes a map (H, W) under each of the `definitions`. Mean and variance over images are computed for the subsets
-    `all`, `left` and `right` and, for each column in `subset_by`, `column=value`.
-
-    Args:
-        model: any module whose `layer` yields a map (N, C, h, w); it is moved to `device`.
-        images: from `load_images` or `from_arrays`.
-        layer: path of the module whose output holds the unit; `output` for the model's own output, and `layer:key`
-            where a module returns several tensors.
-        unit: 'center' for (h // 2, w // 2), (y, x) in the layer's map, or any other `UnitChoice`.
-        channel: 'all', the number of one channel, or 'signs' for random signs, whose squares estimate the sum of
-            squares of all channels without bias.
-        aligned: average the maps of several units, shifted so that the units coincide; maps of units that differ
-            between images are always aligned.
-        method: one of `METHODS`, by default the gradient.
-        method_options: options of the method.
-        arguments: how an image is passed to the model, where that is not as one argument (N, C, H, W).
-        definitions: one or more of `DEFINITIONS`; they share the pass, and each adds two maps to memory and file.
-        subset_by: columns of the manifest; each distinct value defines a subset.
-        projections: number of draws of the model's random projections; each map is the mean over the draws, and each
-            draw takes a pass.
-        seed: seed of random signs, random projections and random numbers that the network draws.
-        precision: 'float32', the model's own precision, or 'bfloat16' for convolutions and matrix products in half of
-            it; the file then records how much the gradient on noise differs.
-        device: 'cpu', 'cuda', 'mps' or 'auto'.
-        batch_size: images per pass; None for as many small images as make a pass efficient, or a single large one. If
-            memory runs out, images go one by one.
-        workers: threads that decode ahead; None for one on a CPU and four with a GPU.
-        deterministic: use only algorithms that give the same bits each time.
-        strict: stop at the first image that cannot be used, instead of skipping it.
-        until: stop as soon as a measure is known to this precision; by default all images are used.
-        crop: where the theoretical receptive field is finite, feed the network only the part of the image that
-            contains it; the gradient is the same and takes less time.
-        self_check: compare, on the first image, the fast way of computing with the plain one, and fall back to a slower
-            one where they differ by more than rounding; a `SelfCheckWarning` and the file report it.
-        origin: facts for the record that only the caller knows.
-        sink: destination of the results, such as a `FileSink`; by default they are collected in memory.
-        scratch: folder for temporary files of sums, by default the system's.
-        progress: called with a stage (`images`, then `maps`), the number done, and the total.
-
-    Returns:
-        The ERF with its maps by subset and definition, the records of all images, and the provenance.
-
-    Raises:
-        LayerError: the layer or unit does not exist, or yields no map.
-        ImageError: with `strict`, an image cannot be used; without, all of them cannot.
-        InsufficientMemoryError: the run does not fit into memory.
-        InputError: settings, images and model do not fit together.
-        OutputError: the temporary folder has too little free space, or a sink cannot be written.
-
-    Example:
-        >>> import torch, erf
-        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
-        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
-        >>> result = erf.compute(model, images, layer="1", device="cpu")
-        >>> result.provenance.field_size  # each of two convolutions adds a pixel on each side
-        (5.0, 5.0)
-        >>> result.statistics("left").mean.shape
-        (64, 48)
-    """
-    settings = Settings(
-        unit=unit,
-        channel=channel,
-        aligned=aligned,
-        method=method,
-        method_options=method_options,
-        arguments=arguments,
-        definitions=tuple(definitions),
-        subset_by=tuple(subset_by),
-        projections=projections,
-        seed=seed,
-        precision=precision,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        deterministic=deterministic,
-        strict=strict,
-        until=until,
-        crop=crop,
-        self_check=self_check,
-    )
-    sinks = [MemorySink() if sink is None else sink]
-    (erf,) = compute_layers(
-        model, images, [layer], settings, origin=origin, sinks=sinks, scratch=scratch, progress=progress
-    )
-    return erf
 
 
 def compute_layers(

@@ -13,8 +13,9 @@ from erf.images.image import Decoded, Failure, Image, Sample
 from erf.images.laterality import laterality_from_name, laterality_from_tissue
 from erf.images.manifest import PHANTOM, list_images, list_phantoms
 from erf.images.phantom import Phantom, draw_phantom
+from erf.images.progress import Progress, ProgressReport
 from erf.images.readers import read_image
-from erf.images.selection import Progress, draw
+from erf.images.selection import draw
 from erf.images.stream import ImageSet
 from erf.images.thumbnail import overview
 
@@ -28,6 +29,7 @@ __all__ = [
     "ImageSet",
     "Phantom",
     "Progress",
+    "ProgressReport",
     "Sample",
     "draw",
     "draw_phantom",

@@ -1,7 +1,7 @@
 """Seeded random sampling of images, balanced over lateralities."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -10,13 +10,10 @@ import numpy as np
 from erf.errors import ErfError
 from erf.images.image import Image
 from erf.images.laterality import laterality_from_tissue
+from erf.images.progress import Progress
 
 _CANDIDATES = 2
 """Images of unknown laterality to decode per image requested."""
-
-
-Progress = Callable[[str, int, int], None]
-"""Callback that receives the name of a stage, the number of finished items and their total."""
 
 
 def draw(images: Sequence[Image], n: int, seed: int = 0, progress: Progress | None = None) -> list[Image]:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import TypeVar
 
 import numpy as np
@@ -34,6 +35,24 @@ class ImageSet:
     def of(cls, images: Sequence[Image], framing: Framing) -> "ImageSet":
         """Make a set of images and number them in the given order."""
         return cls(tuple(replace(image, number=number) for number, image in enumerate(images)), framing)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything known about the images before decoding."""
+        digest = sha256()
+        for image in self.images:
+            for one in (image, *image.parts):
+                about = (
+                    one.id,
+                    one.path,
+                    one.laterality,
+                    one.view,
+                    one.patient_id,
+                    one.pixel_spacing,
+                    dict(one.columns),
+                )
+                digest.update(repr((image.number, about)).encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
     def shard(self, index: int, count: int) -> "ImageSet":
         """Return one of several parts, to which the images are assigned in turn.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
@@ -18,47 +19,83 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
 def plot(
     erfs: ERF | Sequence[ERF],
-    path: str | Path,
+    path: str | Path | None = None,
     *,
-    definition: str = DEFAULT_DEFINITION,
+    definition: str = "",
     subsets: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
     scale: str = "log",
     layout: str = "overview",
+    interactive: bool = False,
     overwrite: bool = False,
-) -> Path:
+) -> Any:
     """Draw ERFs: per subset each map, and the curves across rows and columns with their square roots.
 
-    The suffix of `path` decides: PNG, SVG and PDF are pictures, HTML is an interactive page in one file. Several ERFs
-    of one input size are laid over each other. `scale` is that of the maps' colours: 'log', 'sqrt' or 'linear'; the
-    other `layouts` have their own: 'paper' and 'paper-curves' (Tables 1 and A2 of the HCT paper), 'differences',
-    'contours' of equal mass over the mean image, 'radial' profiles, 'growth' over the layers of a network, and
-    'convergence' of measures with the number of images. Raises `InputError` for what cannot be
-    drawn together and `OutputError` for a path that cannot be written.
+    Args:
+        erfs: One ERF, or several of one input size, which are laid over each other.
+        path: PNG, SVG or PDF for a picture, HTML for an interactive page in one file; None to return the figure.
+        definition: Definition of the maps; '' for the one that the first ERF shows by default.
+        subsets: Names of one or more subsets; None for those that all ERFs have.
+        labels: Labels of the ERFs; their titles if None.
+        scale: Scale of the maps' colours, 'log', 'sqrt' or 'linear'; the other `layouts` have their own.
+        layout: 'overview', 'paper' and 'paper-curves' (Tables 1 and A2 of the HCT paper), 'differences', 'contours' of
+            equal mass over the mean image, 'radial' profiles, 'growth' over the layers of a network, or 'convergence'
+            of measures with the number of images.
+        interactive: Whether to return a figure of plotly, without a path.
+        overwrite: Whether an existing file may be replaced.
+
+    Returns:
+        The path, or a figure of matplotlib or plotly, which shows itself in a notebook.
+
+    Raises:
+        InputError: The ERFs cannot be drawn together, or an option is not known.
+        OutputError: The path cannot be written.
 
     Example:
         >>> import torch, erf
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
         >>> images = erf.load_images("phantom", n=4, size=(64, 48))
-        >>> result = erf.compute(model, images, layer="1", device="cpu")
+        >>> result = erf.compute(model, images, layer="1", device="cpu", progress=False)
         >>> erf.plot([result], "maps.png").name
         'maps.png'
+        >>> len(erf.plot(result, subsets=["left", "right"]).axes)  # a map and four curves each, and a colour bar
+        11
     """
-    comparison = compare([erfs] if isinstance(erfs, ERF) else erfs, labels, definition, subsets, scale)
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: suffix '{path.suffix}' not known; expected one of {', '.join(SUFFIXES)}")
-    if layout not in LAYOUT_NAMES or (layout != "overview" and path.suffix.lower() == ".html"):
-        found = f"layout '{layout}' of an HTML page" if layout in LAYOUT_NAMES else f"layout '{layout}'"
-        raise InputError(f"{found} not known; expected one of {', '.join(LAYOUT_NAMES)}, in HTML overview only")
-    check_free(path, overwrite)
-    with complete_file(path) as part:
-        _draw(comparison, part, layout)
-    return path
+    suffix = Path(path).suffix.lower() if path is not None else ".html" if interactive else ".png"
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: suffix '{suffix}' not known; expected one of {', '.join(SUFFIXES)}")
+    is_page = suffix == ".html"
+    if layout not in LAYOUT_NAMES or (layout != "overview" and is_page):
+        found = f"layout '{layout}' of an interactive page" if layout in LAYOUT_NAMES else f"layout '{layout}'"
+        raise InputError(f"{found} not known; expected one of {', '.join(LAYOUT_NAMES)}, interactive overview only")
+    several = [erfs] if isinstance(erfs, ERF) else erfs
+    shown = definition or (several[0].definition if several else DEFAULT_DEFINITION)
+    comparison = compare(several, labels, shown, subsets, scale)
+    if path is None:
+        return _page_figure(comparison) if interactive else _figure(comparison, layout)
+    check_free(Path(path), overwrite)
+    with complete_file(Path(path)) as part:
+        _save(comparison, part, layout)
+    return Path(path)
 
 
-def _draw(comparison: Comparison, path: Path, layout: str) -> None:
-    # The drawing libraries take a second to import, and each is needed for its own kind of file only.
+# The drawing libraries take a second to import, and each is needed for its own kind of picture only.
+
+
+def _figure(comparison: Comparison, layout: str) -> Any:
+    from erf.plotting.layouts import LAYOUTS
+    from erf.plotting.saving import literal
+
+    return literal(LAYOUTS[layout](comparison))
+
+
+def _page_figure(comparison: Comparison) -> Any:
+    from erf.plotting.page import interactive_figure
+
+    return interactive_figure(comparison)
+
+
+def _save(comparison: Comparison, path: Path, layout: str) -> None:
     if path.suffix.lower() == ".html":
         from erf.plotting.page import draw_page
 

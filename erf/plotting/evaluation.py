@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from erf.evaluation.matrix import Matrix
 from erf.evaluation.tables import Table
-from erf.plotting.saving import save_figure
+from erf.plotting.saving import Figure, save_figure
 from erf.storage.files import complete_file
 from erf.text import for_matplotlib
 
@@ -18,8 +16,7 @@ _COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#d62728", "#8c564b")
 
 def draw_matrices(matrices: Sequence[Matrix], path: Path) -> None:
     """One panel for each network, on one scale: rows are training, columns testing."""
-    figure = Figure(figsize=(3.4 * len(matrices) + 1.0, 3.6), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure((3.4 * len(matrices) + 1.0, 3.6))
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
     values = np.concatenate([100 * matrix.accuracy.ravel() for matrix in matrices])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
@@ -43,8 +40,7 @@ def draw_questions(table: Table, path: Path) -> None:
     """AUC of every network for every row of a table, with its interval."""
     names = list(dict.fromkeys(str(record["subset"]) for record in table.records))
     labels = list(dict.fromkeys(str(record["label"]) for record in table.records))
-    figure = Figure(figsize=(8.5, 1.3 + 0.42 * len(names) * max(1, len(labels) / 2)), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure((8.5, 1.3 + 0.42 * len(names) * max(1, len(labels) / 2)))
     axis = figure.subplots()
     for place, label in enumerate(labels):
         own = {str(record["subset"]): record for record in table.records if record["label"] == label}

@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from erf.measures import smooth
 from erf.plotting.panels import LOG_DECADES, Comparison, caption, colored, scale_words, square_root
+from erf.plotting.saving import Figure
 from erf.results import ERF
 from erf.uncertainty import Interval
 
@@ -32,8 +31,7 @@ def draw_figure(comparison: Comparison) -> Figure:
     widths = [min(max(1.2, 2.6 * width / height), _WIDEST)] * len(comparison.erfs) + [_CURVE_WIDTH] * len(_CURVES)
     rows = len(comparison.subsets)
     size = (sum(widths) + 0.45 * len(widths) + 0.4, rows * _ROW_HEIGHT + 1.1 + 0.17 * len(comparison.erfs))
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(size)
     grid = figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths, sharex="col")
     for row, subset in enumerate(comparison.subsets):
         _draw_row(comparison, subset, list(grid[row]))
@@ -174,8 +172,7 @@ def _decade_ticks(comparison: Comparison, every: int) -> tuple[list[float], list
 
 def new_figure(size: tuple[float, float], rows: int, widths: list[float]) -> tuple[Figure, Any]:
     """A figure of (width, height) in inches, and its axes (rows, columns)."""
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(size)
     return figure, figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
 
 

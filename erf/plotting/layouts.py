@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, TwoSlopeNorm
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.ndimage import gaussian_filter
 
@@ -18,6 +17,7 @@ from erf.errors import InputError
 from erf.measures import BLOCKS_OF_A_FIELD, Observations, smooth
 from erf.plotting.figure import draw_figure, extent, foot, label_map, mark_unit, new_figure
 from erf.plotting.panels import Comparison, square_root
+from erf.plotting.saving import Figure
 from erf.plotting.trends import draw_convergence, draw_growth
 from erf.results import ERF
 from erf.results.grid import Array, Grid

@@ -19,6 +19,18 @@ _ROOTED = "√ share [√‰ per px]"
 
 def draw_page(comparison: Comparison) -> str:
     """The page as HTML: maps and curves per subset, zoom, values on hover, linear or square root."""
+    figure = interactive_figure(comparison)
+    plot = figure.to_html(full_html=False, include_plotlyjs="inline", config={"displaylogo": False})
+    return _PAGE.format(
+        title=for_html(" and ".join(comparison.labels)),
+        caption="<br>".join(for_html(line) for line in caption(comparison).splitlines()),
+        scale=scale_words(comparison),
+        plot=plot,
+    )
+
+
+def interactive_figure(comparison: Comparison) -> go.Figure:
+    """The maps and curves of the page."""
     height, width = comparison.size
     count, rows = len(comparison.erfs), len(comparison.subsets)
     figure = make_subplots(
@@ -46,13 +58,7 @@ def draw_page(comparison: Comparison) -> str:
         showlegend=True,
         legend={"orientation": "h", "y": _above(comparison), "yanchor": "bottom", "x": 1, "xanchor": "right"},
     )
-    plot = figure.to_html(full_html=False, include_plotlyjs="inline", config={"displaylogo": False})
-    return _PAGE.format(
-        title=for_html(" and ".join(comparison.labels)),
-        caption="<br>".join(for_html(line) for line in caption(comparison).splitlines()),
-        scale=scale_words(comparison),
-        plot=plot,
-    )
+    return figure
 
 
 _PAGE = """<!DOCTYPE html>

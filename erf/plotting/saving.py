@@ -1,23 +1,46 @@
-"""Saving of static figures, with texts taken literally."""
+"""Static figures, with texts taken literally, and saving of them."""
 
 import io
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axis import Tick
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.text import Text
 
 from erf.text import printable
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure; texts are not parsed as formulas, except tick labels, which show powers of ten."""
+class Figure(MatplotlibFigure):
+    """Figure that shows itself in a notebook, without pyplot."""
+
+    def __init__(self, size: tuple[float, float]) -> None:
+        """Make a figure of (width, height) in inches."""
+        super().__init__(figsize=size, dpi=120, layout="constrained")
+        FigureCanvasAgg(self)
+
+    def _repr_png_(self) -> bytes:
+        return drawn(self, "png")
+
+
+def literal(figure: Figure) -> Figure:
+    """Let texts be shown as they are, not parsed as formulas, except tick labels, which show powers of ten."""
     ticks = {label for tick in figure.findobj(Tick) for label in (tick.label1, tick.label2)}
     for text in figure.findobj(Text):
         if text not in ticks:
             text.set_text(printable(text.get_text()))
             text.set_parse_math(False)
-    # In memory first: compressors misreport a full disk as an error of their own.
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=path.suffix[1:].lower())
-    path.write_bytes(drawn.getbuffer())
+    return figure
+
+
+def drawn(figure: Any, kind: str) -> bytes:
+    """Return a figure as the content of a PNG, SVG or PDF file."""
+    content = io.BytesIO()
+    figure.savefig(content, format=kind)
+    return content.getvalue()
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure with literal texts."""
+    path.write_bytes(drawn(literal(figure), path.suffix[1:].lower()))  # compressors misreport a full disk

@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from erf.measures import MEASURES, smooth, stretch_length
 from erf.plotting.figure import draw_intervals
 from erf.plotting.panels import LOG_DECADES
-from erf.plotting.saving import save_figure
+from erf.plotting.saving import Figure, save_figure
 from erf.storage.files import check_free, complete_file
 from erf.storage.series import Moment, Series
 from erf.uncertainty import Drawing, estimate
@@ -53,8 +51,7 @@ def _figure(series: Series, definition: str, subsets: tuple[str, ...]) -> Figure
     curve_width = 3.0
     widths = [map_width] * len(shown) + [curve_width] * 2
     size = (sum(widths) + 0.3 * len(widths) + 1.2, 2.6 * len(subsets) + 4.1)
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(size)
     halves: Any = figure.subfigures(2, 1, height_ratios=[2.6 * len(subsets) + 0.7, 3.2])
     upper, lower = halves
     grid = upper.subplots(len(subsets), len(widths), squeeze=False, width_ratios=widths)

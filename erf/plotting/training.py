@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from erf.errors import FormatError
-from erf.plotting.saving import save_figure
+from erf.plotting.saving import Figure, save_figure
 from erf.storage.files import complete_file
 
 _SCORES = {
@@ -38,8 +36,7 @@ def draw_curves(folder: Path, path: Path) -> None:
         losses, rates = (np.array([float(step[name]) for step in steps]) for name in ("loss", "lr"))
     except (OSError, ValueError, KeyError) as error:
         raise FormatError(f"{folder}: no log of a training ({error}); expected the folder of a training") from error
-    figure = Figure(figsize=(11, 3.6), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure((11, 3.6))
     loss, score, rate = figure.subplots(1, 3)
     _draw_loss(loss, updates, losses, epochs)
     _draw_scores(score, epochs)

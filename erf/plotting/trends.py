@@ -7,13 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from erf.errors import InputError
 from erf.measures import MEASURES
 from erf.plotting.figure import draw_intervals, extent, foot, mark_unit, new_figure
 from erf.plotting.panels import LOG_DECADES, Comparison, colored
+from erf.plotting.saving import Figure
 from erf.results import tap_names
 from erf.text import for_matplotlib
 from erf.uncertainty import Drawing, convergence, estimate

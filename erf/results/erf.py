@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,9 @@ from numpy.typing import NDArray
 from erf.errors import InputError
 from erf.results.profiles import OVERVIEW, Footprint, Overview
 from erf.results.provenance import Provenance
+
+if TYPE_CHECKING:
+    from erf.comparison.estimate import Estimate
 
 Curve = NDArray[np.floating]
 Map = NDArray[np.float32]
@@ -35,7 +40,7 @@ class Statistics:
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
         >>> images = erf.load_images("phantom", n=4, size=(64, 48))
         >>> result = erf.compute(model, images, layer="1", device="cpu")
-        >>> y, x = result.statistics("all", "abs").centroid()
+        >>> y, x = result.statistics("all", "abs").centroid
         >>> abs(y - 32) < 2 and abs(x - 24) < 2
         True
     """
@@ -65,8 +70,15 @@ class Statistics:
         y, x = (float(np.std(values, ddof=1)) for values in centroids)
         return Spread((y, x), float(np.abs(shares - shares.mean(0)).sum(1).mean() / 2))
 
+    def curve(self, axis: str) -> Curve:
+        """Return the sum of the mean along an axis: 'x' for the sum over rows (W,), 'y' for that over columns (H,)."""
+        if axis not in ("x", "y"):
+            raise InputError(f"axis '{axis}' not known; expected x or y")
+        return self.across_rows if axis == "x" else self.across_columns
+
+    @property
     def centroid(self) -> tuple[float, float]:
-        """Return the centre of mass (y, x) of the mean in pixels; NaN where its sum is not positive.
+        """Centre of mass (y, x) of the mean in pixels; NaN where its sum is not positive.
 
         Meaningful for definitions without negative values.
         """
@@ -100,7 +112,7 @@ class ImageRecord:
     """Position in the list of images before shards are taken."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ERF:
     """Effective receptive field of one unit of one model over a set of images."""
 
@@ -140,6 +152,56 @@ class ERF:
                 {definition: stacked.each(itemgetter(index)) for definition, stacked in kept},
                 Overview(*(getattr(overview, name)[index] for name in OVERVIEW)) if overview else None,
             )
+
+    @property
+    def definition(self) -> str:
+        """The definition that is shown by default: abs, if it was computed, else the first."""
+        return self.provenance.shown_definition
+
+    def __getitem__(self, key: str | tuple[str, str]) -> Statistics:
+        """Return the maps of a subset, or of (subset, definition)."""
+        subset, definition = (key, self.definition) if isinstance(key, str) else key
+        return self.statistics(subset, definition)
+
+    def measure(self, name: str, **options: Any) -> "Estimate":
+        """Measure with its interval, such as `result.measure("r50")`; see `erf.measure`."""
+        import erf
+
+        return erf.measure(self, name, **options)
+
+    def plot(self, path: str | Path | None = None, **options: Any) -> Any:
+        """Draw the maps and curves; see `erf.plot`. Without a path, return the figure."""
+        import erf
+
+        return erf.plot(self, path, **options)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the ERF to an HDF5 file; see `erf.save`."""
+        import erf
+
+        erf.save(self, path, overwrite=overwrite)
+
+    def to_xarray(self) -> Any:
+        """Return maps and curves with coordinates as an `xarray.DataTree`; see `erf.to_xarray`."""
+        import erf
+
+        return erf.to_xarray(self)
+
+    def to_pandas(self) -> Any:
+        """Return the records of the images as a `pandas.DataFrame`; see `erf.to_pandas`."""
+        import erf
+
+        return erf.to_pandas(self)
+
+    def __repr__(self) -> str:
+        import erf
+
+        return str(erf.summarise(self))
+
+    def _repr_html_(self) -> str:
+        import erf
+
+        return erf.summarise(self).to_html()
 
     def count(self, subset: str = "all") -> int:
         """Return the number of images in a subset, without those that failed."""

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from erf.errors import InputError
 
 METHODS = {"t": "jackknife-t", "bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
+CORRECTION = "Benjamini-Hochberg"
+"""Correction of the p values of a table."""
+
 RESAMPLES = 2000
 LEVEL = 0.95
 

@@ -1,0 +1,296 @@
+"""The ERF of one unit in one call: the network and the images from any source, in memory or in a file."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from erf.building import Network, build_network
+from erf.definitions import DEFAULT_DEFINITION
+from erf.engine.api import compute_layers
+from erf.engine.settings import Settings
+from erf.errors import InputError, OutputExistsError
+from erf.gradients.units import CENTER, UnitChoice
+from erf.images import PHANTOM, ImageSet, Progress, ProgressReport, from_arrays, load_images
+from erf.network.inputs import Arguments
+from erf.process import StopRequest
+from erf.results import ERF, MemorySink, Origin, Sink
+from erf.storage import SUFFIXES, FileSink, load
+from erf.storage.checkpoint import Checkpoint
+from erf.storage.outputs import check_outputs
+from erf.storage.staging import Staging
+
+if TYPE_CHECKING:
+    from erf.uncertainty import Precision
+
+Model = str | nn.Module | Network | Callable[..., nn.Module]
+Images = str | Path | ImageSet | Sequence[NDArray[np.generic] | Tensor] | NDArray[np.generic] | Tensor
+
+
+def compute(
+    model: Model,
+    images: Images = PHANTOM,
+    *,
+    n: int = 100,
+    layer: str = "",
+    weights: str | Path | None = None,
+    size: tuple[int, int] | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    trust: bool = False,
+    image_seed: int = 0,
+    normalisation: str = "",
+    resample: bool = False,
+    unit: UnitChoice = CENTER,
+    channel: int | str = "all",
+    aligned: bool = False,
+    method: str = "gradient",
+    method_options: Mapping[str, Any] | None = None,
+    arguments: Arguments | None = None,
+    definitions: Sequence[str] = (DEFAULT_DEFINITION,),
+    subset_by: Sequence[str] = (),
+    projections: int = 1,
+    seed: int = 0,
+    precision: str = "float32",
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    deterministic: bool = False,
+    strict: bool = False,
+    until: "Precision | None" = None,
+    crop: bool = True,
+    self_check: bool = True,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    origin: Origin | None = None,
+    sink: Sink | None = None,
+    scratch: Path | None = None,
+    progress: bool | Progress | None = True,
+) -> ERF:
+    """Compute the effective receptive field of one unit: statistics over images of its input gradient.
+
+    Follows Luo et al. (NIPS 2016): a gradient of 1 on all channels of the unit, zero elsewhere, is back-propagated to
+    the input, with the model in eval mode and its parameters frozen. The signed gradient (C, H, W) of each image
+    becomes a map (H, W) under each of the `definitions`. Mean and variance over images are computed for the subsets
+    `all`, `left` and `right` and, for each column in `subset_by`, `column=value`.
+
+    Args:
+        model: name as on the command line ('gmic', 'timm:NAME', 'file.py:factory', …), module, function that returns a
+            module, or a network of `build_network`. A module is moved to `device`.
+        images: folder, manifest CSV or 'phantom'; arrays (C, H, W) of one shape; or a set of `load_images` or
+            `from_arrays`, whose own settings hold.
+        n: number of images drawn from a folder or manifest, or of phantoms.
+        layer: path of the module whose output (N, C, h, w) holds the unit; '' for the default layer, `output` for the
+            model's own output, and `layer:key` where a module returns several tensors.
+        weights: file, 'shipped', 'none' or `timm:TAG`; None for shipped weights if there are any.
+        size: (height, width) of the input in pixels; None for that of the images or the network.
+        model_args: options of the network.
+        trust: whether an archive `file.pt2`, which is code, may be opened.
+        image_seed: seed of the draw of images and of phantoms.
+        normalisation: key of `erf.images.NORMALISATIONS`; '' for the network's own.
+        resample: whether to scale each image to fit the frame, instead of padding or cropping it.
+        unit: 'center' for (h // 2, w // 2), (y, x) in the layer's map, or any other `UnitChoice`.
+        channel: 'all', the number of one channel, or 'signs' for random signs, whose squares estimate the sum of
+            squares of all channels without bias.
+        aligned: average the maps of several units, shifted so that the units coincide; maps of units that differ
+            between images are always aligned.
+        method: one of `METHODS`, by default the gradient.
+        method_options: options of the method.
+        arguments: how an image is passed to the model; None to infer it.
+        definitions: one or more of `DEFINITIONS`; they share the pass, and each adds two maps to memory and file.
+        subset_by: columns of the manifest; each distinct value defines a subset.
+        projections: number of draws of the model's random projections; each map is the mean over the draws, and each
+            draw takes a pass.
+        seed: seed of untrained weights, random signs, random projections and random numbers that the network draws.
+        precision: 'float32', the model's own precision, or 'bfloat16' for convolutions and matrix products in half of
+            it; the file then records how much the gradient on noise differs.
+        device: 'cpu', 'cuda', 'mps' or 'auto'.
+        batch_size: images per pass; None for as many small images as make a pass efficient, or a single large one. If
+            memory runs out, images go one by one.
+        workers: threads that decode ahead; None for one on a CPU and four with a GPU.
+        deterministic: use only algorithms that give the same bits each time.
+        strict: stop at the first image that cannot be used, instead of skipping it.
+        until: stop as soon as a measure is known to this precision; by default all images are used.
+        crop: where the theoretical receptive field is finite, feed the network only the part of the image that
+            contains it; the gradient is the same and takes less time.
+        self_check: compare, on the first image, the fast way of computing with the plain one, and fall back to a slower
+            one where they differ by more than rounding; a `SelfCheckWarning` and the file report it.
+        output: HDF5 file that the result is written to; progress is kept next to it, and an interrupted run goes on
+            with `resume`. By default, the result is kept in memory.
+        overwrite: whether `output` may replace a file, and discard the progress of an interrupted run.
+        resume: continue the interrupted run of the same call; a finished one is loaded.
+        origin: facts for the record; by default those of the network and the images.
+        sink: destination of the results, instead of `output`.
+        scratch: folder for temporary files of sums, by default that of `output`, else the system's.
+        progress: whether to show progress, or a function that is called with a stage (`images`, then `maps`), the
+            number done, and the total.
+
+    Returns:
+        The ERF with its maps by subset and definition, the records of all images, and the provenance.
+
+    Raises:
+        ModelError: the network cannot be built.
+        LayerError: the layer or unit does not exist, or yields no map.
+        ImageError: with `strict`, an image cannot be used; without, all of them cannot.
+        InsufficientMemoryError: the run does not fit into memory.
+        InputError: settings, images and model do not fit together.
+        OutputError: a file cannot be written, or exists.
+        InterruptedRunError: the run was interrupted; with `output`, its progress is kept.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> result = erf.compute(model, "phantom", n=4, size=(64, 48), layer="1", device="cpu", progress=False)
+        >>> result.provenance.field_size  # each of two convolutions adds a pixel on each side
+        (5.0, 5.0)
+        >>> result["left"].mean.shape
+        (64, 48)
+    """
+    if output is not None and sink is not None:
+        raise InputError("`output` and `sink` at once; expected one of them")
+    if output is not None:
+        check_outputs([Path(output)], SUFFIXES)
+    given = images if isinstance(images, ImageSet | str | Path) else _of_arrays(images, normalisation)
+    frame = given.shape[1:] if isinstance(given, ImageSet) else size
+    network = _network(model, given, weights, seed, (frame[0], frame[1]) if frame else None, model_args, trust)
+    settings = Settings(
+        unit=unit, channel=channel, aligned=aligned, method=method, method_options=method_options,
+        arguments=arguments or network.arguments, definitions=tuple(definitions), subset_by=tuple(subset_by),
+        projections=projections, seed=seed, precision=precision, device=device, batch_size=batch_size, workers=workers,
+        deterministic=deterministic, strict=strict, until=until, crop=crop, self_check=self_check,
+    )  # fmt: skip
+    with _display(progress, network.name) as report:
+        chosen = given if isinstance(given, ImageSet) else load_images(
+            given, n=n, seed=image_seed, size=network.size, channels=network.channels, inputs=network.arguments.names,
+            normalisation=normalisation or network.card.normalisation, resample=resample, progress=report,
+        )  # fmt: skip
+        source = str(given) if isinstance(given, str | Path) else ""
+        origin = origin or network.origin(image_seed=image_seed, source=source)
+        taken = layer or network.layers()[0]
+        if output is not None:
+            run = _FileRun(Path(output), overwrite, resume)
+            return run.compute(network, chosen, taken, settings, origin, report)
+        sinks = [sink or MemorySink()]
+        (erf,) = compute_layers(
+            network.model, chosen, [taken], settings, origin=origin, sinks=sinks, scratch=scratch, progress=report
+        )
+    return erf
+
+
+class _FileRun:
+    """A run whose result is a file, and whose progress is kept next to it until it is complete."""
+
+    def __init__(self, path: Path, overwrite: bool, resume: bool) -> None:
+        self.path, self.overwrite, self.resume = path, overwrite, resume
+
+    def compute(
+        self,
+        network: Network,
+        images: ImageSet,
+        layer: str,
+        settings: Settings,
+        origin: Origin,
+        progress: Progress | None,
+    ) -> ERF:
+        identity = _identity(network, images, layer, settings)
+        digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        with StopRequest() as stop, Staging([self.path], self.overwrite, self.resume) as staging:
+            if self._is_finished(staging, digest):
+                return load(self.path)
+            staging.begin(identity)
+            part = staging.part(self.path)
+            with Checkpoint(staging.folder / "run", resume=True) as saved, FileSink(part, overwrite=True) as sink:
+                compute_layers(
+                    network.model,
+                    images,
+                    [layer],
+                    settings,
+                    origin=replace(origin, identity=digest),
+                    sinks=[sink],
+                    scratch=self.path.parent,
+                    progress=progress,
+                    checkpoint=saved,
+                    stop=stop,
+                )
+            staging.publish()
+        return load(self.path)
+
+    def _is_finished(self, staging: Staging, digest: str) -> bool:
+        """Whether an earlier call wrote the result; `OutputExistsError` if the file is of another one."""
+        if staging.is_moving:
+            staging.publish()
+            return True
+        if not self.resume or staging.has_progress or not self.path.exists():
+            return False
+        if load(self.path).provenance.identity != digest and not self.overwrite:
+            raise OutputExistsError(f"{self.path} is of another run: other network, images or settings")
+        return not self.overwrite or load(self.path).provenance.identity == digest
+
+
+def _identity(network: Network, images: ImageSet, layer: str, settings: Settings) -> dict[str, Any]:
+    """Return all that determines the result, ready for JSON."""
+    kept = {name: value for name, value in asdict(settings).items() if name not in ("device", "workers", "strict")}
+    found = {
+        "model": network.name,
+        "model options": network.options,
+        "weights sha256": network.weights_sha256,
+        "layer": layer,
+        "images": images.digest,
+    }
+    return json.loads(json.dumps(found | kept, default=str))
+
+
+def _of_arrays(arrays: Any, normalisation: str) -> ImageSet:
+    """Return the image set of arrays or tensors (C, H, W)."""
+    if isinstance(arrays, nn.Module) or not hasattr(arrays, "__iter__"):
+        raise InputError(
+            f"images of type {type(arrays).__name__}; expected a folder, a manifest, 'phantom', arrays (C, H, W), or a "
+            "set of `load_images` or `from_arrays`"
+        )
+    return from_arrays([np.asarray(array) for array in arrays], normalisation=normalisation or "none")
+
+
+def _network(
+    model: Model,
+    images: ImageSet | str | Path,
+    weights: str | Path | None,
+    seed: int,
+    size: tuple[int, int] | None,
+    model_args: Mapping[str, Any] | None,
+    trust: bool,
+) -> Network:
+    """Build the network; that of a module and a set of images is not traced, so that `arguments` may describe it."""
+    if isinstance(model, Network):
+        return model
+    if callable(model) and not isinstance(model, nn.Module):
+        built, model_args = model(**(model_args or {})), None
+        if not isinstance(built, nn.Module):
+            raise InputError(f"the function returned a {type(built).__name__}, expected a torch.nn.Module")
+        model = built
+    if isinstance(model, nn.Module) and isinstance(images, ImageSet) and weights is None and not model_args:
+        return Network.of_module(model, images.shape)
+    if not isinstance(model, str | nn.Module):
+        raise InputError(
+            f"a model of type {type(model).__name__}; expected a name, a module, or a function that returns one"
+        )
+    return build_network(model, weights, seed=seed, size=size, model_args=model_args, trust=trust)
+
+
+@contextmanager
+def _display(progress: bool | Progress | None, label: str) -> Iterator[Progress | None]:
+    """Yield the function to call with the progress."""
+    if isinstance(progress, bool):
+        if not progress:
+            yield None
+            return
+        with ProgressReport(label) as report:
+            yield report
+    else:
+        yield progress
