@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from erf.accumulation.merging import merge as merge
+    from erf.building import LayerTable as LayerTable
     from erf.building import Network as Network
     from erf.building import build_network as build_network
+    from erf.building import layers as layers
+    from erf.checks import FieldReport as FieldReport
+    from erf.checks import GradientReport as GradientReport
+    from erf.checks import check as check
     from erf.checks import check_gradient as check_gradient
+    from erf.checks import receptive_field as receptive_field
     from erf.comparison import ComparisonTable as ComparisonTable
     from erf.comparison import Estimate as Estimate
     from erf.comparison import compare as compare
@@ -70,13 +76,16 @@ _HOME = {
     "ERF": "results",
     "ErfError": "errors",
     "Estimate": "comparison",
+    "FieldReport": "checks",
     "FileSink": "storage",
     "FormatError": "errors",
+    "GradientReport": "checks",
     "ImageError": "errors",
     "InputError": "errors",
     "InsufficientMemoryError": "errors",
     "InterruptedRunError": "errors",
     "LayerError": "errors",
+    "LayerTable": "building",
     "MEASURES": "measures",
     "Network": "building",
     "Origin": "results",
@@ -92,6 +101,7 @@ _HOME = {
     "UnitGradient": "gradients.attribution",
     "anonymise": "storage.privacy",
     "build_network": "building",
+    "check": "checks",
     "check_gradient": "checks",
     "compare": "comparison",
     "compute": "engine",
@@ -100,6 +110,7 @@ _HOME = {
     "draw_phantom": "images",
     "find_snapshots": "tracking",
     "from_arrays": "images",
+    "layers": "building",
     "list_layers": "theory.layers",
     "load": "storage",
     "load_images": "images",
@@ -108,6 +119,7 @@ _HOME = {
     "merge": "accumulation.merging",
     "pick_measures": "measures",
     "plot": "plotting",
+    "receptive_field": "checks",
     "save": "storage",
     "summarise": "report.summary",
     "tabulate": "comparison",

@@ -84,26 +84,28 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(map(for_markdown, line)) + " |" for line in lines)
 
 
-def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format aligned columns for a terminal; the first is text, the others are numbers."""
+def text_table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Format aligned columns for a terminal; the first `left` columns are text, the others numbers."""
     lines = [[one_line(cell) for cell in line] for line in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = (
-        [
-            cell.ljust(width) if not place else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        for line in lines
-    )
-    return "\n".join("  ".join(line).rstrip() for line in aligned)
+    columns = [_aligned(column, place < left) for place, column in enumerate(zip(*lines, strict=True))]
+    return "\n".join("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
 
 
-def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format an HTML table of escaped cells; the first column is text, the others are numbers."""
+def _aligned(cells: Sequence[str], is_text: bool) -> list[str]:
+    width = max(map(len, cells))
+    return [cell.ljust(width) if is_text else cell.rjust(width) for cell in cells]
+
+
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Format an HTML table of escaped cells; the first `left` columns are text, the others numbers."""
 
     def row(cells: Sequence[str], tag: str) -> str:
-        aligned = (("left" if not place else "right", for_html(cell)) for place, cell in enumerate(cells))
-        return "<tr>" + "".join(f'<{tag} style="text-align:{side}">{cell}</{tag}>' for side, cell in aligned) + "</tr>"
+        sides = ("left" if place < left else "right" for place in range(len(cells)))
+        inner = (
+            f'<{tag} style="text-align:{side}">{for_html(cell)}</{tag}>'
+            for side, cell in zip(sides, cells, strict=True)
+        )
+        return f"<tr>{''.join(inner)}</tr>"
 
     body = "".join(row(cells, "td") for cells in rows)
     return f"<table><thead>{row(head, 'th')}</thead><tbody>{body}</tbody></table>"

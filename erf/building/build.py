@@ -1,6 +1,6 @@
 """Networks built from a name, a module or code, with weights from any source."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,11 @@ _OWN = ("seed", "trust", "weights")
 """Arguments of `build_network` that are no options of a network."""
 
 
+Model = str | nn.Module | Network | Callable[..., nn.Module]
+
+
 def build_network(
-    model: str | nn.Module,
+    model: Model,
     weights: str | Path | None = None,
     *,
     seed: int = 0,
@@ -37,7 +40,8 @@ def build_network(
         (('final',), (1, 256, 192))
 
     Args:
-        model: name as for `erf.models.create_model` (registered, `timm:NAME`, `file.py:factory`, …), or a module.
+        model: name as for `erf.models.create_model` (registered, `timm:NAME`, `file.py:factory`, …), module, function
+            that returns a module, or a network, which is returned as it is.
         weights: file (safetensors or a `torch.save` state dict), 'shipped', 'none', `timm:TAG`, or None for shipped
             weights if there are any, and else an untrained network.
         seed: seed of untrained weights.
@@ -58,11 +62,14 @@ def build_network(
     options = dict(model_args or {})
     if taken := sorted(set(_OWN) & options.keys()):
         raise InputError(f"'{taken[0]}' is no option of a network", remedy=f"give it as `{taken[0]}`")
+    if isinstance(model, Network):
+        return model
+    model, called = _without_function(model, options)
     card = module_card(model) if isinstance(model, nn.Module) else model_card(model)
     name = card.name
     file = find_weights(name, weights, bool(options))
     before = file_state(file)
-    built = _built(model, file, {"seed": seed, "size": size} | options | {"trust": trust})
+    built = _built(model, file, {"seed": seed, "size": size} | ({} if called else options) | {"trust": trust})
     arguments, channels = _input(name, built, card, options, depth)
     for found in hidden_branches(built) if file is None and not card.brings_weights else ():
         warn(
@@ -74,6 +81,20 @@ def build_network(
     if file_state(file) != before:
         raise WeightsError(f"weights {file} were changed while they were read; try again")
     return Network(name, built, card, frame, channels, arguments, options, seed, source, digest)
+
+
+def _without_function(
+    model: str | nn.Module | Callable[..., nn.Module], options: Mapping[str, Any]
+) -> tuple[str | nn.Module, bool]:
+    """Return the name or module, and whether it was returned by a function, which has taken the options."""
+    if isinstance(model, str | nn.Module):
+        return model, False
+    found = model(**options) if callable(model) else model
+    if not isinstance(found, nn.Module):
+        raise InputError(
+            f"a model of type {type(found).__name__}; expected a name, a module, or a function that returns one"
+        )
+    return found, True
 
 
 def _built(model: str | nn.Module, weights: Path | None, options: Mapping[str, Any]) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from erf.building.weights import file_digest
+from erf.building.weights import file_digest, origin_of_weights
 from erf.errors import AssumptionWarning, LayerError
 from erf.gradients.units import UnitChoice, resolve_units
 from erf.models import ModelCard, load_weights
@@ -59,7 +59,8 @@ class Network:
         """Describe a module that takes an image (C, H, W) as one argument."""
         card = module_card(model)
         channels, height, width = input_shape
-        return cls(card.name, model.eval(), card, (height, width), channels)
+        weights, digest = origin_of_weights(card.name, model, card, None)
+        return cls(card.name, model.eval(), card, (height, width), channels, weights=weights, weights_sha256=digest)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from erf.models import ModelCard, WeightsError, shipped_weights
-from erf.results import SHIPPED
+from erf.results import OWN, SHIPPED
 from erf.text import file_name
 
 SHIPPED_WORD, UNTRAINED_WORD = "shipped", "none"
@@ -50,7 +50,7 @@ def origin_of_weights(name: str, model: nn.Module, card: ModelCard, weights: Pat
         return str(weights), file_digest(weights) if weights.is_file() else ""
     if not card.brings_weights:
         return "", ""
-    return f"of {file_name(name)}", _state_digest(model)
+    return f"{OWN}{file_name(name)}", _state_digest(model)
 
 
 def file_digest(file: Path) -> str:

@@ -1,5 +1,6 @@
-"""Checks of a unit's gradient against finite differences and theory: `check_gradient(network)`."""
+"""Theoretical receptive field of a unit, and checks of its gradient against theory and finite differences."""
 
-from erf.checks.gradient import Check, GradientReport, check_gradient
+from erf.checks.field import FieldReport, receptive_field
+from erf.checks.gradient import Check, GradientReport, check, check_gradient
 
-__all__ = ["Check", "GradientReport", "check_gradient"]
+__all__ = ["Check", "FieldReport", "GradientReport", "check", "check_gradient", "receptive_field"]

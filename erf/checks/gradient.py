@@ -1,12 +1,15 @@
 """Checks of a unit's gradient on noise: where it ends, whether it is repeatable, and whether others agree with it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from erf.box import is_inside
-from erf.building import Network
+from erf.building import Model, Network, build_network
 from erf.building.network import SMALLER, Warn, warn_of_assumption
 from erf.engine import choose_run_way
 from erf.engine.settings import Settings
@@ -19,6 +22,7 @@ from erf.network.devices import memory_errors
 from erf.network.inputs import Arguments
 from erf.network.layers import Unit
 from erf.network.modes import frozen
+from erf.text import html_table, text_table
 from erf.theory.tracing import Trace, blank
 
 _TOLERANCE = {"float64": 1e-4, "float32": 3e-2}
@@ -37,10 +41,15 @@ class Check:
     passed: bool = True
 
 
-@dataclass(frozen=True)
-class GradientReport:
-    """Checks of the gradient of one unit of a layer."""
+COLUMNS = ("check", "found", "")
 
+
+@dataclass(frozen=True, repr=False)
+class GradientReport:
+    """Checks of the gradient of one unit of a layer; shows itself as a table."""
+
+    network: str
+    """Name of the network."""
     layer: str
     unit: Unit
     input_shape: tuple[int, int, int]
@@ -51,6 +60,70 @@ class GradientReport:
     def passed(self) -> bool:
         """Whether all checks passed."""
         return all(check.passed for check in self.checks)
+
+    @property
+    def title(self) -> str:
+        """Network, layer, unit and input."""
+        shape = "x".join(map(str, self.input_shape))
+        return f"{self.network}, layer {self.layer}, unit {','.join(map(str, self.unit))}, input {shape}"
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """Cells under `COLUMNS`."""
+        return [[one.name, one.found, "ok" if one.passed else "WRONG"] for one in self.checks]
+
+    def __str__(self) -> str:
+        return f"{self.title}\n\n{text_table(COLUMNS, self.rows, left=3)}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(COLUMNS, self.rows, left=3)
+
+
+def check(
+    model: Model,
+    layer: str = "",
+    unit: UnitChoice = "center",
+    *,
+    size: tuple[int, int] | None = None,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    image_seed: int = 0,
+    model_args: Mapping[str, Any] | None = None,
+    depth: int = 0,
+    trust: bool = False,
+) -> GradientReport:
+    """Check a unit's gradient on noise: where it ends, and whether finite differences and theory agree with it.
+
+    Args:
+        model: name, module, function that returns a module, or network, as for `erf.compute`.
+        layer: name of the layer; '' for the default layer.
+        unit: choice of one unit.
+        size: (height, width) of the input in pixels; None for the network's own.
+        weights: as for `erf.build_network`.
+        seed: seed of untrained weights.
+        image_seed: seed of the noise.
+        model_args: options of the network.
+        depth: slices of a volume, for networks with 3-D convolutions.
+        trust: whether an archive `file.pt2`, which is code, may be opened.
+
+    Returns:
+        The checks in their order.
+
+    Raises:
+        ModelError: the network cannot be built.
+        LayerError: the network has no such layer or unit.
+        InsufficientMemoryError: a pass does not fit into memory.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.MaxPool2d(2))
+        >>> erf.check(model, "1", size=(64, 48)).passed
+        True
+    """
+    network = build_network(model, weights, seed=seed, size=size, model_args=model_args, depth=depth, trust=trust)
+    return check_gradient(network, layer, unit, seed=image_seed)
 
 
 def check_gradient(
@@ -85,7 +158,7 @@ def check_gradient(
             checks += _gradient_checks(network.model, noise, target, network.arguments, traced.random)
         if all(check.passed for check in checks):
             checks += [_check_support(network, name, place, traced), _check_way(network, noise, target)]
-    return GradientReport(name, place, network.input_shape, tuple(checks))
+    return GradientReport(network.name, name, place, network.input_shape, tuple(checks))
 
 
 def _gradient_checks(

@@ -38,18 +38,12 @@ def check(
     pass. Exit code 2 if a check fails.
     """
     with reported_errors():
-        from erf.checks import check_gradient
+        from erf.checks.gradient import COLUMNS, check_gradient
         from erf.cli.tables import print_table
 
         network = build_network(model, weights, seed, size, model_arg, depth, trust)
         with busy("checking"):
             report = check_gradient(network, layer, unit, seed=image_seed, warn=warn_of_assumption)
-        shape = "x".join(map(str, report.input_shape))
-        print_table(
-            f"{model}, layer {report.layer}, unit {','.join(map(str, report.unit))}, input {shape}",
-            ["check", "found", ""],
-            [[one.name, one.found, "ok" if one.passed else "WRONG"] for one in report.checks],
-            left=3,
-        )
+        print_table(report.title, list(COLUMNS), report.rows, left=3)
     if not report.passed:
         raise typer.Exit(BAD_INPUT)

@@ -1,7 +1,7 @@
 """The ERF of one unit in one call: the network and the images from any source, in memory or in a file."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from hashlib import sha256
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from erf.building import Network, build_network
+from erf.building import Model, Network, build_network
 from erf.definitions import DEFAULT_DEFINITION
 from erf.engine.api import compute_layers
 from erf.engine.settings import Settings
@@ -30,7 +30,6 @@ from erf.storage.staging import Staging
 if TYPE_CHECKING:
     from erf.uncertainty import Precision
 
-Model = str | nn.Module | Network | Callable[..., nn.Module]
 Images = str | Path | ImageSet | Sequence[NDArray[np.generic] | Tensor] | NDArray[np.generic] | Tensor
 
 
@@ -159,7 +158,10 @@ def compute(
         check_outputs([Path(output)], SUFFIXES)
     given = images if isinstance(images, ImageSet | str | Path) else _of_arrays(images, normalisation)
     frame = given.shape[1:] if isinstance(given, ImageSet) else size
-    network = _network(model, given, weights, seed, (frame[0], frame[1]) if frame else None, model_args, trust)
+    if isinstance(model, nn.Module) and isinstance(given, ImageSet) and weights is None:
+        network = Network.of_module(model, given.shape)  # `arguments` say how it is called, if need be
+    else:
+        network = build_network(model, weights, seed=seed, size=frame, model_args=model_args, trust=trust)
     settings = Settings(
         unit=unit, channel=channel, aligned=aligned, method=method, method_options=method_options,
         arguments=arguments or network.arguments, definitions=tuple(definitions), subset_by=tuple(subset_by),
@@ -255,32 +257,6 @@ def _of_arrays(arrays: Any, normalisation: str) -> ImageSet:
             "set of `load_images` or `from_arrays`"
         )
     return from_arrays([np.asarray(array) for array in arrays], normalisation=normalisation or "none")
-
-
-def _network(
-    model: Model,
-    images: ImageSet | str | Path,
-    weights: str | Path | None,
-    seed: int,
-    size: tuple[int, int] | None,
-    model_args: Mapping[str, Any] | None,
-    trust: bool,
-) -> Network:
-    """Build the network; that of a module and a set of images is not traced, so that `arguments` may describe it."""
-    if isinstance(model, Network):
-        return model
-    if callable(model) and not isinstance(model, nn.Module):
-        built, model_args = model(**(model_args or {})), None
-        if not isinstance(built, nn.Module):
-            raise InputError(f"the function returned a {type(built).__name__}, expected a torch.nn.Module")
-        model = built
-    if isinstance(model, nn.Module) and isinstance(images, ImageSet) and weights is None and not model_args:
-        return Network.of_module(model, images.shape)
-    if not isinstance(model, str | nn.Module):
-        raise InputError(
-            f"a model of type {type(model).__name__}; expected a name, a module, or a function that returns one"
-        )
-    return build_network(model, weights, seed=seed, size=size, model_args=model_args, trust=trust)
 
 
 @contextmanager

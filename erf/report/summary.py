@@ -61,7 +61,7 @@ class Summary:
         """Return maps, curves and the lines as HTML."""
         picture = base64.b64encode(plot(self.erf, subsets=["all"])._repr_png_()).decode()
         image = f'<img alt="map and curves" style="max-width:100%" src="data:image/png;base64,{picture}">'
-        return f"<div>{html_table(('ERF', ''), self.lines)}{image}</div>".replace("text-align:right", "text-align:left")
+        return f"<div>{html_table(('ERF', ''), self.lines, left=2)}{image}</div>"
 
     def _repr_html_(self) -> str:
         return self.to_html()

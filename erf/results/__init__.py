@@ -12,6 +12,7 @@ from erf.results.profiles import (
     stack_footprints,
 )
 from erf.results.provenance import (
+    OWN,
     PROVENANCE,
     SHIPPED,
     Origin,
@@ -27,6 +28,7 @@ __all__ = [
     "ERF",
     "FOOTPRINT",
     "OVERVIEW",
+    "OWN",
     "PROVENANCE",
     "SHIPPED",
     "Curve",

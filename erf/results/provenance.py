@@ -15,6 +15,9 @@ from erf.results.grid import Grid
 SHIPPED = "shipped/"
 """Prefix of `Origin.weights` for weights that are part of the package."""
 
+OWN = "of "
+"""Prefix of `Origin.weights` for weights that a module or a factory has brought, followed by its name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
@@ -24,7 +27,7 @@ class Origin:
     model_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the model that differ from its defaults."""
     weights: str = ""
-    """Path of the weights file, or `SHIPPED` followed by a name; '' for untrained weights."""
+    """Path of the weights file, or `SHIPPED` or `OWN` followed by a name; '' for untrained weights."""
     weights_sha256: str = ""
     image_seed: int = 0
     """Seed of the random selection of images, and of phantoms."""
@@ -113,6 +116,8 @@ class Provenance(Origin):
         """Whether the network was trained, for captions."""
         if self.weights.startswith(SHIPPED):
             return "shipped weights, trained on phantoms"
+        if self.weights.startswith(OWN):
+            return "its own weights"
         return f"weights {Path(self.weights).name}" if self.weights else f"untrained, seed {self.seed}"
 
     @property
