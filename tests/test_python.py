@@ -1,0 +1,259 @@
+"""The library as it is called from Python: any source of networks and images, results that show and convert themselves."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import torch
+import xarray
+from torch import nn
+
+import erf
+from erf.building import build_network
+from erf.engine import compute_layers
+from erf.errors import OutputExistsError, UnfinishedRunError
+from erf.models import create_model
+from erf.plotting.saving import Figure
+
+SIZE = (96, 64)
+SMALL = {"n": 4, "size": SIZE, "device": "cpu", "progress": False}
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 7, padding=3), nn.ReLU(), nn.Conv2d(4, 2, 7, padding=3))
+
+
+@pytest.fixture(scope="module")
+def result() -> erf.ERF:
+    return erf.compute(network(), n=12, size=SIZE, layer="2", device="cpu", progress=False)
+
+
+def assert_same_maps(one: erf.ERF, other: erf.ERF) -> None:
+    assert list(one.subsets) == list(other.subsets)
+    for subset in one.subsets:
+        np.testing.assert_array_equal(one[subset].mean, other[subset].mean)
+        np.testing.assert_array_equal(one[subset].variance, other[subset].variance)
+
+
+def test_a_registered_name_is_the_network_of_the_command_line_with_its_weights() -> None:
+    named = erf.compute("gmic", **SMALL)
+    assert named.provenance.weights_words == "shipped weights, trained on phantoms"
+    assert named.provenance.layer == "final"
+    built = build_network("gmic", size=SIZE)
+    images = erf.load_images(n=4, size=SIZE)
+    (expected,) = compute_layers(built.model, images, ["final"], erf.Settings(device="cpu"))
+    assert_same_maps(named, expected)
+    assert named.provenance.source == "phantom"
+
+
+def test_every_source_of_a_network_gives_the_same() -> None:
+    module = create_model("gmic", size=SIZE)
+    sources = (module, lambda: module, build_network(module, size=SIZE))
+    one, *others = (erf.compute(source, layer="final", **SMALL) for source in sources)
+    for other in others:
+        assert_same_maps(one, other)
+    assert one.provenance.weights_words == "its own weights"
+    assert one.provenance.weights_sha256
+
+
+def test_every_source_of_images_gives_the_same(tmp_path: Path) -> None:
+    arrays = list(np.random.default_rng(0).integers(0, 60000, (4, 1, *SIZE), np.uint16))
+    for index, array in enumerate(arrays):
+        np.save(tmp_path / f"{index}.npy", array)
+    given = {"layer": "2", "device": "cpu", "normalisation": "standardise", "progress": False}
+    in_memory = [
+        erf.compute(network(), arrays, **given),
+        erf.compute(network(), np.stack(arrays), **given),
+        erf.compute(network(), torch.from_numpy(np.stack(arrays).astype(np.float32)), **given),
+    ]
+    for other in in_memory[1:]:
+        np.testing.assert_allclose(in_memory[0]["all"].mean, other["all"].mean, rtol=1e-5)
+    from_folder = erf.compute(network(), tmp_path, size=SIZE, n=4, **given)
+    np.testing.assert_allclose(in_memory[0]["all"].mean, from_folder["all"].mean, rtol=1e-5)
+    assert from_folder.provenance.source == str(tmp_path)
+
+
+def test_a_result_shows_itself(result: erf.ERF) -> None:
+    lines = str(result).splitlines()
+    assert lines[0] == "ERF"
+    assert [line.split("  ")[1] for line in lines[1:]] == [
+        "network", "unit", "images", "theoretical field", "centroid", "size",
+    ]  # fmt: skip
+    assert len({re.match(r" +[a-z ]+?  +", line).end() for line in lines[1:]}) == 1  # type: ignore[union-attr]
+    assert "12 (left 6, right 6)" in lines[3]
+    page = result._repr_html_()
+    assert page.count("<img") == 1
+    assert "data:image/png;base64,iVBOR" in page
+    assert str(result.measure("r50")) in page
+
+
+def test_names_in_a_summary_are_escaped(result: erf.ERF) -> None:
+    from dataclasses import replace
+
+    evil = replace(result, provenance=replace(result.provenance, model="<script>\x1b[31m"))
+    assert "<script>" not in evil._repr_html_()
+    assert "\x1b" not in str(evil)
+
+
+def test_a_measure_is_that_of_a_table_and_formats_itself(result: erf.ERF) -> None:
+    found = result.measure("r50")
+    table = erf.compare(result, measures=["r50", "fwhm_x"])
+    assert table["r50"] == {result.provenance.title: found}
+    assert found.low < found.value < found.high
+    assert re.fullmatch(r"[\d.]+ px \[[\d.]+, [\d.]+\]", f"{found}")
+    assert f"{found:.1f}" == f"{found.value:.1f}"
+    assert float(found) == found.value
+    per_cent = result.measure("variability")
+    assert (per_cent.unit, 0 < per_cent.value <= 100) == ("%", True)
+    left = result.measure("r50", subset="left")
+    assert left == erf.measure(result, "r50", subset="left") != found
+
+
+def test_a_subset_gives_its_maps(result: erf.ERF) -> None:
+    assert result["left"] is not result["right"]
+    assert result["left", "abs"].mean is result["left"].mean
+    assert result["left"].curve("x").shape == (SIZE[1],)
+    assert result["left"].curve("y").shape == (SIZE[0],)
+    with pytest.raises(erf.InputError, match="axis 'z' not known"):
+        result["left"].curve("z")
+
+
+def test_figures_show_themselves(result: erf.ERF) -> None:
+    import plotly.graph_objects
+
+    figure = result.plot(subsets=["left"])
+    assert isinstance(figure, Figure)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert isinstance(result.plot(interactive=True), plotly.graph_objects.Figure)
+
+
+def test_a_comparison_shows_and_converts_itself(result: erf.ERF) -> None:
+    other = erf.compute(network(), n=12, size=SIZE, layer="0", device="cpu", progress=False)
+    table = erf.compare(result, other, labels=["<b>two", "one"], allow_different=True)
+    text = str(table)
+    assert "one − <b>two" in text
+    assert str(table["r50"]["one"]).split()[0] in text
+    assert "<b>two" not in table._repr_html_()
+    frame = table.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert len(frame) == 2 * len(table.measures)
+    values = frame[(frame.label == "one") & (frame.measure == "r50")]["value"]
+    assert values.item() == table["r50"]["one"].value
+    assert table.to_csv().count("\n") == len(frame) + 1
+    assert table.to_latex().startswith(r"\begin{tabular}")
+    with pytest.raises(erf.InputError, match="no measure 'r51' in this table"):
+        table["r51"]
+
+
+def test_xarray_has_the_maps_with_coordinates(result: erf.ERF) -> None:
+    tree = result.to_xarray()
+    assert isinstance(tree, xarray.DataTree)
+    for subset in result.subsets:
+        data = tree[subset]
+        np.testing.assert_array_equal(data["mean"].sel(definition="abs"), result[subset].mean)
+        np.testing.assert_array_equal(data["across_rows"].sel(definition="abs"), result[subset].across_rows)
+        assert data.attrs["count"] == result.count(subset)
+    assert tree["all"]["mean"].dims == ("definition", "y", "x")
+    assert tree["all"]["x"].attrs["units"] == "px"
+    assert tree.attrs["layer"] == "2"
+
+
+def test_pandas_has_the_images(result: erf.ERF) -> None:
+    frame = result.to_pandas()
+    assert frame.groupby("laterality").size().to_dict() == {"left": 6, "right": 6}
+    assert list(frame["id"]) == [image.id for image in result.images]
+
+
+def test_a_missing_library_is_named(result: erf.ERF, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "xarray", None)
+    with pytest.raises(erf.InputError, match=r"xarray is not installed .*pip install 'erf-toolkit\[frames\]'"):
+        result.to_xarray()
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    path, seen = tmp_path / "a.h5", []
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        seen.append(done)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    options = {"n": 8, "size": SIZE, "layer": "2", "device": "cpu", "batch_size": 1, "output": path}
+    with pytest.raises(erf.InterruptedRunError):
+        erf.compute(network(), progress=interrupt, **options)
+    assert not path.exists()
+    with pytest.raises(UnfinishedRunError):
+        erf.compute(network(), progress=False, **options)
+    with pytest.raises(erf.CheckpointError, match="of another run"):
+        erf.compute(network(), progress=False, resume=True, **options | {"layer": "0"})
+    seen.clear()
+    found = erf.compute(
+        network(), progress=lambda stage, done, total: seen.append((stage, done)), resume=True, **options
+    )
+    assert sum(stage == "images" for stage, _ in seen) < 8
+    whole = erf.compute(
+        network(), progress=False, **{name: value for name, value in options.items() if name != "output"}
+    )
+    assert_same_maps(found, whole)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_a_finished_run_is_loaded_and_another_one_refused(tmp_path: Path) -> None:
+    options = SMALL | {"layer": "2", "output": tmp_path / "a.h5"}
+    first = erf.compute(network(), **options)
+    again = erf.compute(network(), resume=True, **options)
+    assert again.provenance.created == first.provenance.created
+    with pytest.raises(OutputExistsError):
+        erf.compute(network(), **options)
+    with pytest.raises(OutputExistsError, match="of another run"):
+        erf.compute(network(), resume=True, **options | {"image_seed": 1})
+    other = erf.compute(network(), overwrite=True, **options | {"image_seed": 1})
+    assert other.provenance.image_seed == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: erf.compute("gmc", **SMALL), "unknown model 'gmc'; did you mean gmic"),
+        (lambda: erf.compute(3, **SMALL), "a model of type int; expected a name, a module, or a function"),
+        (lambda: erf.compute(lambda: 3, **SMALL), "a model of type int"),
+        (lambda: erf.compute("gmic", 3, **SMALL), "images of type int; expected a folder"),
+        (
+            lambda: erf.compute("gmic", np.zeros((4, 8, 8)), progress=False),
+            r"expected one or more of a single shape \(C,",
+        ),
+        (lambda: erf.compute("gmic", output="a.png", **SMALL), "expected .h5"),
+        (erf.compare, "nothing to compare"),
+        (lambda: erf.receptive_field("gmic", "nothing", size=SIZE), "no layer 'nothing'"),
+        (lambda: erf.layers("gmic", "nothing*", size=SIZE), "nothing"),
+    ],
+)
+def test_a_wrong_argument_gets_one_line(call: object, words: str) -> None:
+    with pytest.raises(erf.ErfError, match=words) as found:
+        call()  # type: ignore[operator]
+    assert "\n" not in str(found.value)
+
+
+def test_an_unknown_measure_is_answered_with_near_names(result: erf.ERF) -> None:
+    with pytest.raises(erf.InputError, match=r"no measure 'r5'; did you mean r9?5"):
+        result.measure("r5")
+
+
+def test_layers_fields_and_checks_show_themselves() -> None:
+    table = erf.layers("gmic", size=SIZE, levels=1)
+    assert table.names[0] == "stem"
+    assert len(table) == len(table.names) == str(table).count("\n") - 2
+    assert [point.name for point in table] == table.names
+    field = erf.receptive_field("gmic", size=SIZE)
+    assert field.holds
+    assert field.size == (1747, 1747)
+    report = erf.check("gmic", size=SIZE)
+    assert report.passed
+    for shown in (table, field, report):
+        assert shown._repr_html_().startswith("<table>")
+        assert repr(shown) == str(shown)
