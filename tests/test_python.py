@@ -227,7 +227,7 @@ def test_a_finished_run_is_loaded_and_another_one_refused(tmp_path: Path) -> Non
             lambda: erf.compute("gmic", np.zeros((4, 8, 8)), progress=False),
             r"expected one or more of a single shape \(C,",
         ),
-        (lambda: erf.compute("gmic", output="a.png", **SMALL), "expected .h5"),
+        (lambda: erf.compute("gmic", output="a.png", **SMALL), "expected one of .h5, .hdf5"),
         (erf.compare, "nothing to compare"),
         (lambda: erf.receptive_field("gmic", "nothing", size=SIZE), "no layer 'nothing'"),
         (lambda: erf.layers("gmic", "nothing*", size=SIZE), "nothing"),
