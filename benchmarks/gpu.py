@@ -29,9 +29,9 @@ from benchmarks.sources import PHANTOMS, location, write_sources
 from erf.cli.console import parse_size
 from erf.engine.benchmark import Pixels, engine_loop, plain_loop
 from erf.gradients.autograd import unit_gradients
+from erf.gradients.crops import Crop, find_crop
 from erf.gradients.units import center_unit
 from erf.gradients.way import Way
-from erf.gradients.crops import Crop, find_crop
 from erf.models import create_model, model_card
 from erf.network.devices import float32_convolutions, memory_layout, pick_device
 from erf.theory.tracing import trace

@@ -74,4 +74,6 @@ def create_model(
             raise ModelError(f"model '{name}' does not take these options: {error}") from error
     if weights is not None:
         load_weights(model, weights)
+    if card.default_layer:
+        model.default_layer = card.default_layer  # type: ignore[assignment]  # where it is measured without its name
     return model.eval()

@@ -70,7 +70,14 @@ def source_card(name: str) -> ModelCard:
 
 def module_card(module: nn.Module) -> ModelCard:
     """Return a card for a network that is built already, named by its class."""
-    return _card(type(module).__name__, "a module", lambda: module, brings_weights=True)
+    layer = getattr(module, "default_layer", "")
+    return _card(
+        type(module).__name__,
+        "a module",
+        lambda: module,
+        brings_weights=True,
+        default_layer=layer if isinstance(layer, str) else "",
+    )
 
 
 def _card(name: str, summary: str, build: Callable[..., nn.Module], **more: Any) -> ModelCard:

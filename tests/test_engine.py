@@ -346,8 +346,9 @@ def test_layers_are_each_named_once(arrays: list[np.ndarray]) -> None:
 
 def test_settings_are_the_arguments_of_compute() -> None:
     arguments = inspect.signature(compute).parameters
-    assert {item.name: item.default for item in fields(Settings)} == {
-        item.name: arguments[item.name].default for item in fields(Settings)
+    steering = [item for item in fields(Settings) if item.name != "arguments"]  # None: those of the network
+    assert {item.name: item.default for item in steering} == {
+        item.name: arguments[item.name].default for item in steering
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image as Pillow
 from typer.testing import CliRunner
 
+from erf.box import Box
 from erf.cli import app
 from erf.datasets import Example, Finding, load_examples, split_by_patient
 from erf.datasets.layouts import layout_of
@@ -54,7 +55,7 @@ def test_a_finding_brightens_its_box() -> None:
 
 
 def test_size_is_the_root_of_the_area() -> None:
-    assert Finding((10, 20, 19, 36)).size == 12  # 9 x 16
+    assert Finding(Box(10, 20, 19, 36)).size == 12  # 9 x 16
 
 
 def test_a_manifest_tells_labels_boxes_masks_and_parts(tmp_path: Path) -> None:
@@ -70,10 +71,10 @@ def test_a_manifest_tells_labels_boxes_masks_and_parts(tmp_path: Path) -> None:
     first, second, third = found
     assert found.classes == ("healthy", "cancer")
     assert load_examples(tmp_path / "m.csv").classes == ("cancer", "healthy")
-    assert first.findings == (Finding((1, 2, 3, 4), "mass"), Finding((5, 6, 7, 9), "calcifications"))
+    assert first.findings == (Finding(Box(1, 2, 3, 4), "mass"), Finding(Box(5, 6, 7, 9), "calcifications"))
     assert (first.mask, first.split, first.patient) == (tmp_path / "masks/a.png", "train", "p1")
     assert (second.findings, second.mask, second.split) == ((), None, "val")
-    assert third.findings == (Finding((2, 3, 9, 9), "mass"),)
+    assert third.findings == (Finding(Box(2, 3, 9, 9), "mass"),)
     assert [one.image.id for one in found.where("magnification", "100X")] == ["c.png"]
     with pytest.raises(InputError, match=r"no images with magnification '7X'; found '100X', '40X'"):
         found.where("magnification", "7X")
@@ -240,4 +241,4 @@ def test_chest_radiographs_are_recognised(tmp_path: Path) -> None:
         ("", "2", "AP"),
         ("test", "3", "PA"),
     ]
-    assert found.examples[0].findings == (Finding((3, 2, 8, 6), "Cardiomegaly"),)
+    assert found.examples[0].findings == (Finding(Box(3, 2, 8, 6), "Cardiomegaly"),)

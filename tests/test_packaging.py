@@ -76,8 +76,8 @@ def test_the_table_of_contents_is_complete() -> None:
         assert documented
         assert len(documented) > 20, name
     assert dir(erf) == sorted(erf.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'measure'"):
-        _ = erf.measure
+    with pytest.raises(AttributeError, match="no attribute 'measured'"):
+        _ = erf.measured
 
 
 def test_type_checkers_see_the_same_names() -> None:

@@ -94,7 +94,7 @@ def test_the_figure_has_all_its_parts(pair: list[ERF], definition: str) -> None:
 
 def test_the_caption_says_what_was_measured(pair: list[ERF]) -> None:
     words = caption(compare(pair))
-    for part in ("abs", "gmic (untrained, seed 0)", "layer 5", "unit 5,4 centred at y 20, x 16 px", "25 × 25 px"):
+    for part in ("abs", "gmic (its own weights)", "layer 5", "unit 5,4 centred at y 20, x 16 px", "25 × 25 px"):
         assert part in words
     infinite = dataclasses.replace(pair[0].provenance, field_size=(np.inf, np.inf), weights="w.pt")
     words = caption(compare([dataclasses.replace(pair[0], provenance=infinite)]))

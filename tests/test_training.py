@@ -19,6 +19,7 @@ from PIL import Image as Pillow
 from torch import nn
 from typer.testing import CliRunner
 
+from erf.box import Box
 from erf.cli import app
 from erf.datasets import Example, ExampleSet, Finding, load_examples, split_by_patient
 from erf.errors import CheckpointError, InputError, InterruptedRunError, LayerError, TrainingError
@@ -140,8 +141,8 @@ def test_positive_patches_are_centred_on_boxes_and_negative_ones_lie_in_tissue()
     half = grid * (np.arange(60) < 20)
     examples = ExampleSet(
         (
-            example("p", grid, "ill", findings=(Finding((10, 30, 14, 36)),)),
-            example("edge", grid, "ill", findings=(Finding((0, 0, 2, 2)),)),
+            example("p", grid, "ill", findings=(Finding(Box(10, 30, 14, 36)),)),
+            example("edge", grid, "ill", findings=(Finding(Box(0, 0, 2, 2)),)),
             example("n", half, "well"),
             example("ill without a box", grid, "ill"),
         ),
@@ -168,7 +169,7 @@ def test_a_box_is_found_where_its_image_was_padded_or_scaled() -> None:
     """A bright box of a small image lies in the patch's middle also in a larger frame."""
     pixels = np.zeros((1, 32, 24), np.float32)
     pixels[0, 10:14, 6:10] = 1
-    examples = ExampleSet((example("p", pixels, "ill", findings=(Finding((10, 6, 14, 10)),)),), ("well", "ill"))
+    examples = ExampleSet((example("p", pixels, "ill", findings=(Finding(Box(10, 6, 14, 10)),)),), ("well", "ill"))
     stage = Stage("patch", 1, 1, 1.0, patch=16)
     (padded,) = feed(examples, stage, (64, 64)).batches(0, 0, 0)
     np.testing.assert_array_equal(np.argwhere(padded.pixels[0, 0].numpy()).mean(0), [7.5, 7.5])

@@ -109,10 +109,10 @@ def layers(
         >>> print(erf.layers(model, size=(64, 48)))
         Sequential: layers that yield a map of an input 1x64x48; * is the default
         <BLANKLINE>
-        layer   module      output   stride [px]  theoretical field [px]  infinite by
-        0       Conv2d      4x64x48            1                       3
-        1*      MaxPool2d   4x32x24            2                       4
-        output  Sequential  4x32x24            2                       4
+        layer    module      output   stride [px]  theoretical field [px]  infinite by
+        0        Conv2d      4x64x48            1                       3
+        1        MaxPool2d   4x32x24            2                       4
+        output*  Sequential  4x32x24            2                       4
     """
     network = build_network(model, weights, size=size, model_args=model_args, depth=depth, trust=trust)
     return LayerTable.of(network, patterns, levels)

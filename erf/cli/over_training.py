@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from erf.cli.console import fail, say, warn
 from erf.errors import InputError
-from erf.images import ProgressReport
 from erf.process import StopRequest
 
 if TYPE_CHECKING:
     from erf.cli.job import Job
+    from erf.images import ProgressReport
     from erf.results import Origin
     from erf.storage.staging import Staging
     from erf.tracking import Snapshot
@@ -37,6 +37,7 @@ def weight_files(text: str, further: Sequence[Path]) -> list[Path]:
 def compute_snapshots(job: "Job", files: Sequence[Path]) -> None:
     """Compute the ERF of one unit with the weights of each file, on the same images; progress is kept for --resume."""
     from erf.cli.computing import interruption
+    from erf.images import ProgressReport
     from erf.storage.outputs import check_no_input
     from erf.storage.staging import Staging
 
@@ -64,7 +65,7 @@ class _Run:
     """Computation of a series, one set of weights at a time; each result is kept in a file until all are done."""
 
     def __init__(
-        self, job: "Job", staging: "Staging", files: Sequence[Path], progress: ProgressReport, stop: StopRequest
+        self, job: "Job", staging: "Staging", files: Sequence[Path], progress: "ProgressReport", stop: StopRequest
     ) -> None:
         from erf.tracking import find_snapshots
 

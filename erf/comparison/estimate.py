@@ -20,7 +20,7 @@ class Estimate(Interval):
     Example:
         >>> from erf.comparison.estimate import Estimate
         >>> Estimate(181.2, 174.4, 188.1, "r50", "px")
-        181 px [174, 188]
+        181.2 px [174.4, 188.1]
     """
 
     name: str = ""
@@ -70,7 +70,7 @@ def measure(
     Example:
         >>> import torch, erf
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
-        >>> result = erf.compute(model, n=4, size=(64, 48), layer="1", device="cpu", progress=False)
+        >>> result = erf.compute(model, n=12, size=(64, 48), layer="1", device="cpu", progress=False)
         >>> found = erf.measure(result, "rms_radius")
         >>> 0 < found.low <= found.value <= found.high < 5 and found.unit == "px"
         True

@@ -213,7 +213,7 @@ def compare(
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
         >>> images = erf.load_images("phantom", n=4, size=(64, 48))
         >>> one, two = (erf.compute(model, images, layer=name, device="cpu", progress=False) for name in ("0", "1"))
-        >>> table = erf.compare(one, two, labels=["first", "second"], allow_different=True)
+        >>> table = erf.compare(one, two, measures=["rms_radius"], labels=["first", "second"], allow_different=True)
         >>> table["rms_radius"]["first"].value < table["rms_radius"]["second"].value
         True
     """

@@ -66,8 +66,8 @@ def plot(
         raise InputError(f"{path}: suffix '{suffix}' not known; expected one of {', '.join(SUFFIXES)}")
     is_page = suffix == ".html"
     if layout not in LAYOUT_NAMES or (layout != "overview" and is_page):
-        found = f"layout '{layout}' of an interactive page" if layout in LAYOUT_NAMES else f"layout '{layout}'"
-        raise InputError(f"{found} not known; expected one of {', '.join(LAYOUT_NAMES)}, interactive overview only")
+        found = f"layout '{layout}' of an HTML page" if layout in LAYOUT_NAMES else f"layout '{layout}'"
+        raise InputError(f"{found} not known; expected one of {', '.join(LAYOUT_NAMES)}, in HTML overview only")
     several = [erfs] if isinstance(erfs, ERF) else erfs
     shown = definition or (several[0].definition if several else DEFAULT_DEFINITION)
     comparison = compare(several, labels, shown, subsets, scale)

@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from matplotlib.axis import Tick
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,6 +10,8 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.text import Text
 
 from erf.text import printable
+
+F = TypeVar("F", bound=MatplotlibFigure)
 
 
 class Figure(MatplotlibFigure):
@@ -24,7 +26,7 @@ class Figure(MatplotlibFigure):
         return drawn(self, "png")
 
 
-def literal(figure: Figure) -> Figure:
+def literal(figure: F) -> F:
     """Let texts be shown as they are, not parsed as formulas, except tick labels, which show powers of ten."""
     ticks = {label for tick in figure.findobj(Tick) for label in (tick.label1, tick.label2)}
     for text in figure.findobj(Text):
@@ -34,13 +36,13 @@ def literal(figure: Figure) -> Figure:
     return figure
 
 
-def drawn(figure: Any, kind: str) -> bytes:
+def drawn(figure: MatplotlibFigure, kind: str) -> bytes:
     """Return a figure as the content of a PNG, SVG or PDF file."""
     content = io.BytesIO()
     figure.savefig(content, format=kind)
     return content.getvalue()
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: MatplotlibFigure, path: Path) -> None:
     """Write a figure with literal texts."""
     path.write_bytes(drawn(literal(figure), path.suffix[1:].lower()))  # compressors misreport a full disk
