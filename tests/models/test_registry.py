@@ -1,5 +1,6 @@
 """Every registered network, by one set of tests."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ def test_gradient_agrees_with_finite_differences(subject: Subject) -> None:
 
 
 def test_gradient_equals_plain_autograd_and_captum(subject: Subject) -> None:
-    inputs, (y, x) = subject.inputs(2), subject.unit
+    inputs, (y, x) = subject.inputs(1), subject.unit
     with frozen(subject.model, torch.channels_last):
         ours = unit_gradient(subject.model, inputs, subject.layer, (y, x))
     inputs.requires_grad_()
@@ -203,13 +204,15 @@ def test_eval_mode_is_deterministic(subject: Subject) -> None:
 
 def test_state_dict_round_trips(subject: Subject, tmp_path: Path) -> None:
     save_file(subject.model.state_dict(), tmp_path / "weights.safetensors")
-    other = create_model(subject.name, size=subject.size, seed=1).double()
+    other = copy.deepcopy(subject.model)
+    for tensor in other.state_dict().values():
+        tensor.zero_()
     load_weights(other, tmp_path / "weights.safetensors")
     for key, value in other.state_dict().items():
         assert torch.equal(value, subject.model.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", KINDS)
 def test_built_twice_from_one_seed_it_is_the_same(name: str) -> None:
     state = torch.random.get_rng_state()
     size = small_size(model_card(name))
@@ -225,12 +228,13 @@ def test_a_run_at_small_size_is_finite(name: str) -> None:
     size = small_size(card)
     images = from_arrays([np.random.default_rng(0).standard_normal((card.in_channels, *size)).astype(np.float32)])
     model = create_model(name, size=size)
-    settings: dict[str, Any] = {"layer": card.default_layer, "device": "cpu"}
+    # The gradient is compared with plain autograd in double precision, above.
+    settings: dict[str, Any] = {"layer": card.default_layer, "device": "cpu", "self_check": False}
     mean = erf.compute(model, images, **settings).statistics().mean
     assert np.isfinite(mean).all()
     # Far above rounding: the channels of a unit must not cancel, as they do behind an untrained layer norm. With random
     # signs they do not.
-    single = erf.compute(model, images, channel="signs", definitions=("square",), self_check=False, **settings)
+    single = erf.compute(model, images, channel="signs", definitions=("square",), **settings)
     assert mean.max() > 0.01 * np.sqrt(single.statistics("all", "square").mean.max()) > 0
 
 
