@@ -121,7 +121,7 @@ def to_text(table: "ComparisonTable") -> str:
 
 def to_html(table: "ComparisonTable") -> str:
     """HTML tables for a notebook."""
-    parts = [html_table(*_without_meaning(*value_rows(table)))]
+    parts = [html_table(*value_rows(table), left=2)]
     if len(table.erfs) > 1:
         parts.append(html_table(*difference_rows(table)))
     return "".join([*parts, f"<p><small>{for_html(caption(table))}</small></p>"])
