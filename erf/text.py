@@ -36,6 +36,11 @@ def _escaped(sign: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def as_names(one_or_more: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return one name, given as text, or several as a tuple."""
+    return (one_or_more,) if isinstance(one_or_more, str) else tuple(one_or_more or ())
+
+
 def file_name(model: str) -> str:
     """Convert a model's name, which may be a path with a factory, to a file name without extension."""
     base = model.replace("\\", "/").split("/")[-1]

@@ -260,3 +260,10 @@ def test_layers_fields_and_checks_show_themselves() -> None:
     for shown in (table, field, report):
         assert shown._repr_html_().startswith("<table>")
         assert repr(shown) == str(shown)
+
+
+def test_a_single_name_need_not_be_in_a_list(result: erf.ERF) -> None:
+    assert len(result.plot(subsets="left").axes) == len(result.plot(subsets=["left"]).axes)
+    table = erf.compare(result, measures="r50", labels="one")
+    assert (table.labels, [measure.name for measure in table.measures]) == (("one",), ["r50"])
+    assert erf.compute(network(), layer="2", definitions="square", **SMALL).provenance.definitions == ("square",)

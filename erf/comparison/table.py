@@ -11,7 +11,8 @@ from erf.comparison.checks import check_alike
 from erf.comparison.estimate import Estimate, observed
 from erf.errors import InputError
 from erf.measures import BLOCKS_OF_A_FIELD, TWO_SIDED, Measure, Observations, measure_map, pick_measures
-from erf.results import ERF
+from erf.results import ERF, labels_of
+from erf.text import as_names
 from erf.uncertainty import Deals, Difference, Drawing, Interval, contrast, left_right_tests
 from erf.uncertainty.threads import map_in_threads
 
@@ -147,9 +148,7 @@ def tabulate(
     """
     if not erfs:
         raise InputError("nothing to compare: expected at least one ERF")
-    names = tuple(labels) if labels else tuple(erf.provenance.title for erf in erfs)
-    if len(names) != len(erfs):
-        raise InputError(f"found {len(names)} labels for {len(erfs)} ERFs; expected one for each")
+    names = labels_of(erfs, labels)
     drawing = drawing or Drawing()
     notes = [f"measured differently: {words}" for words in check_alike(erfs, allow_different)]
     several = [observed(erf, subset, definition, by_patient) for erf in erfs]
@@ -219,7 +218,7 @@ def compare(
     """
     if not erfs:
         raise InputError("nothing to compare: expected at least one ERF")
-    chosen, ratios = pick_measures(tuple(measures))
+    chosen, ratios = pick_measures(as_names(measures))
     return tabulate(
         erfs, chosen, ratios, labels=labels, subset=subset, definition=definition or erfs[0].definition,
         drawing=drawing, by_patient=by_patient, allow_different=allow_different,

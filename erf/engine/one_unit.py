@@ -26,6 +26,7 @@ from erf.storage import SUFFIXES, FileSink, load
 from erf.storage.checkpoint import Checkpoint
 from erf.storage.outputs import check_outputs
 from erf.storage.staging import Staging
+from erf.text import as_names
 
 if TYPE_CHECKING:
     from erf.uncertainty import Precision
@@ -164,7 +165,7 @@ def compute(
         network = build_network(model, weights, seed=seed, size=frame, model_args=model_args, trust=trust)
     settings = Settings(
         unit=unit, channel=channel, aligned=aligned, method=method, method_options=method_options,
-        arguments=arguments or network.arguments, definitions=tuple(definitions), subset_by=tuple(subset_by),
+        arguments=arguments or network.arguments, definitions=as_names(definitions), subset_by=as_names(subset_by),
         projections=projections, seed=seed, precision=precision, device=device, batch_size=batch_size, workers=workers,
         deterministic=deterministic, strict=strict, until=until, crop=crop, self_check=self_check,
     )  # fmt: skip

@@ -11,7 +11,8 @@ from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
 from erf.images.thumbnail import block_means
 from erf.measures import Observations, observe, stretch_length
-from erf.results import ERF, Curve, Map, Statistics
+from erf.results import ERF, Curve, Map, Statistics, labels_of
+from erf.text import as_names
 
 PAPER_COLORS = {"gmic": "#1f77b4", "def-gmic": "#2ca02c", "hct": "#ff7f0e"}
 """Blue, green and orange as in the figures of the HCT paper."""
@@ -91,12 +92,10 @@ def compare(
         raise InputError("nothing to plot: expected at least one ERF")
     common_size(erfs)
     shared = [name for name in erfs[0].subsets if all(name in erf.subsets for erf in erfs)]
-    chosen = tuple(subsets) if subsets else tuple(sorted(shared, key=_subset_order))
+    chosen = as_names(subsets) or tuple(sorted(shared, key=_subset_order))
     if scale not in MAP_SCALES:
         raise InputError(f"scale '{scale}' not known; expected one of {', '.join(MAP_SCALES)}")
-    names = tuple(labels) if labels else tuple(erf.provenance.title for erf in erfs)
-    if len(names) != len(erfs):
-        raise InputError(f"found {len(names)} labels for {len(erfs)} ERFs; expected one for each")
+    names = labels_of(erfs, labels)
     panels = {
         (index, subset): _panel(erf.statistics(subset, definition))
         for subset in chosen

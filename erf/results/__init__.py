@@ -1,6 +1,6 @@
 """Results of a run in memory: ERF, provenance, per-image profiles, and the sinks that receive them. No PyTorch."""
 
-from erf.results.erf import ERF, Curve, ImageRecord, Map, Row, Spread, Statistics
+from erf.results.erf import ERF, Curve, ImageRecord, Map, Row, Spread, Statistics, labels_of
 from erf.results.profiles import (
     FOOTPRINT,
     OVERVIEW,
@@ -47,6 +47,7 @@ __all__ = [
     "blank_overview",
     "input_subset",
     "kept",
+    "labels_of",
     "stack_footprints",
     "tap_names",
     "unlike",

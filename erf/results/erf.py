@@ -1,6 +1,6 @@
 """The result of a run: maps by subset and definition, image records and provenance."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from erf.errors import InputError
 from erf.results.profiles import OVERVIEW, Footprint, Overview
 from erf.results.provenance import Provenance
+from erf.text import as_names
 
 if TYPE_CHECKING:
     from erf.comparison.estimate import Estimate
@@ -221,3 +222,11 @@ class Row:
     footprints: Mapping[str, Footprint]
     """Per-image profiles by definition."""
     overview: Overview | None
+
+
+def labels_of(erfs: Sequence[ERF], labels: str | Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the given labels of ERFs, or their titles; `InputError` unless there is one for each."""
+    names = as_names(labels) or tuple(erf.provenance.title for erf in erfs)
+    if len(names) != len(erfs):
+        raise InputError(f"found {len(names)} labels for {len(erfs)} ERFs; expected one for each")
+    return names
