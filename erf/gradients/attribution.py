@@ -42,7 +42,7 @@ class UnitGradient:
         """Compute the gradient of a unit with respect to the inputs.
 
         Args:
-            inputs: (N, C, *axes), or a tuple of such tensors for a model with several inputs.
+            inputs: `(N, C, *axes)`, or a tuple of such tensors for a model with several inputs.
             neuron_selector: a unit as in `erf.compute` ('center', (y, x), 'pixel:y,x'), (channel, y, x), or a function
                 from the layer's output to a value for each image.
 

@@ -69,7 +69,7 @@ def unit_gradient(model: nn.Module, inputs: Tensor, layer: str, unit: Unit, layo
         inputs: (N, C, H, W), or any other number of axes.
         layer: path of the module that holds the unit.
         unit: (y, x) in the layer's map, or one index per axis.
-        layout: how the output is read as a map, where it is not (N, C, *axes).
+        layout: how the output is read as a map, where it is not `(N, C, *axes)`.
 
     Returns:
         The gradient, of the shape of `inputs`.
