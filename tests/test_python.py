@@ -215,8 +215,31 @@ def test_a_finished_run_is_loaded_and_another_one_refused(tmp_path: Path) -> Non
         erf.compute(network(), **options)
     with pytest.raises(OutputExistsError, match="of another run"):
         erf.compute(network(), resume=True, **options | {"image_seed": 1})
+    with pytest.raises(OutputExistsError, match="of another run"):
+        erf.compute(network(), resume=True, **options | {"normalisation": "none"})
     other = erf.compute(network(), overwrite=True, **options | {"image_seed": 1})
     assert other.provenance.image_seed == 1
+
+
+def test_a_finished_run_over_other_contents_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays, others = (rng.standard_normal((2, 1, *SIZE)) for _ in range(2))
+    options: dict[str, Any] = {"layer": "2", "device": "cpu", "progress": False, "output": tmp_path / "a.h5"}
+    erf.compute(network(), arrays, **options)
+    erf.compute(network(), arrays, resume=True, **options)
+    with pytest.raises(OutputExistsError, match="of another run"):
+        erf.compute(network(), others, resume=True, **options)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    np.save(folder / "0.npy", arrays[0])
+    options |= {"output": tmp_path / "b.h5", "size": SIZE, "n": 1}
+    mean = np.array(erf.compute(network(), folder, **options)["all"].mean)
+    np.save(folder / "0.npy", others[0])
+    later = (tmp_path / "b.h5").stat().st_mtime + 10
+    os.utime(folder / "0.npy", (later, later))
+    with pytest.raises(OutputExistsError, match="content of"):
+        erf.compute(network(), folder, resume=True, **options)
+    assert not np.array_equal(erf.compute(network(), folder, overwrite=True, **options)["all"].mean, mean)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,12 @@ def file_digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+def code_digest(model: str) -> str:
+    """Return the SHA-256 of the user's file that defines a network; '' if there is none."""
+    file = Path(model.rpartition(":")[0] or model)
+    return file_digest(file) if file.is_file() else ""
+
+
 def _state_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for key, tensor in model.state_dict().items():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from erf.building import Network
-from erf.building.weights import file_digest
+from erf.building.weights import code_digest
 from erf.cli.console import warn
 from erf.cli.processes import Processes
 from erf.engine import find_units
@@ -120,7 +120,7 @@ class Job:
         }
         found = {
             "model": network.name if self.privacy is None else Path(network.name).name,
-            "code": _code_digest(network.name),
+            "code": code_digest(network.name),
             "model options": network.options,
             "weights sha256": network.weights_sha256,
             "layers": list(self.layers),
@@ -178,9 +178,3 @@ class Job:
             of_unit = f".{'-'.join(map(str, unit))}" if len(spots) > len(self.layers) else ""
             names.append(self.output.with_suffix(f"{of_layer}{of_unit}{self.output.suffix}"))
         return names
-
-
-def _code_digest(model: str) -> str:
-    """Digest of the user's file that defines the network; '' if there is none."""
-    file = Path(model.rpartition(":")[0] or model)
-    return file_digest(file) if file.is_file() else ""

@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from erf.building import Model, Network, build_network
+from erf.building.weights import code_digest
 from erf.definitions import DEFAULT_DEFINITION
 from erf.engine.api import compute_layers
 from erf.engine.settings import Settings
-from erf.errors import InputError, OutputExistsError
+from erf.errors import ImageError, InputError, OutputExistsError
 from erf.gradients.units import CENTER, UnitChoice
-from erf.images import PHANTOM, ImageSet, Progress, ProgressReport, from_arrays, load_images
+from erf.images import PHANTOM, Image, ImageSet, Progress, ProgressReport, from_arrays, load_images
 from erf.network.inputs import Arguments
 from erf.process import StopRequest
 from erf.results import ERF, MemorySink, Origin, Sink
 from erf.storage import SUFFIXES, FileSink, load
-from erf.storage.checkpoint import Checkpoint
+from erf.storage.checkpoint import Checkpoint, changed_images
 from erf.storage.outputs import check_outputs
 from erf.storage.staging import Staging
 from erf.text import as_names
@@ -205,7 +206,7 @@ class _FileRun:
         identity = _identity(network, images, layer, settings)
         digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         with StopRequest() as stop, Staging([self.path], self.overwrite, self.resume) as staging:
-            if self._is_finished(staging, digest):
+            if self._is_finished(staging, images, digest):
                 return load(self.path)
             staging.begin(identity)
             part = staging.part(self.path)
@@ -225,16 +226,20 @@ class _FileRun:
             staging.publish()
         return load(self.path)
 
-    def _is_finished(self, staging: Staging, digest: str) -> bool:
+    def _is_finished(self, staging: Staging, images: ImageSet, digest: str) -> bool:
         """Whether an earlier call wrote the result; `OutputExistsError` if the file is of another one."""
         if staging.is_moving:
             staging.publish()
-            return True
-        if not self.resume or staging.has_progress or not self.path.exists():
+        elif not self.resume or staging.has_progress or not self.path.exists():
             return False
-        if load(self.path).provenance.identity != digest and not self.overwrite:
-            raise OutputExistsError(f"{self.path} is of another run: other network, images or settings")
-        return not self.overwrite or load(self.path).provenance.identity == digest
+        found = load(self.path)
+        changed = changed_images(images, found.images, self.path.stat().st_mtime)
+        if found.provenance.identity == digest and not changed:
+            return True
+        if not self.overwrite:
+            words = "; ".join(changed) or "network, images or settings"
+            raise OutputExistsError(f"{self.path} is of another run: other {words}")
+        return False
 
 
 def _identity(network: Network, images: ImageSet, layer: str, settings: Settings) -> dict[str, Any]:
@@ -242,12 +247,23 @@ def _identity(network: Network, images: ImageSet, layer: str, settings: Settings
     kept = {name: value for name, value in asdict(settings).items() if name not in ("device", "workers", "strict")}
     found = {
         "model": network.name,
+        "code": code_digest(network.name),
         "model options": network.options,
         "weights sha256": network.weights_sha256,
         "layer": layer,
         "images": images.digest,
+        "contents of arrays": [_content(image) for image in images.images if image.path.startswith("array:")],
+        "preprocessing": asdict(images.framing),
+        "shard": images.part,
     }
     return json.loads(json.dumps(found | kept, default=str))
+
+
+def _content(image: Image) -> str:
+    try:
+        return image.decode().sha256
+    except ImageError:
+        return "not usable"
 
 
 def _of_arrays(arrays: Any, normalisation: str) -> ImageSet:
@@ -257,7 +273,8 @@ def _of_arrays(arrays: Any, normalisation: str) -> ImageSet:
             f"images of type {type(arrays).__name__}; expected a folder, a manifest, 'phantom', arrays (C, H, W), or a "
             "set of `load_images` or `from_arrays`"
         )
-    return from_arrays([np.asarray(array) for array in arrays], normalisation=normalisation or "none")
+    found = [array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array) for array in arrays]
+    return from_arrays(found, normalisation=normalisation or "none")
 
 
 @contextmanager
