@@ -22,12 +22,13 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
     "catalogue",
     "commands",
     "links",
     "mathml",
 ]
-exclude_patterns = ["_extensions", "examples", "gallery", "auto_examples/**/*.ipynb"]
+exclude_patterns = ["_extensions", "examples", "gallery", "auto_examples/*.ipynb"]
 source_suffix = {".md": "myst-nb", ".myst": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
 root_doc = "index"
 default_role = "code"
@@ -48,6 +49,18 @@ autodoc_class_signature = "separated"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 napoleon_numpy_docstring = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "auto_examples",
+    "image_scrapers": ("matplotlib", "gallery.collect"),
+    "ignore_repr_types": r"matplotlib|erf\.plotting",
+    "within_subsection_order": "FileNameSortKey",
+    "show_signature": False,
+    "write_computation_times": False,
+    "download_all_examples": False,
+    "copyfile_regex": r".*\.rst",
+}
 
 html_theme = "furo"
 html_title = f"erf-toolkit {release}"
