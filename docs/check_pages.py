@@ -1,7 +1,8 @@
 """Open every page of the built site in a browser: `python docs/check_pages.py build/site`.
 
 A page fails if the browser prints a message, if the page is wider than the window, if it asks another server for
-anything, or if one of its links leads nowhere in the site. The browser is Chromium: that of the system, or the one that `playwright install chromium` puts in place.
+anything, or if one of its links leads nowhere in the site. The browser is Chromium: that of the system, or the one that
+`playwright install chromium` puts in place.
 """
 
 import re

@@ -22,7 +22,7 @@ def test_the_settings_of_sphinx_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(DOCS)  # undoes what the settings add
     settings = runpy.run_path(str(DOCS / "conf.py"))
     own = {path.stem for path in (DOCS / "_extensions").glob("*.py")}
-    assert own - {"generated"} <= set(settings["extensions"])
+    assert own - {"gallery", "generated"} <= set(settings["extensions"])
 
 
 def test_every_page_and_notebook_is_in_the_sidebar() -> None:
