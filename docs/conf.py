@@ -33,7 +33,7 @@ source_suffix = {".md": "myst-nb", ".myst": "myst-nb", ".ipynb": "myst-nb", ".rs
 root_doc = "index"
 default_role = "code"
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 suppress_warnings = ["misc.highlighting_failure"]  # pages show commands and changes beside code
 
@@ -41,6 +41,7 @@ nb_execution_mode = "force"
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -1,5 +1,6 @@
 """What the site takes from outside this folder, and links that differ between the repository and the site."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ def _copy(app: Sphinx, config: Config) -> None:
 
 
 def _link(app: Sphinx, page: str, source: list[str]) -> None:
-    """Let links to notebooks lead to their copies, and list the decision notes in the sidebar."""
+    """Let links to notebooks and examples lead to their pages, and list the decision notes in the sidebar."""
     source[0] = source[0].replace("](../notebooks/", "](notebooks/")
+    source[0] = re.sub(r"\]\(examples/(plot_\w+)\.py\)", r"](auto_examples/\1.rst)", source[0])
     if page == "decisions/README":
         source[0] += NOTES
 

@@ -3,7 +3,8 @@ U-Net with and without spectral blocks
 ======================================
 
 A spectral residual block multiplies Fourier coefficients, so that each of its units depends on the whole image. At the
-start of training its weight alpha is 0 and the block is an identity; alpha = 1 shows what it can do.
+start of training its weight alpha is 0 and the block is an identity; alpha = 1 shows what it can do. The
+layer is that of the first up-sampling; colours are logarithmic.
 """
 
 import matplotlib.pyplot as plt
@@ -11,11 +12,11 @@ from matplotlib.colors import LogNorm
 
 import erf
 
-images = erf.load_images("phantom", n=2, size=(128, 128), channels=3)
+images = erf.load_images("phantom", n=2, size=(192, 192), channels=3)
 fields = {
-    "unet": erf.compute("unet", images, layer="up3", progress=False),
-    "alpha = 0": erf.compute("unet-srb-f", images, layer="up3", progress=False),
-    "alpha = 1": erf.compute("unet-srb-f", images, layer="up3", model_args={"alpha": 1}, progress=False),
+    "without": erf.compute("unet-star", images, layer="up4", progress=False),
+    "alpha = 0": erf.compute("unet-star-srb-f", images, layer="up4", progress=False),
+    "alpha = 1": erf.compute("unet-star-srb-f", images, layer="up4", model_args={"alpha": 1}, progress=False),
 }
 
 figure, axes = plt.subplots(1, 3, figsize=(8, 3), layout="constrained")
