@@ -4,6 +4,7 @@ Names are resolved on first use, so that importing the package does not import P
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from erf.errors import InterruptedRunError as InterruptedRunError
     from erf.errors import LayerError as LayerError
     from erf.errors import OutputError as OutputError
+    from erf.errors import OutputExistsError as OutputExistsError
+    from erf.errors import UnfinishedRunError as UnfinishedRunError
     from erf.frames import to_pandas as to_pandas
     from erf.frames import to_xarray as to_xarray
     from erf.gradients.attribution import UnitGradient as UnitGradient
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
     from erf.images import load_images as load_images
     from erf.measures import MEASURES as MEASURES
     from erf.measures import pick_measures as pick_measures
+    from erf.models import ModelError as ModelError
+    from erf.models import WeightsError as WeightsError
     from erf.network.inputs import Arguments as Arguments
     from erf.plotting import plot as plot
     from erf.report.summary import Summary as Summary
@@ -87,9 +92,11 @@ _HOME = {
     "LayerError": "errors",
     "LayerTable": "building",
     "MEASURES": "measures",
+    "ModelError": "models",
     "Network": "building",
     "Origin": "results",
     "OutputError": "errors",
+    "OutputExistsError": "errors",
     "Precision": "uncertainty",
     "Provenance": "results",
     "ReceptiveField": "theory.fields",
@@ -98,7 +105,9 @@ _HOME = {
     "Statistics": "results",
     "Summary": "report.summary",
     "TrainingMonitor": "tracking",
+    "UnfinishedRunError": "errors",
     "UnitGradient": "gradients.attribution",
+    "WeightsError": "models",
     "anonymise": "storage.privacy",
     "build_network": "building",
     "check": "checks",
@@ -133,6 +142,8 @@ __all__ = [*_HOME]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("erf-toolkit")
     if name not in _HOME:
         raise AttributeError(f"module 'erf' has no attribute '{name}'")
     return getattr(import_module(f"erf.{_HOME[name]}"), name)

@@ -15,12 +15,12 @@ from typer.testing import CliRunner, Result
 import erf
 from erf.cli import app
 from erf.comparison import FORMATS, render, tabulate
-from erf.comparison.formats import interval_words
+from erf.comparison.formats import difference_rows, interval_words, value_rows
 from erf.comparison.mirror import mirror_test
 from erf.measures import MEASURES, RESOLUTION, observe, pick_measures
-from erf.results import ERF
+from erf.results import ERF, labels_of
 from erf.text import p_words
-from erf.uncertainty import Drawing, Interval, compare, estimate
+from erf.uncertainty import Drawing, Interval, compare, estimate, left_right_tests
 from tests.conftest import small_network
 
 QUICK = Drawing(resamples=200)
@@ -128,6 +128,9 @@ def test_millimetres_where_the_spacing_is_known(pair: list[ERF]) -> None:
         (Interval(1.0, 1.0, 1.0), "1.000 [1.000, 1.000]"),
         (Interval(3.14159, float("nan"), float("nan")), "3.142"),
         (Interval(float("nan"), float("nan"), float("nan")), "–"),
+        (Interval(1.2e-7, 1e-7, 1.4e-7), "1.2e-07 [1e-07, 1.4e-07]"),
+        (Interval(1e-5, 1e-5, 1e-5), "1e-05 [1e-05, 1e-05]"),
+        (Interval(-0.0, -0.1, 0.1), "0.00 [-0.10, 0.10]"),
     ],
 )
 def test_numbers_are_rounded_by_their_interval(interval: Interval, words: str) -> None:
@@ -313,5 +316,47 @@ def test_too_few_deals_are_told(pair: list[ERF]) -> None:
         ),
     )
     table = tabulate([few], pick_measures(("lean",))[0], drawing=QUICK)
-    assert any("sides can be exchanged in 3 ways only, which makes it 0.33 at least" in note for note in table.notes)
+    assert any("sides can be exchanged in 3 ways only, and the smallest p is 0.33" in note for note in table.notes)
     assert table.entries[0]["lean"].side_p >= 1 / 3
+
+
+def with_spacing(erf: ERF, spacing: float) -> ERF:
+    return replace(erf, images=tuple(replace(image, pixel_spacing=spacing) for image in erf.images))
+
+
+def test_millimetres_of_different_spacings_are_not_subtracted(pair: list[ERF]) -> None:
+    """Values are in the millimetres of each, and a difference of pixels is none of millimetres."""
+    (measure,) = pick_measures(("r50",))[0]
+    fine, coarse, unknown = (
+        with_spacing(erf, mm) for erf, mm in zip([*pair, pair[1]], (0.1, 0.2, np.nan), strict=True)
+    )
+    table = tabulate([fine, coarse], [measure], drawing=QUICK, allow_different=True)
+    _, ((_, _, unit, *cells),) = value_rows(table, millimetres=True)
+    assert unit == "mm"
+    for cell, entries, spacing in zip(cells, table.entries, (0.1, 0.2), strict=True):
+        assert cell.startswith(interval_words(entries["r50"].interval, spacing))
+    assert difference_rows(table, millimetres=True)[1][0][-1] == "other spacing"
+    for order in ([fine, unknown], [unknown, fine]):
+        table = tabulate(order, [measure], drawing=QUICK, allow_different=True)
+        assert value_rows(table, millimetres=True) == value_rows(table)
+        assert difference_rows(table, millimetres=True) == difference_rows(table)
+
+
+def test_nothing_is_significant_where_nothing_can_be_measured(pair: list[ERF]) -> None:
+    seen = observe(pair[0])
+    zero = replace(
+        seen, **{name: np.zeros_like(getattr(seen, name)) for name in ("small", "across_rows", "across_columns")}
+    )
+    found = left_right_tests(zero, pick_measures(("lean", "left_right_tv"))[0], QUICK)
+    assert np.isnan(list(found.values())).all()
+
+
+def test_equal_titles_are_told_apart(pair: list[ERF]) -> None:
+    one = pair[0]
+    trained = replace(one, provenance=replace(one.provenance, weights="w.pt"))
+    assert labels_of([one, trained]) == (
+        f"{one.provenance.title} (untrained, seed 0)",
+        f"{one.provenance.title} (weights w.pt)",
+    )
+    assert len(set(labels_of([one, one, trained]))) == 3
+    assert labels_of([one]) == (one.provenance.title,)

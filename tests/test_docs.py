@@ -14,6 +14,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+BUILT = ("notebooks/", "auto_examples/")
+"""Folders of the site that its build copies or makes."""
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -78,6 +80,8 @@ def test_python_examples_use_names_that_exist(path: Path) -> None:
 def test_links_lead_somewhere(path: Path) -> None:
     for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", path.read_text()):
         page = path.parent / target if target else path
+        if path == DOCS / "index.md" and target.startswith(BUILT):
+            page = ROOT / target.replace("auto_examples/index.rst", "docs/examples")
         assert page.exists(), f"{path.name}: {target}"
         assert not anchor or anchor in headings(page.read_text()), f"{path.name}: {target}#{anchor}"
 

@@ -204,7 +204,7 @@ def test_a_gradient_that_is_zero_is_told(arrays: list[np.ndarray]) -> None:
         ({"definitions": ()}, "found none"),
         ({"batch_size": 0}, "batch size 0"),
         ({"device": "tpu9"}, "device 'tpu9'"),
-        ({"device": "cuda:99"}, "not at hand"),
+        ({"device": "cuda:99"}, "is not available"),
         ({"unit": (99, 0)}, "lies outside"),
         ({"layer": "6"}, "unknown layer '6'"),
     ],
@@ -346,7 +346,9 @@ def test_layers_are_each_named_once(arrays: list[np.ndarray]) -> None:
 
 def test_settings_are_the_arguments_of_compute() -> None:
     arguments = inspect.signature(compute).parameters
-    steering = [item for item in fields(Settings) if item.name != "arguments"]  # None: those of the network
+    steering = [
+        item for item in fields(Settings) if item.name not in ("arguments", "seed")
+    ]  # None: those of the network
     assert {item.name: item.default for item in steering} == {
         item.name: arguments[item.name].default for item in steering
     }

@@ -67,7 +67,7 @@ WITH_TORCH = {
 METHODS = ("erf.results.erf", "erf.comparison.table")
 """Modules of results whose methods call public functions of `erf`, such as `result.plot()`."""
 
-SEE_MODELS = ("erf.building", "erf.cli")
+SEE_MODELS = ("erf.building", "erf.cli", "erf")
 
 SOURCES = sorted(path for folder in ("erf", "models") for path in (ROOT / folder).rglob("*.py"))
 SOURCES = [path for path in SOURCES if "erf/models" not in path.as_posix()]

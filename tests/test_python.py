@@ -290,3 +290,102 @@ def test_a_single_name_need_not_be_in_a_list(result: erf.ERF) -> None:
     table = erf.compare(result, measures="r50", labels="one")
     assert (table.labels, [measure.name for measure in table.measures]) == (("one",), ["r50"])
     assert erf.compute(network(), layer="2", definitions="square", **SMALL).provenance.definitions == ("square",)
+
+
+def test_a_module_keeps_its_mode() -> None:
+    model = network().train()
+    model[1].eval()
+    images = torch.rand(4, 1, *SIZE)
+    for call in (
+        lambda: erf.compute(model, images, layer="2", device="cpu", progress=False),
+        lambda: erf.compute(model, layer="2", **SMALL),
+        lambda: erf.layers(model, size=SIZE),
+        lambda: erf.receptive_field(model, "2", size=SIZE),
+        lambda: erf.check(model, "2", size=SIZE),
+    ):
+        call()
+        assert [module.training for module in model.modules()] == [True, True, False, True]
+        assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("change", ["structure", "code", "parameters"])
+def test_another_network_does_not_go_on(tmp_path: Path, change: str) -> None:
+    options = SMALL | {"layer": "2", "output": tmp_path / "a.h5"}
+    erf.compute(network(), **options)
+    other = network()
+    if change == "structure":
+        other[1] = nn.Softplus()
+    elif change == "code":
+        other[1] = type("ReLU", (nn.ReLU,), {"forward": lambda self, x: x.sin()})()
+    else:
+        other[0].bias.data += 1
+    with pytest.raises(OutputExistsError, match="of another run"):
+        erf.compute(other, resume=True, **options)
+
+
+def test_a_network_that_is_built_takes_no_options_and_keeps_its_seed() -> None:
+    built = build_network("gmic", weights="none", seed=3, size=SIZE)
+    found = erf.compute(built, n=4, device="cpu", progress=False)
+    assert found.provenance.seed == 3
+    for given in ({"size": (32, 32)}, {"weights": "shipped"}, {"seed": 5}, {"model_args": {"a": 1}}):
+        with pytest.raises(erf.InputError, match=f"{next(iter(given))} of a network that is built"):
+            erf.compute(built, n=4, device="cpu", progress=False, **given)
+    with pytest.raises(erf.InputError, match="'a' for a module that is built"):
+        erf.compute(network(), model_args={"a": 1}, **SMALL)
+    with pytest.raises(erf.InputError, match="images of 96x64 and a size of 32x32"):
+        erf.compute(network(), torch.rand(2, 1, *SIZE), size=(32, 32), progress=False)
+
+
+def test_arrays_for_a_named_network_are_normalised_as_it_expects() -> None:
+    arrays = np.random.default_rng(0).integers(0, 60000, (2, 1, *SIZE), np.uint16)
+    assert erf.compute("gmic", arrays, device="cpu", progress=False).provenance.normalisation == "standardise"
+    assert erf.compute(network(), arrays, layer="2", progress=False).provenance.normalisation == "none"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (np.array([[[[None] * 4] * 4]], object), "arrays of type object"),
+        (np.ones((1, 1, 8, 8), complex), "arrays of type complex128"),
+        (np.full((1, 1, 8, 8), 1e39), "beyond the range of float32"),
+    ],
+)
+def test_arrays_that_are_no_images(arrays: np.ndarray, words: str) -> None:
+    with pytest.raises(erf.ErfError, match=words):
+        erf.compute(network(), arrays, layer="2", device="cpu", strict=True, progress=False)
+
+
+def test_half_precision_tensors_are_images() -> None:
+    images = torch.rand(2, 1, *SIZE)
+    one, two = (
+        erf.compute(network(), each, layer="2", device="cpu", progress=False)
+        for each in (images.bfloat16().float(), images.bfloat16())
+    )
+    assert_same_maps(one, two)
+
+
+def test_a_unit_that_sees_padding_only_has_an_empty_field() -> None:
+    model = nn.Sequential(nn.ZeroPad2d((3, 3, 0, 0)), nn.Conv2d(1, 2, 2), nn.Softplus())
+    images = torch.rand(2, 1, 24, 24)
+    found = erf.compute(model, images, layer="2", unit=(0, 0), device="cpu", progress=False)
+    assert not found["all"].mean.any()
+    assert "none: the maps are zero everywhere" in str(found)
+
+
+def test_columns_of_a_manifest_do_not_replace_fields(result: erf.ERF) -> None:
+    from dataclasses import replace
+
+    images = tuple(replace(image, columns={"status": "site0", "age": "50"}) for image in result.images)
+    frame = replace(result, images=images).to_pandas()
+    assert set(frame["status"]) == {"ok"}
+    assert set(frame["manifest.status"]) == {"site0"}
+    assert set(frame["age"]) == {"50"}
+
+
+def test_files_can_be_compared_and_drawn_by_their_paths(result: erf.ERF, tmp_path: Path) -> None:
+    result.save(tmp_path / "a.h5")
+    assert erf.compare(tmp_path / "a.h5", measures="r50")["r50"] == erf.compare(result, measures="r50")["r50"]
+    assert isinstance(erf.plot(str(tmp_path / "a.h5"), subsets="all"), Figure)
+    wrong: Any = 3
+    with pytest.raises(erf.InputError, match="found a int, expected an ERF or the path"):
+        erf.compare(wrong)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from erf.accumulation.moments import Moments
+from erf.box import Box
 from erf.errors import InputError
 from erf.results import ERF, PROVENANCE, ImageRecord, MemorySink, Provenance, Sink, Statistics, unlike, without_input
 
@@ -62,7 +63,7 @@ def _merged_ways(origins: Sequence[Provenance]) -> dict[str, Any]:
     tops, lefts, bottoms, rights = zip(*crops, strict=True) if all(crops) else ((),) * 4
     checks = [origin.self_check for origin in origins]
     return {
-        "crop": (min(tops), min(lefts), max(bottoms), max(rights)) if tops else (),
+        "crop": Box(min(tops), min(lefts), max(bottoms), max(rights)) if tops else (),
         "self_check": next((check for check in checks if check.get("result") != "agrees"), checks[0]),
     }
 

@@ -50,7 +50,7 @@ class Moments:
         return Statistics(
             self.count,
             np.pad(self.mean.astype(dtype), margins),
-            np.pad(self.variance.astype(dtype), margins),
+            np.pad(self.variance.astype(dtype), margins, constant_values=np.nan if self.count < 2 else 0),
             np.pad(self.mean.sum(0), margins[1]),
             np.pad(self.mean.sum(1), margins[0]),
             self.draws,

@@ -1,6 +1,6 @@
 """Networks built from a name, a module or code, with weights from any source."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def build_network(
     model: Model,
     weights: str | Path | None = None,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     size: tuple[int, int] | None = None,
     model_args: Mapping[str, Any] | None = None,
     depth: int = 0,
@@ -44,7 +44,7 @@ def build_network(
             that returns a module, or a network, which is returned as it is.
         weights: file (safetensors or a `torch.save` state dict), 'shipped', 'none', `timm:TAG`, or None for shipped
             weights if there are any, and else an untrained network.
-        seed: seed of untrained weights.
+        seed: seed of untrained weights; None for 0, or that of a network.
         size: (height, width) of the input in pixels; None for the network's own.
         model_args: options of the network.
         depth: slices of a volume, for networks with 3-D convolutions.
@@ -52,7 +52,7 @@ def build_network(
         warn: called with one line where a value is assumed; default: an `AssumptionWarning`.
 
     Returns:
-        The network in eval mode, with the description of its input.
+        The network, with the description of its input. A module that is given keeps its mode; others are in eval mode.
 
     Raises:
         InputError: an option belongs elsewhere, or `depth` is missing.
@@ -60,11 +60,14 @@ def build_network(
         WeightsError: the weights cannot be read, do not fit, or changed meanwhile.
     """
     options = dict(model_args or {})
+    size = tuple(size) if isinstance(size, Sequence) else size  # type: ignore[assignment]
     if taken := sorted(set(_OWN) & options.keys()):
         raise InputError(f"'{taken[0]}' is no option of a network", remedy=f"give it as `{taken[0]}`")
     if isinstance(model, Network):
+        _check_nothing_given(model, weights, seed, size, options)
         return model
     model, called = _without_function(model, options)
+    seed = seed or 0
     card = module_card(model) if isinstance(model, nn.Module) else model_card(model)
     name = card.name
     file = find_weights(name, weights, bool(options))
@@ -83,10 +86,37 @@ def build_network(
     return Network(name, built, card, frame, channels, arguments, options, seed, source, digest)
 
 
+def own_normalisation(model: Model) -> str:
+    """Return the normalisation that a network by name, or one that is built, expects; '' for modules and functions."""
+    if isinstance(model, Network):
+        return model.card.normalisation
+    return model_card(model).normalisation if isinstance(model, str) else ""
+
+
+def _check_nothing_given(
+    network: Network,
+    weights: str | Path | None,
+    seed: int | None,
+    size: tuple[int, int] | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Raise `InputError` for what a network that is built has already."""
+    given = {
+        "weights": weights is not None,
+        "seed": seed not in (None, network.seed),
+        "size": size not in (None, network.size),
+        "model_args": bool(options),
+    }
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise InputError(f"{wrong[0]} of a network that is built", remedy="give it to `build_network`")
+
+
 def _without_function(
     model: str | nn.Module | Callable[..., nn.Module], options: Mapping[str, Any]
 ) -> tuple[str | nn.Module, bool]:
     """Return the name or module, and whether it was returned by a function, which has taken the options."""
+    if isinstance(model, nn.Module) and options:
+        raise InputError(f"'{next(iter(options))}' for a module that is built; options belong to names and functions")
     if isinstance(model, str | nn.Module):
         return model, False
     found = model(**options) if callable(model) else model
@@ -102,7 +132,7 @@ def _built(model: str | nn.Module, weights: Path | None, options: Mapping[str, A
         return create_model(model, weights, **options)
     if weights is not None:
         load_weights(model, weights)
-    return model.eval()
+    return model
 
 
 def _input(

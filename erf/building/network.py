@@ -60,7 +60,7 @@ class Network:
         card = module_card(model)
         channels, height, width = input_shape
         weights, digest = origin_of_weights(card.name, model, card, None)
-        return cls(card.name, model.eval(), card, (height, width), channels, weights=weights, weights_sha256=digest)
+        return cls(card.name, model, card, (height, width), channels, weights=weights, weights_sha256=digest)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

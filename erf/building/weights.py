@@ -1,6 +1,7 @@
 """Source and digest of a network's weights, and signs that it has none."""
 
 import hashlib
+import inspect
 from pathlib import Path
 
 import torch
@@ -50,7 +51,7 @@ def origin_of_weights(name: str, model: nn.Module, card: ModelCard, weights: Pat
         return str(weights), file_digest(weights) if weights.is_file() else ""
     if not card.brings_weights:
         return "", ""
-    return f"{OWN}{file_name(name)}", _state_digest(model)
+    return f"{OWN}{file_name(name)}", state_digest(model)
 
 
 def file_digest(file: Path) -> str:
@@ -65,7 +66,28 @@ def code_digest(model: str) -> str:
     return file_digest(file) if file.is_file() else ""
 
 
-def _state_digest(model: nn.Module) -> str:
+def structure_digest(model: nn.Module) -> str:
+    """Return the SHA-256 of what the modules of a network are: classes, their source code, and settings."""
+    digest = hashlib.sha256()
+    for name, module in model.named_modules():
+        kind = type(module)
+        digest.update(f"{name} {kind.__module__} {kind.__qualname__} {module.extra_repr()}\n".encode())
+        if not kind.__module__.startswith("torch."):
+            digest.update(_source(kind).encode())
+    return digest.hexdigest()
+
+
+def _source(kind: type[nn.Module]) -> str:
+    """Return the source code of a class, or the byte code of its forward pass where there is none."""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        code = getattr(kind.forward, "__code__", None)
+        return f"{code.co_code!r} {code.co_names}" if code else ""
+
+
+def state_digest(model: nn.Module) -> str:
+    """Return the SHA-256 of parameters and buffers."""
     digest = hashlib.sha256()
     for key, tensor in model.state_dict().items():
         digest.update(key.encode())

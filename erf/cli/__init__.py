@@ -46,7 +46,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version, and exit.")
     ] = False,
 ) -> None:
-    """Effective receptive fields: how much each input pixel moves one unit of a model's map."""
+    """Effective receptive fields: how strongly each input pixel influences one unit of a network."""
 
 
 for command in (

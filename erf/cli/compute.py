@@ -130,7 +130,7 @@ def compute(
         typer.Option(
             min=1,
             max=1_000_000,
-            help="Average over so many draws of random projections (hct), or of a random network.",
+            help="Number of draws to average over of random projections (hct), or of a random network.",
             rich_help_panel=GRADIENT,
         ),
     ] = 1,

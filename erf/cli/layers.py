@@ -1,15 +1,12 @@
 """`erf layers`: list the layers of a network."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from erf.cli.console import busy, reported_errors
 from erf.cli.network import build_network
 from erf.cli.options import Depth, ModelArguments, ModelName, Size, Trust
-
-if TYPE_CHECKING:
-    pass
 
 
 def layers(

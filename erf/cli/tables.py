@@ -53,7 +53,8 @@ def print_subsets(erf: ERF, definition: str) -> None:
     rows = []
     for subset in erf.subsets:
         statistics = erf.statistics(subset, definition)
-        y, x = statistics.centroid
+        # Negative values have no centre of mass.
+        y, x = statistics.centroid if definition != "signed" else (math.nan, math.nan)
         rows.append([subset, str(statistics.count), _px(x), _px(y), _px(x - x0, "+"), _px(y - y0, "+")])
     print_table(
         f"{origin.title} ({origin.weights_words}), layer {origin.layer}, definition {definition}: "

@@ -1,5 +1,6 @@
 """One measure of one ERF, with its interval, in the unit in which it is shown."""
 
+import math
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
@@ -29,7 +30,8 @@ class Estimate(Interval):
 
     def __str__(self) -> str:
         value, _, interval = interval_words(self).partition(" ")
-        return " ".join(part for part in (value, self.unit, interval) if part)
+        unit = self.unit if math.isfinite(self.value) else ""
+        return " ".join(part for part in (value, unit, interval) if part)
 
     __repr__ = __str__
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _LINE = 100
 """Characters of a line in a terminal."""
 
+_SMALLEST, _SMALLEST_HALF = 1e-2, 1e-5
+"""Value, and half width of an interval, below which numbers may have an exponent."""
+
 Rows = tuple[list[str], list[list[str]]]
 """Column headers, and rows of cells."""
 
@@ -59,7 +62,8 @@ def difference_rows(table: "ComparisonTable", millimetres: bool = False) -> Rows
         for index in range(1, len(table.erfs)):
             factor, unit = table.shown(index, measure, millimetres)
             entry = table.entries[index][measure.name]
-            cells.append(_difference_words(entry, factor))
+            is_shown = table.has_common_scale(index, measure, millimetres)
+            cells.append(_difference_words(entry, factor) if is_shown else "other spacing")
         rows.append([measure.name, unit, *cells])
     return ["measure", "unit", *(f"{label} − {table.labels[0]}" for label in table.labels[1:])], rows
 
@@ -78,8 +82,11 @@ def interval_words(interval: Interval, factor: float = 1.0, sign: str = "") -> s
         return "–"
     if not (math.isfinite(low) and math.isfinite(high)):
         return number_words(value, sign)
+    value, low, high = value + 0.0, low + 0.0, high + 0.0  # no minus before 0
     half = (high - low) / 2
-    decimals = 3 if half <= 0 else max(0, min(6, 1 - math.floor(math.log10(half))))
+    if max(half, abs(value)) < _SMALLEST or 0 < half < _SMALLEST_HALF:
+        return f"{value:{sign}.4g} [{low:{sign}.4g}, {high:{sign}.4g}]"
+    decimals = 3 if half <= 0 else max(0, 1 - math.floor(math.log10(half)))
     return f"{value:{sign},.{decimals}f} [{low:{sign},.{decimals}f}, {high:{sign},.{decimals}f}]"
 
 

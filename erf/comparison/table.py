@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from erf.comparison.checks import check_alike
 from erf.comparison.estimate import Estimate, observed
 from erf.errors import InputError
 from erf.measures import BLOCKS_OF_A_FIELD, TWO_SIDED, Measure, Observations, measure_map, pick_measures
-from erf.results import ERF, labels_of
+from erf.results import ERF, labels_of, shared_definition
+from erf.storage import as_erf
 from erf.text import as_names
 from erf.uncertainty import Deals, Difference, Drawing, Interval, contrast, left_right_tests
 from erf.uncertainty.threads import map_in_threads
@@ -96,10 +98,14 @@ class ComparisonTable:
         return formats.to_html(self)
 
     def shown(self, index: int, measure: Measure, millimetres: bool = False) -> tuple[float, str]:
-        """Factor and unit in which a measure of an ERF is shown."""
-        if millimetres and measure.is_length and np.isfinite(self.spacings[index]):
+        """Factor and unit in which a measure of an ERF is shown; in millimetres if all pixel spacings are known."""
+        if millimetres and measure.is_length and np.isfinite(self.spacings).all():
             return self.spacings[index], "mm"
         return measure.factor, measure.unit
+
+    def has_common_scale(self, index: int, measure: Measure, millimetres: bool = False) -> bool:
+        """Whether a measure of an ERF and of the first is shown with the same factor, so that differences can be."""
+        return self.shown(index, measure, millimetres)[0] == self.shown(0, measure, millimetres)[0]
 
 
 def tabulate(
@@ -180,7 +186,7 @@ def tabulate(
 
 
 def compare(
-    *erfs: ERF,
+    *erfs: ERF | str | Path,
     measures: Sequence[str] = (),
     labels: Sequence[str] | None = None,
     subset: str = "all",
@@ -192,7 +198,7 @@ def compare(
     """Compare ERFs: measures with intervals, and differences to the first with p values.
 
     Args:
-        erfs: One or more ERFs.
+        erfs: One or more ERFs, or their files.
         measures: Names of measures; empty for the default ones, ('all',) for all.
         labels: Column labels; the ERFs' titles if None.
         subset: Subset of images.
@@ -218,9 +224,10 @@ def compare(
     """
     if not erfs:
         raise InputError("nothing to compare: expected at least one ERF")
+    loaded = [as_erf(erf) for erf in erfs]
     chosen, ratios = pick_measures(as_names(measures))
     return tabulate(
-        erfs, chosen, ratios, labels=labels, subset=subset, definition=definition or erfs[0].definition,
+        loaded, chosen, ratios, labels=labels, subset=subset, definition=definition or shared_definition(loaded),
         drawing=drawing, by_patient=by_patient, allow_different=allow_different,
     )  # fmt: skip
 
@@ -229,6 +236,8 @@ def _withheld(name: str, seen: Observations, measures: Sequence[Measure]) -> lis
     unresolved = [measure.name for measure in measures if not seen.resolves(measure.part)]
     if not unresolved:
         return []
+    if not seen.small.any():
+        return [f"the maps of {name} are zero everywhere: nothing can be measured"]
     return [
         f"{', '.join(unresolved)} withheld for {name}: half of its mass lies within {seen.extent:.0f} px, less than "
         f"{BLOCKS_OF_A_FIELD} of the blocks that its file keeps"
@@ -257,8 +266,8 @@ def _notes_of_sides(
         if {"left", "right"} <= set(seen.sides) and deals.least_p > _SIGNIFICANT:
             ways = "one way" if len(deals) == 1 else f"{len(deals)} ways"
             yield (
-                f"p of left against right says nothing for {label}: sides can be exchanged in {ways} only, which makes "
-                f"it {deals.least_p:.2g} at least; use more images, or more patients"
+                f"the left-right test of {label} cannot be significant: sides can be exchanged in {ways} only, and the "
+                f"smallest p is {deals.least_p:.2g}; use more images, or more patients"
             )
 
 

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -26,9 +25,6 @@ from erf.images import ImageSet, Progress
 from erf.network.devices import deterministic_algorithms, memory_errors
 from erf.results import ERF, MemorySink, Origin, Sink
 from erf.storage.checkpoint import Checkpoint
-
-if TYPE_CHECKING:
-    pass
 
 
 def _warn(words: str) -> None:

@@ -92,7 +92,7 @@ def fitting_batch(pixels: int, device: torch.device, per_image: int) -> int:
         device: device of the run.
         per_image: bytes that one image takes; a batch takes at most a quarter of the memory.
     """
-    filling = (_PIXELS_PER_PASS if device.type == "cpu" else _PIXELS_PER_GPU_PASS) // pixels
+    filling = (_PIXELS_PER_PASS if device.type == "cpu" else _PIXELS_PER_GPU_PASS) // max(1, pixels)
     return max(1, min(filling, _LARGEST_BATCH, available_memory(device) // (4 * per_image)))
 
 

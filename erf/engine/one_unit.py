@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from erf.building import Model, Network, build_network
-from erf.building.weights import code_digest
+from erf.building import Model, Network, build_network, own_normalisation
+from erf.building.weights import code_digest, state_digest, structure_digest
 from erf.definitions import DEFAULT_DEFINITION
 from erf.engine.api import compute_layers
 from erf.engine.settings import Settings
@@ -57,7 +58,7 @@ def compute(
     definitions: Sequence[str] = (DEFAULT_DEFINITION,),
     subset_by: Sequence[str] = (),
     projections: int = 1,
-    seed: int = 0,
+    seed: int | None = None,
     precision: str = "float32",
     device: str = "auto",
     batch_size: int | None = None,
@@ -87,7 +88,7 @@ def compute(
             module, or a network of `build_network`. A module is moved to `device`.
         images: folder, manifest CSV or 'phantom'; arrays (C, H, W) of one shape; or a set of `load_images` or
             `from_arrays`, whose own settings hold.
-        n: number of images drawn from a folder or manifest, or of phantoms.
+        n: number of images drawn from a folder or manifest, or of phantoms; all arrays are used.
         layer: path of the module whose output (N, C, h, w) holds the unit; '' for the default layer, `output` for the
             model's own output, and `layer:key` where a module returns several tensors.
         weights: file, 'shipped', 'none' or `timm:TAG`; None for shipped weights if there are any.
@@ -95,8 +96,9 @@ def compute(
         model_args: options of the network.
         trust: whether an archive `file.pt2`, which is code, may be opened.
         image_seed: seed of the draw of images and of phantoms.
-        normalisation: key of `erf.images.NORMALISATIONS`; '' for the network's own.
-        resample: whether to scale each image to fit the frame, instead of padding or cropping it.
+        normalisation: key of `erf.images.NORMALISATIONS`; '' for the network's own, and none for arrays given to a
+            module or a function.
+        resample: whether to scale each image of a folder to fit the frame, instead of padding or cropping it.
         unit: 'center' for (h // 2, w // 2), (y, x) in the layer's map, or any other `UnitChoice`.
         channel: 'all', the number of one channel, or 'signs' for random signs, whose squares estimate the sum of
             squares of all channels without bias.
@@ -109,7 +111,8 @@ def compute(
         subset_by: columns of the manifest; each distinct value defines a subset.
         projections: number of draws of the model's random projections; each map is the mean over the draws, and each
             draw takes a pass.
-        seed: seed of untrained weights, random signs, random projections and random numbers that the network draws.
+        seed: seed of untrained weights, random signs, random projections and random numbers that the network draws;
+            None for 0, or that of a network of `build_network`.
         precision: 'float32', the model's own precision, or 'bfloat16' for convolutions and matrix products in half of
             it; the file then records how much the gradient on noise differs.
         device: 'cpu', 'cuda', 'mps' or 'auto'.
@@ -143,7 +146,7 @@ def compute(
         InsufficientMemoryError: the run does not fit into memory.
         InputError: settings, images and model do not fit together.
         OutputError: a file cannot be written, or exists.
-        InterruptedRunError: the run was interrupted; with `output`, its progress is kept.
+        InterruptedRunError: the run was interrupted, and its progress is kept, with `output`.
 
     Example:
         >>> import torch, erf
@@ -158,16 +161,18 @@ def compute(
         raise InputError("`output` and `sink` at once; expected one of them")
     if output is not None:
         check_outputs([Path(output)], SUFFIXES)
-    given = images if isinstance(images, ImageSet | str | Path) else _of_arrays(images, normalisation)
-    frame = given.shape[1:] if isinstance(given, ImageSet) else size
-    if isinstance(model, nn.Module) and isinstance(given, ImageSet) and weights is None:
+    given = images if isinstance(images, ImageSet | str | Path) else _of_arrays(images, model, normalisation)
+    if isinstance(given, ImageSet):
+        size = _size_of(given, size, resample)
+    if isinstance(model, nn.Module) and isinstance(given, ImageSet) and weights is None and not model_args:
         network = Network.of_module(model, given.shape)  # `arguments` say how it is called, if need be
     else:
-        network = build_network(model, weights, seed=seed, size=frame, model_args=model_args, trust=trust)
+        network = build_network(model, weights, seed=seed, size=size, model_args=model_args, trust=trust)
     settings = Settings(
         unit=unit, channel=channel, aligned=aligned, method=method, method_options=method_options,
         arguments=arguments or network.arguments, definitions=as_names(definitions), subset_by=as_names(subset_by),
-        projections=projections, seed=seed, precision=precision, device=device, batch_size=batch_size, workers=workers,
+        projections=projections, seed=network.seed if seed is None else seed, precision=precision, device=device,
+        batch_size=batch_size, workers=workers,
         deterministic=deterministic, strict=strict, until=until, crop=crop, self_check=self_check,
     )  # fmt: skip
     with _display(progress, network.name) as report:
@@ -248,8 +253,9 @@ def _identity(network: Network, images: ImageSet, layer: str, settings: Settings
     found = {
         "model": network.name,
         "code": code_digest(network.name),
+        "structure": structure_digest(network.model),
+        "parameters": state_digest(network.model),
         "model options": network.options,
-        "weights sha256": network.weights_sha256,
         "layer": layer,
         "images": images.digest,
         "contents of arrays": [_content(image) for image in images.images if image.path.startswith("array:")],
@@ -266,15 +272,32 @@ def _content(image: Image) -> str:
         return "not usable"
 
 
-def _of_arrays(arrays: Any, normalisation: str) -> ImageSet:
+def _size_of(images: ImageSet, size: tuple[int, int] | None, resample: bool) -> tuple[int, int]:
+    """Return the (height, width) of a set of images; raise `InputError` if another one was asked for."""
+    _, height, width = images.shape
+    if size is not None and tuple(size) != (height, width):
+        raise InputError(f"images of {height}x{width} and a size of {size[0]}x{size[1]}; expected one of them")
+    if resample:
+        raise InputError("arrays and sets of images are not scaled", remedy="give `resample` to `load_images`")
+    return height, width
+
+
+def _of_arrays(arrays: Any, model: Model, normalisation: str) -> ImageSet:
     """Return the image set of arrays or tensors (C, H, W)."""
     if isinstance(arrays, nn.Module) or not hasattr(arrays, "__iter__"):
         raise InputError(
             f"images of type {type(arrays).__name__}; expected a folder, a manifest, 'phantom', arrays (C, H, W), or a "
             "set of `load_images` or `from_arrays`"
         )
-    found = [array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array) for array in arrays]
-    return from_arrays(found, normalisation=normalisation or "none")
+    found = [_numpy(array) for array in arrays]
+    return from_arrays(found, normalisation=normalisation or own_normalisation(model) or "none")
+
+
+def _numpy(array: Any) -> NDArray[np.generic]:
+    if isinstance(array, Tensor):
+        array = array.detach().cpu()
+        return np.asarray(array.float() if array.dtype == torch.bfloat16 else array)  # NumPy has no bfloat16
+    return np.asarray(array)
 
 
 @contextmanager

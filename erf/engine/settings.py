@@ -9,6 +9,7 @@ from erf.errors import InputError
 from erf.gradients.methods import METHODS
 from erf.gradients.units import CENTER, UnitChoice, is_by_image
 from erf.network.inputs import Arguments
+from erf.text import as_names
 
 if TYPE_CHECKING:
     from erf.uncertainty import Precision
@@ -49,6 +50,8 @@ class Settings:
     self_check: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("definitions", "subset_by"):  # a single name need not be in a tuple
+            object.__setattr__(self, name, as_names(getattr(self, name)))
         unknown = [name for name in self.definitions if name not in DEFINITIONS]
         if unknown or not self.definitions:
             found = ", ".join(unknown) or "none"

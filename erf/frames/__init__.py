@@ -7,7 +7,7 @@ from erf.comparison import ComparisonTable
 from erf.comparison.formats import records
 from erf.errors import InputError
 from erf.frames.tree import to_tree
-from erf.results import ERF
+from erf.results import ERF, ImageRecord
 
 __all__ = ["to_pandas", "to_xarray"]
 
@@ -22,7 +22,7 @@ def to_xarray(erf: ERF) -> Any:
         An `xarray.DataTree` with a dataset for each subset: `mean` and `variance` (definition, y, x), `across_rows`
         (definition, x), `across_columns` (definition, y), and the number of images as the attribute `count`.
         Coordinates are in pixels, `y_mm` and `x_mm` in millimetres where all images have one pixel spacing. The
-        attributes of the tree are the provenance in words.
+        attributes of the tree are the provenance in words. In names of subsets, U+2215 stands for a slash.
 
     Raises:
         InputError: xarray is not installed.
@@ -60,11 +60,13 @@ def to_pandas(data: ERF | ComparisonTable) -> Any:
     pandas = _library("pandas")
     if isinstance(data, ComparisonTable):
         return pandas.DataFrame.from_records(list(records(data)))
-    rows = [
-        {name: value for name, value in vars(image).items() if name != "columns"} | dict(image.columns)
-        for image in data.images
-    ]
-    return pandas.DataFrame.from_records(rows)
+    return pandas.DataFrame.from_records([_row(image) for image in data.images])
+
+
+def _row(image: ImageRecord) -> dict[str, Any]:
+    """Fields of a record, and the columns of its manifest; of these, one with the name of a field gets a prefix."""
+    known = {name: value for name, value in vars(image).items() if name != "columns"}
+    return known | {f"manifest.{name}" if name in known else name: value for name, value in image.columns.items()}
 
 
 def _library(name: str) -> Any:

@@ -104,6 +104,8 @@ def _find(
     ]
     box = Box.of_axes(*along)
     shape = (input_shape[0], *box.shape)
+    if not box.shape[0] * box.shape[1]:  # the unit sees padding only
+        return frame
     if shape[1] * shape[2] > _WORTHWHILE * size[0] * size[1]:
         return frame
     try:

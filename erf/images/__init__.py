@@ -132,6 +132,9 @@ def from_arrays(
     if not len(arrays) or any(np.shape(array) != np.shape(arrays[0]) or np.ndim(array) != 3 for array in arrays):
         found = sorted({np.shape(array) for array in arrays})
         raise InputError(f"arrays have shapes {found or 'none'}; expected one or more of a single shape (C, H, W)")
+    if any(np.asarray(array).dtype.kind not in "biuf" for array in arrays):
+        kinds = sorted({str(np.asarray(array).dtype) for array in arrays})
+        raise InputError(f"arrays of type {', '.join(kinds)}; expected integers or floating-point numbers")
     sides = laterality if laterality is not None else [""] * len(arrays)
     if len(sides) != len(arrays):
         raise InputError(f"found {len(sides)} lateralities for {len(arrays)} arrays; expected one for each")
@@ -147,6 +150,8 @@ def _from_array(index: int, array: NDArray[np.generic], laterality: str) -> Imag
     def decode() -> Decoded:
         if not np.isfinite(array).all():
             raise ImageError(f"array {index}: found NaN or infinite pixels, expected finite values only")
+        if array.dtype.kind == "f" and np.abs(array).max() > np.finfo(np.float32).max:
+            raise ImageError(f"array {index}: found pixels beyond the range of float32")
         return Decoded(array, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest())
 
     return Image(f"array:{index}", f"array:{index}", decode, laterality)

@@ -86,7 +86,7 @@ def decoding(path: Path) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """Message of an error in one line: the last, where pydicom lists one for each decoder."""
     if isinstance(error, MemoryError):
-        return "too large for the memory at hand"
+        return "too large for the available memory"
     if isinstance(error, UnidentifiedImageError):
         return "the content is damaged or of another format than the name says"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

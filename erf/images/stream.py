@@ -116,7 +116,7 @@ class ImageSet:
         except ImageError as error:
             return Failure(image, str(error))
         except MemoryError:
-            return Failure(image, f"{image.path}: too large for the memory at hand")
+            return Failure(image, f"{image.path}: too large for the available memory")
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T], workers: int) -> Generator[R, None, None]:

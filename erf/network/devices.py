@@ -28,7 +28,7 @@ def pick_device(name: str = "auto") -> torch.device:
     except RuntimeError as error:
         raise InputError(f"device '{name}' not understood; expected one of {', '.join(found)}") from error
     if device.type not in found or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"device '{name}' is not at hand; expected one of {', '.join(found)}")
+        raise InputError(f"device '{name}' is not available; expected one of {', '.join(found)}")
     return device
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
 from erf.plotting.panels import MAP_SCALES, Comparison, compare
-from erf.results import ERF
+from erf.results import ERF, shared_definition
+from erf.storage import as_erf
 from erf.storage.files import check_free, complete_file
 
 __all__ = ["MAP_SCALES", "SUFFIXES", "Comparison", "compare", "plot"]
@@ -18,7 +19,7 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
 
 def plot(
-    erfs: ERF | Sequence[ERF],
+    erfs: ERF | str | Path | Sequence[ERF | str | Path],
     path: str | Path | None = None,
     *,
     definition: str = "",
@@ -32,7 +33,7 @@ def plot(
     """Draw ERFs: per subset each map, and the curves across rows and columns with their square roots.
 
     Args:
-        erfs: One ERF, or several of one input size, which are laid over each other.
+        erfs: One ERF, or several of one input size, which are laid over each other; or their files.
         path: PNG, SVG or PDF for a picture, HTML for an interactive page in one file; None to return the figure.
         definition: Definition of the maps; '' for the one that the first ERF shows by default.
         subsets: Names of one or more subsets; None for those that all ERFs have.
@@ -68,8 +69,8 @@ def plot(
     if layout not in LAYOUT_NAMES or (layout != "overview" and is_page):
         found = f"layout '{layout}' of an HTML page" if layout in LAYOUT_NAMES else f"layout '{layout}'"
         raise InputError(f"{found} not known; expected one of {', '.join(LAYOUT_NAMES)}, in HTML overview only")
-    several = [erfs] if isinstance(erfs, ERF) else erfs
-    shown = definition or (several[0].definition if several else DEFAULT_DEFINITION)
+    several = [as_erf(each) for each in ([erfs] if isinstance(erfs, ERF | str | Path) else erfs)]
+    shown = definition or (shared_definition(several) if several else DEFAULT_DEFINITION)
     comparison = compare(several, labels, shown, subsets, scale)
     if path is None:
         return _page_figure(comparison) if interactive else _figure(comparison, layout)

@@ -27,6 +27,8 @@ _PAPER_ORDER = {"all": "both", "right": "right", "left": "left"}
 _BANDS = Drawing(resamples=500, method="percentile")
 _CONTOURS = (0.5, 0.9, 0.99)
 _CONTOUR_SMOOTHING = 2.0
+_LARGEST_BLUR = 0.1
+"""Largest standard deviation of the smoothing, as a share of the extent of half the mass: areas grow by 2 %."""
 _RINGS_OF_A_RADIUS = 8
 """Ratio of radius to width of the rings of a profile, which are at least a pixel wide."""
 _CURVES = {"across_rows": ("Across rows", "x [px]", 1), "across_columns": ("Across columns", "y [px]", 0)}
@@ -161,7 +163,7 @@ def draw_contours(comparison: Comparison) -> Figure:
         figure,
         comparison,
         f"Behind: the mean of the images. Contours of the density in {_block_words(comparison)}, smoothed over "
-        f"{_CONTOUR_SMOOTHING:g} of them; of a field narrower than {BLOCKS_OF_A_FIELD}, in the file's finer blocks.",
+        f"{_CONTOUR_SMOOTHING:g} or less; of a field narrower than {BLOCKS_OF_A_FIELD}, in the file's finer blocks.",
     )
     return figure
 
@@ -175,7 +177,8 @@ def _contoured(seen: Observations) -> tuple[Grid, Array]:
     if seen.extent < BLOCKS_OF_A_FIELD * seen.grid.block:
         return seen.grid, seen.all().small / seen.grid.areas
     even = seen.grid.even
-    return even, gaussian_filter(seen.grid.evened(seen.all().small) / even.areas, _CONTOUR_SMOOTHING)
+    sigma = min(_CONTOUR_SMOOTHING, _LARGEST_BLUR * seen.extent / seen.grid.block)
+    return even, gaussian_filter(seen.grid.evened(seen.all().small) / even.areas, sigma)
 
 
 def _enclosing_levels(mass: Array, density: Array) -> list[float]:

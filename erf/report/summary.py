@@ -4,6 +4,8 @@ import base64
 from dataclasses import dataclass
 from textwrap import indent
 
+import numpy as np
+
 from erf.comparison import measure
 from erf.plotting import plot
 from erf.plotting.panels import field_words
@@ -28,9 +30,10 @@ class Summary:
             ("unit", f"{origin.target}, input {size}"),
             ("images", self._images()),
             ("theoretical field", field_words(self.erf)),
-            ("centroid", self._centroids()),
         ]
-        return lines if self.erf.definition == "signed" else [*lines, ("size", self._sizes())]
+        if self.erf.definition == "signed":  # negative values have no centre of mass and no size
+            return lines
+        return [*lines, ("centroid", self._centroids()), ("size", self._sizes())]
 
     def _images(self) -> str:
         counts = ", ".join(f"{subset} {self.erf.count(subset)}" for subset in self.erf.subsets if subset != "all")
@@ -44,6 +47,8 @@ class Summary:
         for subset in self.erf.subsets:
             y, x = self.erf[subset].centroid
             shifts.append(f"{subset} x {x - x0:+.1f}, y {y - y0:+.1f} px")
+        if not any(np.isfinite(self.erf[subset].centroid).all() for subset in self.erf.subsets):
+            return "none: the maps are zero everywhere"
         return "; ".join(shifts) + " from the unit"
 
     def _sizes(self) -> str:

@@ -1,6 +1,6 @@
 """Results of a run in memory: ERF, provenance, per-image profiles, and the sinks that receive them. No PyTorch."""
 
-from erf.results.erf import ERF, Curve, ImageRecord, Map, Row, Spread, Statistics, labels_of
+from erf.results.erf import ERF, Curve, ImageRecord, Map, Row, Spread, Statistics, labels_of, shared_definition
 from erf.results.profiles import (
     FOOTPRINT,
     OVERVIEW,
@@ -48,6 +48,7 @@ __all__ = [
     "input_subset",
     "kept",
     "labels_of",
+    "shared_definition",
     "stack_footprints",
     "tap_names",
     "unlike",

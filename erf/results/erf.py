@@ -226,7 +226,29 @@ class Row:
 
 def labels_of(erfs: Sequence[ERF], labels: str | Sequence[str] | None = None) -> tuple[str, ...]:
     """Return the given labels of ERFs, or their titles; `InputError` unless there is one for each."""
-    names = as_names(labels) or tuple(erf.provenance.title for erf in erfs)
+    names = as_names(labels) or _distinct([erf.provenance for erf in erfs])
     if len(names) != len(erfs):
         raise InputError(f"found {len(names)} labels for {len(erfs)} ERFs; expected one for each")
     return names
+
+
+def shared_definition(erfs: Sequence[ERF]) -> str:
+    """Return the definition that the first ERF shows by default, or the first one that all ERFs have."""
+    first, *others = erfs
+    names = [first.definition, *first.provenance.definitions]
+    return next((name for name in names if all(name in erf.provenance.definitions for erf in others)), names[0])
+
+
+def _distinct(origins: Sequence[Provenance]) -> tuple[str, ...]:
+    """Return titles, with the weights where titles are equal, and numbers where these are equal as well."""
+    titles = [origin.title for origin in origins]
+    names = [
+        f"{title} ({origin.weights_words})" if titles.count(title) > 1 else title
+        for title, origin in zip(titles, origins, strict=True)
+    ]
+    if len(set(names)) < len(names) and len(set(titles)) < len(titles):
+        names = [
+            f"{title} {titles[: place + 1].count(title)}" if titles.count(title) > 1 else title
+            for place, title in enumerate(titles)
+        ]
+    return tuple(names)

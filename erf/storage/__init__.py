@@ -6,8 +6,8 @@ structure before they are read.
 """
 
 from erf.storage.format import FORMAT_VERSION, SUFFIXES
-from erf.storage.reader import load
+from erf.storage.reader import as_erf, load
 from erf.storage.sums import check_sums
 from erf.storage.writer import FileSink, remove_parts, save
 
-__all__ = ["FORMAT_VERSION", "SUFFIXES", "FileSink", "check_sums", "load", "remove_parts", "save"]
+__all__ = ["FORMAT_VERSION", "SUFFIXES", "FileSink", "as_erf", "check_sums", "load", "remove_parts", "save"]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
-from erf.errors import FormatError
+from erf.errors import FormatError, InputError
 from erf.results import (
     ERF,
     FOOTPRINT,
@@ -67,6 +67,15 @@ def load(path: str | Path) -> ERF:
     statistics = {subset: _OnDemand(provenance.definitions, partial(contents.statistics, subset)) for subset in subsets}
     footprints = _OnDemand(provenance.definitions, contents.footprint)
     return ERF(provenance, statistics, images, footprints, contents.overview)
+
+
+def as_erf(source: ERF | str | Path) -> ERF:
+    """Return an ERF, loaded if its file is given; `InputError` for anything else."""
+    if isinstance(source, ERF):
+        return source
+    if not isinstance(source, str | Path):
+        raise InputError(f"found a {type(source).__name__}, expected an ERF or the path of its file")
+    return load(source)
 
 
 class _OnDemand(Mapping[str, T]):

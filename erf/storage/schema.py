@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from erf.box import Box
 from erf.definitions import DEFINITIONS
 from erf.results import ImageRecord, Provenance
 
@@ -96,7 +97,8 @@ _RECORD: dict[str, tuple[Callable[[ImageRecord], bool], str]] = {
 def provenance_of(values: Mapping[str, Any]) -> Provenance:
     """Make a provenance from values by field; raise `ValueError` if invalid. Missing fields have their defaults."""
     # Older files have one seed, that of images and weights.
-    return _made(Provenance, {"image_seed": values.get("seed", 0)} | dict(values), _PROVENANCE)
+    found = _made(Provenance, {"image_seed": values.get("seed", 0)} | dict(values), _PROVENANCE)
+    return replace(found, crop=Box(*found.crop)) if found.crop else found
 
 
 def record_of(values: Mapping[str, Any]) -> ImageRecord:

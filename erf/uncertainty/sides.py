@@ -116,6 +116,7 @@ def left_right_tests(
         extreme += (_sizes(observed, measures, np.stack(changed)) >= ties[:, None]).sum(1)
         count += len(changed)
     p = extreme / count if is_exact else (extreme + 1) / (count + 1)
+    p[~np.isfinite(found[:, 0])] = np.nan
     return {measure.name: float(value) for measure, value in zip(measures, p, strict=True)}
 
 
