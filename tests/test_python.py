@@ -25,7 +25,7 @@ WRONG: Any = 3
 SMALL: dict[str, Any] = {"n": 4, "size": SIZE, "device": "cpu", "progress": False}
 
 
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(1, 4, 7, padding=3), nn.ReLU(), nn.Conv2d(4, 2, 7, padding=3))
 
@@ -318,7 +318,7 @@ def test_another_network_does_not_go_on(tmp_path: Path, change: str) -> None:
     elif change == "code":
         other[1] = type("ReLU", (nn.ReLU,), {"forward": lambda self, x: x.sin()})()
     else:
-        other[0].bias.data += 1
+        next(other.parameters()).data += 1
     with pytest.raises(OutputExistsError, match="of another run"):
         erf.compute(other, resume=True, **options)
 
