@@ -50,7 +50,7 @@ class LayerTable:
 
     @property
     def title(self) -> str:
-        """What the table shows."""
+        """Network and input, as a title of the table."""
         shape = "x".join(map(str, self.network.input_shape))
         return f"{self.network.name}: layers that yield a map of an input {shape}; * is the default"
 
