@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erf.box import Box, is_inside
+from erf.box import Box
 from erf.building import Model, Network, build_network
 from erf.building.network import SMALLER, Warn, warn_of_assumption
 from erf.gradients.support import Probe, border_layer, probe, theoretical_box
@@ -58,7 +58,7 @@ class FieldReport:
     @property
     def holds(self) -> bool:
         """Whether the gradients of noise lie inside the field."""
-        return self.probe.box is None or is_inside(self.probe.box, self.box)
+        return self.probe.lies_in(self.box)
 
     @property
     def title(self) -> str:

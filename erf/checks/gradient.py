@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from erf.box import is_inside
 from erf.building import Model, Network, build_network
 from erf.building.network import SMALLER, Warn, warn_of_assumption
 from erf.engine import choose_run_way
@@ -196,7 +195,7 @@ def _in_double(model: nn.Module, noise: Tensor, arguments: Arguments) -> Tensor:
 def _check_support(network: Network, layer: str, unit: Unit, traced: Trace) -> Check:
     """Check that the gradient lies inside the theoretical receptive field."""
     found = probe(network.model, layer, unit, traced, network.input_shape, network.arguments)
-    kept = found.box is None or is_inside(found.box, theoretical_box(traced, unit, network.size))
+    kept = found.lies_in(theoretical_box(traced, unit, network.size))
     name = f"gradient inside the theoretical field ({traced.field.kind})"
     return Check(name, "yes" if kept else "no: theory is wrong", kept)
 

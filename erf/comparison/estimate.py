@@ -28,6 +28,11 @@ class Estimate(Interval):
     unit: str = ""
     """Unit of value and limits: 'px', 'mm', 'px²', '%', '°' or '' for a plain number."""
 
+    @classmethod
+    def of(cls, interval: Interval, factor: float, name: str, unit: str) -> "Estimate":
+        """Return an interval multiplied by the factor of its unit."""
+        return cls(factor * interval.value, factor * interval.low, factor * interval.high, name, unit)
+
     def __str__(self) -> str:
         value, _, interval = interval_words(self).partition(" ")
         unit = self.unit if math.isfinite(self.value) else ""
@@ -82,7 +87,7 @@ def measure(
     interval = estimate(seen, [chosen], drawing)[name]
     is_metric = millimetres and chosen.is_length and np.isfinite(seen.spacing)
     factor, unit = (seen.spacing, "mm") if is_metric else (chosen.factor, chosen.unit)
-    return Estimate(factor * interval.value, factor * interval.low, factor * interval.high, name, unit)
+    return Estimate.of(interval, factor, name, unit)
 
 
 def observed(erf: ERF, subset: str, definition: str, by_patient: bool) -> Observations:

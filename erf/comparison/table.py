@@ -68,8 +68,8 @@ class ComparisonTable:
         return {label: self._estimate(index, found[name]) for index, label in enumerate(self.labels)}
 
     def _estimate(self, index: int, measure: Measure) -> Estimate:
-        (factor, unit), interval = self.shown(index, measure), self.entries[index][measure.name].interval
-        return Estimate(factor * interval.value, factor * interval.low, factor * interval.high, measure.name, unit)
+        factor, unit = self.shown(index, measure)
+        return Estimate.of(self.entries[index][measure.name].interval, factor, measure.name, unit)
 
     def to_markdown(self, *, millimetres: bool = False) -> str:
         """Return Markdown pipe tables."""

@@ -1,8 +1,8 @@
 """The ERF of one unit in one call: the network and the images from any source, in memory or in a file."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
@@ -300,14 +300,6 @@ def _numpy(array: Any) -> NDArray[np.generic]:
     return np.asarray(array)
 
 
-@contextmanager
-def _display(progress: bool | Progress | None, label: str) -> Iterator[Progress | None]:
-    """Yield the function to call with the progress."""
-    if isinstance(progress, bool):
-        if not progress:
-            yield None
-            return
-        with ProgressReport(label) as report:
-            yield report
-    else:
-        yield progress
+def _display(progress: bool | Progress | None, label: str) -> AbstractContextManager[Progress | None]:
+    """Return the context of the function to call with the progress."""
+    return ProgressReport(label) if progress is True else nullcontext(progress or None)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from erf.box import Box
+from erf.box import Box, is_inside
 from erf.errors import InputError
 from erf.gradients.autograd import Target, unit_gradients
 from erf.network.inputs import Arrange, alone
@@ -37,6 +37,10 @@ class Probe:
         if not len(rows):
             return None
         return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+    def lies_in(self, box: Box[int]) -> bool:
+        """Whether the gradient is zero outside a box."""
+        return self.box is None or is_inside(self.box, box)
 
     def reach(self, share: float) -> int:
         """Pixels from the unit's centre, along the farther axis, within which this share of the gradient lies."""
