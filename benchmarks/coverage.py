@@ -22,7 +22,7 @@ from scipy.stats import t as student
 from erf.cli.tables import print_table
 from erf.measures import MEASURES, Grid
 from erf.results.grid import Array
-from erf.uncertainty import Drawing, Observations, Precision, compare, estimate, left_right_test
+from erf.uncertainty import Observations, Resampling, StoppingRule, compare, estimate, left_right_test
 
 SIZE, BLOCK, CENTER = (48, 40), 2, (24.0, 20.0)
 ALIKE = 0.8
@@ -151,20 +151,20 @@ def sides(
     for run in range(runs):
         seen = population.draw(rng, count, images, both_sides=both_sides)[0]
         interval = estimate(seen, [MEASURES[name]])[name]
-        p = left_right_test(seen, MEASURES[name], Drawing(resamples=1000, seed=run))
+        p = left_right_test(seen, MEASURES[name], Resampling(resamples=1000, seed=run))
         found += [p < 0.05, interval.low > 0 or interval.high < 0]
     return float(found[0] / runs), float(found[1] / runs)
 
 
 def stopping(population: Population, relative: float, runs: int, seed: int) -> tuple[float, float]:
     """Estimate the coverage of the first interval that is narrow enough, and the mean number of images used."""
-    rng, truth, precision = np.random.default_rng(seed), population.truth(["r50"])[0], Precision(relative)
+    rng, truth, rule = np.random.default_rng(seed), population.truth(["r50"])[0], StoppingRule(relative)
     inside = taken = 0
     for _ in range(runs):
         seen = population.draw(rng, LOOKED_AT[-1])[0]
         for number in LOOKED_AT:
-            interval = precision.estimate(seen.pick(np.arange(number)))
-            if precision.is_reached(interval):
+            interval = rule.estimate(seen.pick(np.arange(number)))
+            if rule.is_reached(interval):
                 break
         inside += interval.low <= truth <= interval.high
         taken += number

@@ -53,7 +53,7 @@ class Row:
     """Peak memory on the device in GB; 0 if it cannot be measured."""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         times = f"{self.seconds / self.floor:6.2f} times the floor"
         return (
             f"{self.network:24s} {self.way:6s} {1e3 * self.seconds:9.2f} ms per image {times} peak {self.peak:6.2f} GB"
@@ -170,7 +170,7 @@ def main() -> None:
     for name in options.networks:
         with float32_convolutions(device):
             rows = measure_ways(subject(name), device, options.rounds, found["bandwidth"])
-        print(*(row.words for row in rows), sep="\n", flush=True)
+        print(*(row.description for row in rows), sep="\n", flush=True)
         found["ways"] += map(asdict, rows)
         write(options.output, found)
     for name in options.commands:

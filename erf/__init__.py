@@ -69,15 +69,15 @@ if TYPE_CHECKING:
     from erf.tracking import TrainingMonitor as TrainingMonitor
     from erf.tracking import compute_series as compute_series
     from erf.tracking import find_snapshots as find_snapshots
-    from erf.uncertainty import Drawing as Drawing
-    from erf.uncertainty import Precision as Precision
+    from erf.uncertainty import Resampling as Resampling
+    from erf.uncertainty import StoppingRule as StoppingRule
 
 _HOME = {
     "Arguments": "network.inputs",
     "CheckpointError": "errors",
     "ComparisonTable": "comparison",
     "DEFINITIONS": "definitions",
-    "Drawing": "uncertainty",
+    "Resampling": "uncertainty",
     "ERF": "results",
     "ErfError": "errors",
     "Estimate": "comparison",
@@ -97,7 +97,7 @@ _HOME = {
     "Origin": "results",
     "OutputError": "errors",
     "OutputExistsError": "errors",
-    "Precision": "uncertainty",
+    "StoppingRule": "uncertainty",
     "Provenance": "results",
     "ReceptiveField": "theory.fields",
     "Series": "storage.series",

@@ -1,8 +1,8 @@
 """Seconds that the stages of a run take, measured where they happen, in whatever thread.
 
-    with profiled() as profile:
+    with profiled() as times:
         erf.compute(model, images)
-    print(profile.seconds)
+    print(times.seconds)
 
 Nothing is measured outside `profiled`.
 """
@@ -27,12 +27,12 @@ STAGES = {
 }
 """Stages that are measured, in the order in which an image passes them."""
 
-BESIDE = ("read", "hash", "decode", "frame")
+CONCURRENT = ("read", "hash", "decode", "frame")
 """Stages of the decoding threads, which run concurrently with the others."""
 
 
 @dataclass
-class Profile:
+class StageTimes:
     """Seconds and calls by stage."""
 
     seconds: Counter[str] = field(default_factory=Counter)
@@ -45,14 +45,14 @@ class Profile:
             self.calls[stage] += 1
 
 
-_current: Profile | None = None
+_current: StageTimes | None = None
 
 
 @contextmanager
-def profiled() -> Iterator[Profile]:
-    """Measure stages as long as the context lasts; one profile at a time in a process."""
+def profiled() -> Iterator[StageTimes]:
+    """Measure stages as long as the context lasts; one measurement at a time in a process."""
     global _current  # noqa: PLW0603 (threads of decoding share it)
-    before, _current = _current, Profile()
+    before, _current = _current, StageTimes()
     try:
         yield _current
     finally:
@@ -61,13 +61,13 @@ def profiled() -> Iterator[Profile]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Context manager that adds its duration to a stage of the current profile, if there is one."""
-    profile = _current
-    if profile is None:
+    """Context manager that adds its duration to a stage, if stages are measured."""
+    times = _current
+    if times is None:
         yield
         return
     start = time.perf_counter()
     try:
         yield
     finally:
-        profile.add(name, time.perf_counter() - start)
+        times.add(name, time.perf_counter() - start)

@@ -142,7 +142,7 @@ def for_matplotlib(text: str) -> str:
     return printable(text).replace("$", r"\$")
 
 
-def p_words(value: float) -> str:
+def format_p(value: float) -> str:
     """A p value to two or three decimals; a dash where there is none."""
     if not math.isfinite(value):
         return "–"

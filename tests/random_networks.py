@@ -417,7 +417,7 @@ class RandomNetwork(nn.Module):
         return self.steps(x)
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         lines = [f"seed {self.seed}, input {self.shape}", *(step.words for step in self.steps)]
         return "\n  ".join(lines)
 

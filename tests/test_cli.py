@@ -315,7 +315,7 @@ def test_a_tag_of_timm_is_asked_of_timm(monkeypatch: pytest.MonkeyPatch) -> None
     ((name, options),) = asked
     assert (name, options["pretrained"]) == ("resnet18.a1_in1k", True)
     assert "num_classes" not in options  # as many as the weights have
-    assert erf.load("resnet18.h5").provenance.weights_words == "weights timm:a1_in1k"
+    assert erf.load("resnet18.h5").provenance.weights_text == "weights timm:a1_in1k"
 
 
 def test_count_tables_show_ours_beside_the_papers() -> None:

@@ -15,15 +15,15 @@ from typer.testing import CliRunner, Result
 import erf
 from erf.cli import app
 from erf.comparison import FORMATS, render, tabulate
-from erf.comparison.formats import difference_rows, interval_words, value_rows
+from erf.comparison.formats import difference_rows, format_interval, value_rows
 from erf.comparison.mirror import mirror_test
 from erf.measures import MEASURES, RESOLUTION, observe, pick_measures
 from erf.results import ERF, labels_of
-from erf.text import p_words
-from erf.uncertainty import Drawing, Interval, compare, estimate, left_right_tests
+from erf.text import format_p
+from erf.uncertainty import Interval, Resampling, compare, estimate, left_right_tests
 from tests.conftest import small_network
 
-QUICK = Drawing(resamples=200)
+QUICK = Resampling(resamples=200)
 SIDES = ["left", "right"] * 5
 
 
@@ -61,7 +61,7 @@ def call(*words: object) -> Result:
 
 def test_a_table_holds_what_intervals_give(pair: list[ERF]) -> None:
     measures, ratios = pick_measures(("r50", "lean", "replknet50"))
-    table = tabulate(pair, measures, ratios, drawing=QUICK)
+    table = tabulate(pair, measures, ratios, resampling=QUICK)
     seen = [observe(result) for result in pair]
     for index in (0, 1):
         estimates = estimate(seen[index], measures, QUICK)
@@ -78,7 +78,7 @@ def test_a_table_holds_what_intervals_give(pair: list[ERF]) -> None:
 
 def test_p_values_are_corrected_together(pair: list[ERF]) -> None:
     """Benjamini and Hochberg by hand: sorted p times number over rank, made monotone from the end."""
-    table = tabulate([*pair, pair[1]], pick_measures()[0], drawing=QUICK)
+    table = tabulate([*pair, pair[1]], pick_measures()[0], resampling=QUICK)
     found = sorted(
         (entry.difference.p, entry.adjusted_p)
         for row in table.entries
@@ -96,26 +96,26 @@ def test_unlike_files_are_refused_by_name(pair: list[ERF]) -> None:
     other = replace(pair[1], provenance=replace(pair[1].provenance, layer="2", normalisation="unit"))
     measures = pick_measures(("r50",))[0]
     with pytest.raises(erf.InputError, match=r"differ in layers 5 / 2; normalisations none / unit.*`allow_different`"):
-        tabulate([pair[0], other], measures, drawing=QUICK)
-    table = tabulate([pair[0], other], measures, drawing=QUICK, allow_different=True)
+        tabulate([pair[0], other], measures, resampling=QUICK)
+    table = tabulate([pair[0], other], measures, resampling=QUICK, allow_different=True)
     assert table.notes == ("measured differently: layers 5 / 2", "measured differently: normalisations none / unit")
 
 
 def test_other_images_are_not_paired(pair: list[ERF]) -> None:
     stranger = replace(pair[1], images=tuple(replace(image, sha256=f"x{image.sha256}") for image in pair[1].images))
-    table = tabulate([pair[0], stranger], pick_measures(("r50",))[0], drawing=QUICK)
+    table = tabulate([pair[0], stranger], pick_measures(("r50",))[0], resampling=QUICK)
     assert table.notes == ("differences of second are not paired: not the same images as first",)
 
 
 def test_millimetres_where_the_spacing_is_known(pair: list[ERF]) -> None:
     spaced = replace(pair[0], images=tuple(replace(image, pixel_spacing=0.07) for image in pair[0].images))
     measures = pick_measures(("r50", "gini"))[0]
-    table = tabulate([spaced], measures, drawing=QUICK)
+    table = tabulate([spaced], measures, resampling=QUICK)
     assert table.shown(0, MEASURES["r50"], millimetres=True) == (0.07, "mm")
     assert table.shown(0, MEASURES["r50"]) == (1.0, "px")
     assert table.shown(0, MEASURES["gini"], millimetres=True) == (1.0, "")
     mixed = replace(spaced, images=(*spaced.images[1:], replace(spaced.images[0], pixel_spacing=0.1)))
-    assert tabulate([mixed], measures, drawing=QUICK).shown(0, MEASURES["r50"], millimetres=True) == (1.0, "px")
+    assert tabulate([mixed], measures, resampling=QUICK).shown(0, MEASURES["r50"], millimetres=True) == (1.0, "px")
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_millimetres_where_the_spacing_is_known(pair: list[ERF]) -> None:
     ],
 )
 def test_numbers_are_rounded_by_their_interval(interval: Interval, words: str) -> None:
-    assert interval_words(interval) == words
+    assert format_interval(interval) == words
 
 
 def test_every_form_holds_every_number(pair: list[ERF]) -> None:
     measures, ratios = pick_measures(("all",))
-    table = tabulate(pair, measures, ratios, drawing=QUICK)
+    table = tabulate(pair, measures, ratios, resampling=QUICK)
     texts = {kind: render(table, kind) for kind in FORMATS}
     lines = list(csv.DictReader(io.StringIO(texts["csv"])))
     values = json.loads(texts["json"])["values"]
@@ -153,7 +153,7 @@ def test_every_form_holds_every_number(pair: list[ERF]) -> None:
     assert second["value"] == table.entries[1]["r50"].interval.value
     assert second["paired"] is True
     for kind in ("md", "tex"):
-        assert interval_words(table.entries[0]["r50"].interval) in texts[kind]
+        assert format_interval(table.entries[0]["r50"].interval) in texts[kind]
     assert r"left\_right\_tv" in texts["tex"]
     assert "\\begin{tabular}{llrr}" in texts["tex"]
 
@@ -181,7 +181,7 @@ def test_every_measure_is_explained() -> None:
     shown = CliRunner().invoke(app, ["compare", "--list"], env={"COLUMNS": "400"}).stdout
     for name, measure in MEASURES.items():
         assert name in shown
-        assert measure.words in shown
+        assert measure.description in shown
         assert RESOLUTION[measure.part] in shown
 
 
@@ -212,7 +212,7 @@ def test_few_images_are_noted(pair: list[ERF]) -> None:
     few = replace(
         pair[0], images=tuple(replace(image, status="failed") for image in pair[0].images[:6]) + pair[0].images[6:]
     )
-    (note,) = tabulate([few], pick_measures(("r50",))[0], drawing=QUICK).notes
+    (note,) = tabulate([few], pick_measures(("r50",))[0], resampling=QUICK).notes
     assert note == "4 images are too few for intervals and p values to be relied on"
 
 
@@ -221,10 +221,10 @@ def test_patients_or_images_are_drawn(pair: list[ERF]) -> None:
         pair[0], images=tuple(replace(image, patient_id=f"p{row // 2}") for row, image in enumerate(pair[0].images))
     )
     measures = pick_measures(("r50",))[0]
-    assert tabulate([named], measures, drawing=QUICK).units == "patients"
-    by_image = tabulate([named], measures, drawing=QUICK, by_patient=False)
+    assert tabulate([named], measures, resampling=QUICK).units == "patients"
+    by_image = tabulate([named], measures, resampling=QUICK, by_patient=False)
     assert by_image.units == "images"
-    plain = tabulate([pair[0]], measures, drawing=QUICK)
+    plain = tabulate([pair[0]], measures, resampling=QUICK)
     assert by_image.entries[0]["r50"].interval == plain.entries[0]["r50"].interval
 
 
@@ -240,7 +240,7 @@ def test_very_few_images(pair: list[ERF], count: int) -> None:
         )
         for result in pair
     ]
-    table = tabulate(kept, pick_measures(("all",))[0], drawing=QUICK)
+    table = tabulate(kept, pick_measures(("all",))[0], resampling=QUICK)
     for row in table.entries:
         assert np.isfinite(row["r50"].interval.value)
         assert np.isnan(row["lean"].side_p)
@@ -277,7 +277,7 @@ def mirrored_pair(moves: bool) -> tuple[ERF, ERF]:
 
 @pytest.mark.parametrize("moves", [True, False])
 def test_a_field_that_follows_the_image_turns_with_it(moves: bool) -> None:
-    found = mirror_test(*mirrored_pair(moves), drawing=QUICK).intervals
+    found = mirror_test(*mirrored_pair(moves), resampling=QUICK).intervals
     # Around column 20, the middle of 41: the mirror image of a bell is the bell of the mirror image, but for float32.
     zero, one = ("turned", "kept") if moves else ("kept", "turned")
     assert found[zero].value < 1e-6
@@ -303,7 +303,7 @@ def test_mirror_test_needs_counterparts() -> None:
     [(0.0, "< 0.001"), (0.00099, "< 0.001"), (0.001, "0.001"), (0.0014, "0.001"), (0.0996, "0.100"), (0.4, "0.40")],
 )
 def test_p_values_are_rounded(p: float, words: str) -> None:
-    assert p_words(p) == words
+    assert format_p(p) == words
 
 
 def test_too_few_deals_are_told(pair: list[ERF]) -> None:
@@ -315,7 +315,7 @@ def test_too_few_deals_are_told(pair: list[ERF]) -> None:
             for row, image in enumerate(pair[0].images)
         ),
     )
-    table = tabulate([few], pick_measures(("lean",))[0], drawing=QUICK)
+    table = tabulate([few], pick_measures(("lean",))[0], resampling=QUICK)
     assert any("sides can be exchanged in 3 ways only, and the smallest p is 0.33" in note for note in table.notes)
     assert table.entries[0]["lean"].side_p >= 1 / 3
 
@@ -330,14 +330,14 @@ def test_millimetres_of_different_spacings_are_not_subtracted(pair: list[ERF]) -
     fine, coarse, unknown = (
         with_spacing(erf, mm) for erf, mm in zip([*pair, pair[1]], (0.1, 0.2, np.nan), strict=True)
     )
-    table = tabulate([fine, coarse], [measure], drawing=QUICK, allow_different=True)
+    table = tabulate([fine, coarse], [measure], resampling=QUICK, allow_different=True)
     _, ((_, _, unit, *cells),) = value_rows(table, millimetres=True)
     assert unit == "mm"
     for cell, entries, spacing in zip(cells, table.entries, (0.1, 0.2), strict=True):
-        assert cell.startswith(interval_words(entries["r50"].interval, spacing))
+        assert cell.startswith(format_interval(entries["r50"].interval, spacing))
     assert difference_rows(table, millimetres=True)[1][0][-1] == "other spacing"
     for order in ([fine, unknown], [unknown, fine]):
-        table = tabulate(order, [measure], drawing=QUICK, allow_different=True)
+        table = tabulate(order, [measure], resampling=QUICK, allow_different=True)
         assert value_rows(table, millimetres=True) == value_rows(table)
         assert difference_rows(table, millimetres=True) == difference_rows(table)
 

@@ -72,7 +72,7 @@ def test_a_run_in_a_crop_is_that_without() -> None:
                 # The images are float32 and the sums float64: maps agree to the rounding of what is stored.
                 assert_gradients_agree(getattr(ours, name), getattr(other, name), rtol=1e-11, rounding=1e-16)
     for name in ("small", "across_rows", "across_columns"):
-        one, two = (getattr(result.footprints["abs"], name) for result in (part, whole))
+        one, two = (getattr(result.profiles["abs"], name) for result in (part, whole))
         assert_gradients_agree(one, two, rtol=1e-11, rounding=1e-16)
 
 

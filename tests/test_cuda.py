@@ -31,7 +31,7 @@ from tests.agreement import assert_gradients_agree, assert_statistics_agree, pla
 from tests.conftest import SMALL_RUN, small_network
 from tests.models.test_registry import small_size
 from tests.test_cli import call
-from tests.test_moments import check_footprint, grid_of
+from tests.test_moments import check_profile, grid_of
 
 DEVICE = torch.device(os.environ.get("ERF_DEVICE", "cuda"))
 if DEVICE.type == "cuda" and not torch.cuda.is_available():
@@ -160,11 +160,11 @@ def test_sums_in_double_precision_are_those_of_numpy() -> None:
     gradients = 1e3 + np.random.default_rng(1).standard_normal((7, 2, 300, 257))
     grid = grid_of(gradients)
     running = RunningMoments(("abs",), grid, DEVICE)
-    footprint = [running.add([torch.from_numpy(one).to(DEVICE)]) for one in gradients][-1]["abs"]
+    profile = [running.add([torch.from_numpy(one).to(DEVICE)]) for one in gradients][-1]["abs"]
     moments, maps = running.moments("abs"), absolute(gradients)
     np.testing.assert_allclose(moments.mean, maps.mean(0), rtol=1e-13)
     np.testing.assert_allclose(moments.variance, maps.var(0, ddof=1), rtol=1e-11)
-    check_footprint(footprint, maps[-1], grid)
+    check_profile(profile, maps[-1], grid)
 
 
 @needs_cuda

@@ -23,7 +23,7 @@ from erf.gradients.autograd import unit_gradients
 from erf.images import Image, ImageSet, from_arrays
 from erf.measures import observe
 from erf.results import ERF
-from erf.uncertainty import Drawing, Precision
+from erf.uncertainty import Resampling, StoppingRule
 from tests.agreement import assert_gradients_agree, assert_statistics_agree
 from tests.conftest import SIDES, small_network
 
@@ -89,11 +89,11 @@ def test_what_is_kept_of_each_image(arrays: list[np.ndarray]) -> None:
     maps = plain_maps(arrays, "abs")
     order = [int(record.id.split(":")[1]) for record in result.images]
     assert sorted(order) == list(range(6))
-    footprint = result.footprints["abs"]
+    profile = result.profiles["abs"]
     for row, map_ in zip(range(len(order)), maps[order], strict=True):
-        assert_gradients_agree(footprint.across_rows[row], map_.sum(0), rtol=1e-11)
-        assert_gradients_agree(footprint.across_columns[row], map_.sum(1), rtol=1e-11)
-        assert_gradients_agree(footprint.small[row].sum(dtype=np.float64), map_.sum(), rtol=1e-7)
+        assert_gradients_agree(profile.across_rows[row], map_.sum(0), rtol=1e-11)
+        assert_gradients_agree(profile.across_columns[row], map_.sum(1), rtol=1e-11)
+        assert_gradients_agree(profile.small[row].sum(dtype=np.float64), map_.sum(), rtol=1e-7)
 
 
 def test_provenance(arrays: list[np.ndarray]) -> None:
@@ -160,7 +160,7 @@ def test_a_bad_image_is_passed_over_and_listed(arrays: list[np.ndarray]) -> None
     assert failure.id == "array:2"
     assert "NaN" in failure.message
     row = result.images.index(failure)
-    assert np.isnan(result.footprints["abs"].across_rows[row]).all()
+    assert np.isnan(result.profiles["abs"].across_rows[row]).all()
     good = [0, 1, 3, 4, 5]
     maps = plain_maps([arrays[index] for index in good], "abs")
     assert_statistics_agree(result.statistics("all", "abs"), maps, rtol=1e-11)
@@ -263,7 +263,7 @@ def many(count: int) -> ImageSet:
 
 
 def test_until_stops_when_the_interval_is_narrow() -> None:
-    precision = Precision(0.03, "r50", Drawing(resamples=200))
+    precision = StoppingRule(0.03, "r50", Resampling(resamples=200))
     options: dict[str, Any] = {"layer": "5", "device": "cpu"}
     stopped = compute(small_network(), many(80), until=precision, **options)
     assert 12 <= stopped.count() < 80
@@ -291,7 +291,7 @@ def test_rounds_grow_by_half_and_are_balanced() -> None:
 
 
 def test_until_takes_all_images_where_they_do_not_suffice() -> None:
-    precision = Precision(0.0001, "r50", Drawing(resamples=100))
+    precision = StoppingRule(0.0001, "r50", Resampling(resamples=100))
     assert compute(small_network(), many(30), layer="5", device="cpu", until=precision).count() == 30
 
 
@@ -301,13 +301,13 @@ def test_until_takes_all_images_where_they_do_not_suffice() -> None:
 )
 def test_a_precision_that_makes_no_sense(settings: tuple[object, ...], message: str) -> None:
     with pytest.raises(erf.InputError, match=message):
-        Precision(*settings)
+        StoppingRule(*settings)
 
 
 def test_until_needs_a_definition_that_holds_mass(arrays: list[np.ndarray]) -> None:
     with pytest.raises(erf.InputError, match="'signed' has negative values"):
-        run(arrays, definitions=("signed",), until=Precision(0.1))
-    assert run(arrays, definitions=("signed", "abs"), until=Precision(0.1)).count() == len(arrays)
+        run(arrays, definitions=("signed",), until=StoppingRule(0.1))
+    assert run(arrays, definitions=("signed", "abs"), until=StoppingRule(0.1)).count() == len(arrays)
 
 
 def test_several_layers_share_the_forward_pass_and_equal_runs_of_their_own(arrays: list[np.ndarray]) -> None:

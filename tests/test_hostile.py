@@ -388,7 +388,7 @@ for path in sorted(Path(sys.argv[1]).glob("*.h5")):
         for subset in result.subsets:
             for definition in result.provenance.definitions:
                 result.statistics(subset, definition)
-        result.footprints["abs"], result.overview(), result.provenance.described()
+        result.profiles["abs"], result.overview(), result.provenance.described()
     except ErfError as error:
         assert path.name in str(error), error
 print("end")

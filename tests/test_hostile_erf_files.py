@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import erf
 from erf.cli import app
 from erf.errors import FormatError
-from erf.results import ERF, Provenance, blank_footprint, blank_overview
+from erf.results import ERF, Provenance, blank_overview, blank_profile
 from erf.storage import check_sums
 from erf.storage.series import Moment, Series, load_series, save_series
 from tests.conftest import small_network
@@ -48,7 +48,7 @@ def read_all(path: Path) -> ERF:
     for subset in found.subsets:
         statistics = found.statistics(subset)
         assert all(hasattr(statistics, item.name) for item in fields(statistics))
-    assert found.footprints["abs"] is not None
+    assert found.profiles["abs"] is not None
     found.overview()
     return found
 
@@ -191,7 +191,7 @@ def claim(file: h5py.File, origin: Provenance) -> None:
         for name in ("across_rows", "across_columns"):
             del subset["abs"][name]
             subset["abs"][name] = np.ones(16000)
-    for group, blank in ("images/abs", blank_footprint(origin)), ("images", blank_overview(origin)):
+    for group, blank in ("images/abs", blank_profile(origin)), ("images", blank_overview(origin)):
         for name, array in vars(blank).items():
             put(f"{group}/{name}", data=np.ones((4, *array.shape), array.dtype))(file)
 
@@ -234,7 +234,7 @@ def values(path):
     for subset in found.subsets:
         statistics = found.statistics(subset)
         yield from (getattr(statistics, item.name) for item in fields(statistics))
-    yield from [*vars(found.footprints["abs"]).values(), *vars(found.overview()).values()]
+    yield from [*vars(found.profiles["abs"]).values(), *vars(found.overview()).values()]
 
 folder = Path(sys.argv[1])
 good = [repr(it) if not isinstance(it, np.ndarray) else it.tobytes() for it in values(folder / "good.h5")]

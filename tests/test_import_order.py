@@ -54,7 +54,7 @@ WITH_TORCH = {
     "erf.theory",
     "erf.gradients",
     "erf.accumulation.running",
-    "erf.accumulation.shelf",
+    "erf.accumulation.stored",
     "erf.building",
     "erf.checks",
     "erf.engine",

@@ -12,10 +12,19 @@ from scipy.stats import t as student
 import erf
 from benchmarks.coverage import POPULATIONS, Population, coverage, false_alarms, sides, stopping
 from erf.measures import MEASURES, Grid, interleaved, smooth
-from erf.uncertainty import Deals, Drawing, Observations, bands, compare, convergence, estimate, left_right_test
+from erf.uncertainty import (
+    Observations,
+    Resampling,
+    SidePermutations,
+    bands,
+    compare,
+    convergence,
+    estimate,
+    left_right_test,
+)
 from erf.uncertainty.ratio import ErrorRatio
 
-QUICK = Drawing(resamples=400)
+QUICK = Resampling(resamples=400)
 SIZE, BLOCK = (48, 40), 2
 CENTER = (24.0, 20.0)
 
@@ -47,7 +56,7 @@ def test_the_interval_of_a_mean_is_that_of_the_textbook() -> None:
     """The centroid of maps of equal mass is the mean of their centroids: normal theory gives its interval."""
     seen = blobs(np.random.default_rng(0), 80, wobble=1.0)
     centers = seen.across_rows @ np.arange(SIZE[1])
-    found = estimate(seen, [MEASURES["centroid_x"]], Drawing())["centroid_x"]
+    found = estimate(seen, [MEASURES["centroid_x"]], Resampling())["centroid_x"]
     assert found.value == pytest.approx(centers.mean(), abs=1e-9)
     by_side = [centers[seen.sides == side] for side in ("left", "right")]
     error = np.sqrt(sum(side.var() / len(side) for side in by_side)) / 2  # the draw is stratified by side
@@ -83,7 +92,9 @@ def test_patients_are_drawn_whole() -> None:
 def test_the_same_seed_gives_the_same_interval(method: str) -> None:
     seen = blobs(np.random.default_rng(0), 12)
     measures = [MEASURES["r50"], MEASURES["lean"]]
-    one, two, other = (estimate(seen, measures, Drawing(resamples=200, method=method, seed=seed)) for seed in (3, 3, 4))
+    one, two, other = (
+        estimate(seen, measures, Resampling(resamples=200, method=method, seed=seed)) for seed in (3, 3, 4)
+    )
     assert one == two
     assert one != other
     assert all(interval.low < interval.value < interval.high for interval in one.values())
@@ -119,7 +130,7 @@ def test_pairing_removes_what_both_share() -> None:
 def test_p_values_of_differences_are_uniform_without_a_difference() -> None:
     rng = np.random.default_rng(0)
     found = [
-        compare(blobs(rng, 30), _renamed(blobs(rng, 30)), [MEASURES["r50"]], Drawing(resamples=200))["r50"].p
+        compare(blobs(rng, 30), _renamed(blobs(rng, 30)), [MEASURES["r50"]], Resampling(resamples=200))["r50"].p
         for _ in range(120)
     ]
     # Of 120 draws, 5 % are 6 +- 2.4 and a half are 60 +- 5.5.
@@ -134,7 +145,7 @@ def test_the_p_value_is_where_the_interval_ends(paired: bool, name: str) -> None
     two = two if paired else _renamed(two)
     found = compare(one, two, [MEASURES[name]])[name]
     assert 0.01 < found.p < 0.999
-    at_p = compare(one, two, [MEASURES[name]], Drawing(level=1 - found.p))[name]
+    at_p = compare(one, two, [MEASURES[name]], Resampling(level=1 - found.p))[name]
     assert min(abs(at_p.low), abs(at_p.high)) < 1e-5 * found.half_width
 
 
@@ -147,7 +158,7 @@ def test_sides_that_differ_and_sides_that_do_not(name: str) -> None:
     rng = np.random.default_rng(0)
     differ = left_right_test(blobs(rng, 30, lean=3.0), MEASURES[name], QUICK)
     assert differ <= 0.01
-    alike = [left_right_test(blobs(rng, 20), MEASURES[name], Drawing(resamples=200, seed=run)) for run in range(60)]
+    alike = [left_right_test(blobs(rng, 20), MEASURES[name], Resampling(resamples=200, seed=run)) for run in range(60)]
     # Of 60 uniform p values, 5 % are 3 +- 1.7 and a half are 30 +- 3.9.
     assert np.sum(np.array(alike) < 0.05) <= 9
     assert 18 <= np.sum(np.array(alike) < 0.5) <= 42
@@ -215,17 +226,17 @@ def test_interleaved_beginnings_are_balanced() -> None:
 )
 def test_what_cannot_be_drawn_is_told(options: dict[str, Any], message: str) -> None:
     with pytest.raises(erf.InputError, match=message):
-        Drawing(**options)
+        Resampling(**options)
 
 
 def test_few_images_cannot_give_small_p_values() -> None:
     rng = np.random.default_rng(0)
     one, two = blobs(rng, 6, sizes=0.01), blobs(rng, 6, sizes=0.01, wobble=40)
     far = replace(two, across_rows=np.roll(one.across_rows, 9, 1))
-    # Signs of six pairs; six of twelve images dealt to the first. Equal shifts leave no error, and p the least.
+    # Signs of six pairs; six of twelve images permuted to the first. Equal shifts leave no error, and p the least.
     assert compare(one, far, [MEASURES["centroid_x"]])["centroid_x"].p == pytest.approx(2 / 2**6)
     assert compare(one, _renamed(two), [MEASURES["rms_radius"]])["rms_radius"].p >= 2 / 924
-    # Three of each can be dealt in 20 ways; the observed one and its mirror are as extreme.
+    # Three of each can be permuted in 20 ways; the observed one and its mirror are as extreme.
     for _ in range(25):  # rounding must not tell a deal from its mirror
         for name in ("lean", "left_right_tv", "left_right_emd"):
             found = left_right_test(blobs(rng, 6, lean=20.0), MEASURES[name], QUICK)
@@ -252,8 +263,8 @@ def test_every_deal_is_counted_once() -> None:
         centers = rows @ np.arange(2560) / rows.sum(1)
         mass = rows.sum(1)
 
-        deals = np.array([_lean(centers, mass, left) for left in itertools.combinations(range(6), 3)])
-        above, below = ((sign * (deals - deals[0]) > -1e-9).mean() for sign in (1, -1))
+        permutations = np.array([_lean(centers, mass, left) for left in itertools.combinations(range(6), 3)])
+        above, below = ((sign * (permutations - permutations[0]) > -1e-9).mean() for sign in (1, -1))
         assert left_right_test(seen, MEASURES["lean"], QUICK) == pytest.approx(min(1, 2 * min(above, below)))
 
 
@@ -323,14 +334,14 @@ def test_sides_are_dealt_by_patient(both_sides: bool) -> None:
 
 
 def test_breasts_are_dealt_in_every_way_that_patients_allow() -> None:
-    """Two patients with both sides and two of each side: 2 * 2 * 6 deals, checked against dealing by name."""
+    """Two patients with both sides and two of each side: 2 * 2 * 6 permutations, checked against dealing by name."""
     rng = np.random.default_rng(0)
     seen = blobs(rng, 12)
     sides_of = np.array([*(["left", "right"] * 3), *(["left"] * 3), *(["right"] * 3)])
     groups = np.array([*"aaabbbccdeff"])
     seen = replace(seen, sides=sides_of, groups=groups)
-    assert len(Deals(seen)) == 24
-    assert Deals(seen).least_p == 2 / 24
+    assert len(SidePermutations(seen)) == 24
+    assert SidePermutations(seen).least_p == 2 / 24
     found = []
     for swap_a, swap_b in itertools.product((False, True), repeat=2):
         for left in itertools.combinations("cdef", 2):

@@ -16,7 +16,7 @@ from erf.images import from_arrays
 from erf.measures import (
     MEASURES,
     RESOLUTION,
-    TWO_SIDED,
+    SIDE_MEASURES,
     Grid,
     Observations,
     Sample,
@@ -27,7 +27,7 @@ from erf.measures import (
     shape,
     size,
 )
-from erf.results import FOOTPRINT
+from erf.results import PROFILE_ARRAYS
 from erf.results.grid import small_block
 from tests.agreement import assert_gradients_agree
 
@@ -318,7 +318,7 @@ def test_every_measure_says_what_it_is() -> None:
     for name, measure in MEASURES.items():
         assert measure.name == name
         assert measure.group in ("size", "shape", "position", "dynamics")
-        assert all((measure.words, measure.bounds, measure.source, RESOLUTION[measure.part]))
+        assert all((measure.description, measure.bounds, measure.source, RESOLUTION[measure.part]))
         assert measure.unit in ("px", "px²", "%", "°", "")
 
 
@@ -374,10 +374,10 @@ CASES = [
 def kept(map_: np.ndarray, center: tuple[float, float], **more: Any) -> Observations:
     """What a run keeps of a map, by its own sums."""
     grid = Grid(map_.shape, small_block(map_.shape), center, 1, more.get("field_box"))
-    footprint = RunningMoments(("abs",), grid, torch.device("cpu")).add([torch.from_numpy(map_[None])])["abs"]
-    arrays = [getattr(footprint, name)[None].astype(float) for name in FOOTPRINT]
+    profile = RunningMoments(("abs",), grid, torch.device("cpu")).add([torch.from_numpy(map_[None])])["abs"]
+    arrays = [getattr(profile, name)[None].astype(float) for name in PROFILE_ARRAYS]
     small, rows, columns, rings, frames, product = (
-        arrays[FOOTPRINT.index(name)]
+        arrays[PROFILE_ARRAYS.index(name)]
         for name in ("small", "across_rows", "across_columns", "rings", "frames", "cross_moment")
     )
     one = np.array([""])
@@ -477,7 +477,12 @@ def test_a_field_below_the_resolution_is_withheld() -> None:
     case = Case((2, 2), off=(120.0, -90.0))
     seen = kept(case.map(), case.center)
     for name, measure in MEASURES.items():
-        expected = measure.part != "blocks" and name not in ("on_tissue", "tissue_excess", *TWO_SIDED, "variability")
+        expected = measure.part != "blocks" and name not in (
+            "on_tissue",
+            "tissue_excess",
+            *SIDE_MEASURES,
+            "variability",
+        )
         assert np.isfinite(measure.of(seen.all())) == expected, name
     assert float(MEASURES["r50"].of(seen.all())) == pytest.approx(150, rel=0.01)
     assert float(MEASURES["fwhm_x"].of(seen.all())) == pytest.approx(4.71, abs=0.1)

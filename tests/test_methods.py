@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import erf
 from erf.errors import InputError
 from erf.gradients.autograd import Target
-from erf.gradients.methods import METHOD_WORDS, METHODS, attributions
+from erf.gradients.methods import METHOD_DESCRIPTIONS, METHODS, attributions
 from tests.agreement import assert_gradients_agree
 from tests.conftest import small_network
 
@@ -85,7 +85,7 @@ def test_every_method_runs_through_the_engine(name: str) -> None:
         assert found.provenance.random
     else:
         assert not found.statistics().variance.any()
-    assert set(METHOD_WORDS) == set(METHODS)
+    assert set(METHOD_DESCRIPTIONS) == set(METHODS)
 
 
 def test_several_images_and_channels_reach_captum(monkeypatch: pytest.MonkeyPatch) -> None:

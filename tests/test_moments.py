@@ -9,10 +9,10 @@ import torch
 
 from erf.accumulation.moments import Moments
 from erf.accumulation.running import RunningMoments
-from erf.accumulation.shelf import ShelvedMoments
+from erf.accumulation.stored import StoredMoments
 from erf.box import Box
 from erf.definitions import DEFINITIONS
-from erf.results import Footprint
+from erf.results import Profile
 from erf.results.grid import Grid, outer_edges, small_block
 
 CPU = torch.device("cpu")
@@ -65,37 +65,37 @@ def test_a_single_map_has_no_variance_to_speak_of() -> None:
 
 def test_shelving_changes_nothing(gradients: np.ndarray) -> None:
     running = accumulate(gradients)
-    shelf = ShelvedMoments(running)
+    stored = StoredMoments(running)
     for definition in DEFINITIONS:
-        np.testing.assert_array_equal(shelf.moments(definition).mean, running.moments(definition).mean)
-        np.testing.assert_array_equal(shelf.moments(definition).deviations, running.moments(definition).deviations)
-    shelf.close()
+        np.testing.assert_array_equal(stored.moments(definition).mean, running.moments(definition).mean)
+        np.testing.assert_array_equal(stored.moments(definition).deviations, running.moments(definition).deviations)
+    stored.close()
 
 
 def test_footprint_of_one_image(gradients: np.ndarray) -> None:
     grid = grid_of(gradients)
     running = RunningMoments(("abs", "square"), grid, CPU)
-    footprint = running.add([torch.from_numpy(gradients[0])])["square"]
-    check_footprint(footprint, DEFINITIONS["square"](gradients[0]), grid)
+    profile = running.add([torch.from_numpy(gradients[0])])["square"]
+    check_profile(profile, DEFINITIONS["square"](gradients[0]), grid)
 
 
-def check_footprint(footprint: Footprint, values: np.ndarray, grid: Grid) -> None:
+def check_profile(profile: Profile, values: np.ndarray, grid: Grid) -> None:
     """Every sum, pixel by pixel; they are kept in float32."""
-    np.testing.assert_allclose(footprint.across_rows, values.sum(0), rtol=1e-6)
-    np.testing.assert_allclose(footprint.across_columns, values.sum(1), rtol=1e-6)
-    assert footprint.small.shape == grid.shape
+    np.testing.assert_allclose(profile.across_rows, values.sum(0), rtol=1e-6)
+    np.testing.assert_allclose(profile.across_columns, values.sum(1), rtol=1e-6)
+    assert profile.small.shape == grid.shape
     rows, columns = (list(pairwise(bounds)) for bounds in grid.bounds)
     expected = [[values[slice(*row), slice(*column)].sum() for column in columns] for row in rows]
-    np.testing.assert_allclose(footprint.small, expected, rtol=1e-6)
+    np.testing.assert_allclose(profile.small, expected, rtol=1e-6)
     y, x = np.ogrid[: values.shape[0], : values.shape[1]]
     y, x = y - grid.center[0], x - grid.center[1]
-    for sums, away in ((footprint.rings, np.hypot(y, x)), (footprint.frames, np.maximum(abs(y), abs(x)))):
+    for sums, away in ((profile.rings, np.hypot(y, x)), (profile.frames, np.maximum(abs(y), abs(x)))):
         outer = outer_edges(len(sums))
         inner = np.concatenate([[-1], outer[:-1]])
         assert outer[-1] > away.max() >= inner[-1]
         expected = [values[(away >= low) & (away < high)].sum() for low, high in zip(inner, outer, strict=True)]
         np.testing.assert_allclose(sums, expected, rtol=1e-6)
-    np.testing.assert_allclose(footprint.cross_moment, [(values * y * x).sum()], rtol=1e-5)
+    np.testing.assert_allclose(profile.cross_moment, [(values * y * x).sum()], rtol=1e-5)
 
 
 @pytest.mark.parametrize("center", [(0.0, 0.0), (299.0, 3.25), (140.5, 256.5), (-7.0, 400.0)])
@@ -103,10 +103,10 @@ def test_footprint_of_a_crop(gradients: np.ndarray, center: tuple[float, float])
     top, left, bottom, right = box = Box(40, 7, 290, 200)
     grid = grid_of(gradients, center, box=Box(center[0] - 20, center[1] - 30.5, center[0] + 20, center[1] + 30.5))
     running = RunningMoments(("abs",), grid, CPU, box=box)
-    footprint = running.add([torch.from_numpy(gradients[0, :, top:bottom, left:right])])["abs"]
+    profile = running.add([torch.from_numpy(gradients[0, :, top:bottom, left:right])])["abs"]
     whole = np.zeros_like(gradients[0])
     whole[:, top:bottom, left:right] = gradients[0, :, top:bottom, left:right]
-    check_footprint(footprint, DEFINITIONS["abs"](whole), grid)
+    check_profile(profile, DEFINITIONS["abs"](whole), grid)
 
 
 def test_blocks_are_fine_at_the_unit_and_end_with_squares() -> None:

@@ -199,7 +199,7 @@ def test_a_local_field_is_the_support_of_the_gradient(then: object, side: int, l
     shape = (2, side, side * 2 // 3)
     net = Net(then).double()
     traced = trace(net, ["output"], shape)["output"]
-    assert traced.layout.words == layout
+    assert traced.layout.description == layout
     assert traced.field.kind == "finite"
     height, width = traced.feature_shape[1:]
     for unit in ((height // 2, width // 2), (height // 3, width // 2 - 1), (0, width - 1)):

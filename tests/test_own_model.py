@@ -47,7 +47,7 @@ def test_ten_lines_are_enough() -> None:
     found = erf.load("net-build.h5")
     assert found.provenance.field_size == (27, 27)
     assert found.provenance.model == "net.py:build"
-    assert found.provenance.weights_words == "its own weights"
+    assert found.provenance.weights_text == "its own weights"
     assert len(found.provenance.weights_sha256) == 64
 
 

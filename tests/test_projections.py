@@ -12,7 +12,7 @@ from erf.gradients.autograd import unit_gradient
 from erf.images import from_arrays
 from erf.models import create_model
 from erf.network.projections import Projections
-from erf.results import ERF, Footprint
+from erf.results import ERF, Profile
 from tests.agreement import assert_gradients_agree, assert_statistics_agree
 
 SIZE = (192, 160)
@@ -52,7 +52,7 @@ def test_it_is_the_mean_over_networks_with_other_projections(arrays: list[np.nda
 
 
 def test_spread_by_hand() -> None:
-    draws = Footprint(
+    draws = Profile(
         np.array([[0.0, 1, 0, 0], [0, 0, 0, 1]]),
         np.array([[1.0, 0], [0, 1]]),
         np.array([[[1.0, 0]], [[0.5, 0.5]]]),

@@ -44,7 +44,7 @@ def assert_same_maps(one: erf.ERF, other: erf.ERF) -> None:
 
 def test_a_registered_name_is_the_network_of_the_command_line_with_its_weights() -> None:
     named = erf.compute("gmic", **SMALL)
-    assert named.provenance.weights_words == "shipped weights, trained on phantoms"
+    assert named.provenance.weights_text == "shipped weights, trained on phantoms"
     assert named.provenance.layer == "final"
     built = build_network("gmic", size=SIZE)
     images = erf.load_images(n=4, size=SIZE)
@@ -59,7 +59,7 @@ def test_every_source_of_a_network_gives_the_same() -> None:
     one, *others = (erf.compute(source, layer="final", **SMALL) for source in sources)
     for other in others:
         assert_same_maps(one, other)
-    assert one.provenance.weights_words == "its own weights"
+    assert one.provenance.weights_text == "its own weights"
     assert one.provenance.weights_sha256
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from erf.cli import app
-from erf.cli.remedies import COMMANDS, OPTIONS, in_words, translate
+from erf.cli.remedies import COMMANDS, OPTIONS, message_of, translate
 from erf.errors import ErfError, OutputExistsError, UnfinishedRunError
 
 ROOT = Path(__file__).parent.parent
@@ -67,7 +67,7 @@ def test_remedies_are_translated(remedy: str, words: str) -> None:
 
 def test_names_of_the_user_are_not_translated() -> None:
     error = OutputExistsError("`size` exists")
-    assert in_words(error) == "`size` exists; choose another name, or ask for --overwrite"
+    assert message_of(error) == "`size` exists; choose another name, or ask for --overwrite"
     assert str(error) == "`size` exists; choose another name, or ask for `overwrite=True`"
 
 

@@ -19,10 +19,10 @@ from erf.measures import pick_measures
 from erf.report import write_report
 from erf.report.content import describe
 from erf.results import ERF
-from erf.uncertainty import Drawing
+from erf.uncertainty import Resampling
 from tests.conftest import small_network
 
-QUICK = Drawing(resamples=100)
+QUICK = Resampling(resamples=100)
 HOSTILE = "</script><img src=x onerror=alert(1)>&amp;"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -47,7 +47,7 @@ def pair() -> list[ERF]:
 
 
 def written(pair: list[ERF], folder: Path) -> Path:
-    return write_report(tabulate(pair, *pick_measures(), drawing=QUICK), folder / "r.html", overwrite=True)
+    return write_report(tabulate(pair, *pick_measures(), resampling=QUICK), folder / "r.html", overwrite=True)
 
 
 def content_of(page: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def content_of(page: str) -> dict[str, Any]:
 
 def test_the_page_holds_what_the_files_hold(pair: list[ERF], tmp_path: Path) -> None:
     content = content_of(written(pair, tmp_path).read_text())
-    assert content == json.loads(json.dumps(describe(tabulate(pair, *pick_measures(), drawing=QUICK))))
+    assert content == json.loads(json.dumps(describe(tabulate(pair, *pick_measures(), resampling=QUICK))))
     assert content["labels"] == ["first", HOSTILE]
     assert len(content["panels"]) == 2 * 3 * 2
     mean = pair[0].statistics("left").mean

@@ -28,7 +28,7 @@ from erf.errors import CheckpointError, InterruptedRunError, OutputError
 from erf.images import from_arrays
 from erf.storage import FileSink
 from erf.storage.checkpoint import Checkpoint
-from erf.uncertainty import Drawing, Precision
+from erf.uncertainty import Resampling, StoppingRule
 from tests.conftest import SMALL_RUN, small_network
 
 ROOT = Path(__file__).parent.parent
@@ -125,7 +125,7 @@ def test_projections_and_until_go_on_too(tmp_path: Path) -> None:
         calls = iter(range(1, 100))
         images = [array[:, :1].repeat(256, 1).repeat(6, 2) for array in arrays(8) if np.isfinite(array).all()]
         settings = Settings(
-            device="cpu", projections=2, batch_size=2, until=Precision(0.5, drawing=Drawing(resamples=100))
+            device="cpu", projections=2, batch_size=2, until=StoppingRule(0.5, resampling=Resampling(resamples=100))
         )
         with Checkpoint(folder / "progress", resume=resume, every=0) as checkpoint, FileSink(folder / "a.h5") as sink:
             compute_layers(
@@ -211,7 +211,7 @@ def test_damaged_progress_is_told(tmp_path: Path) -> None:
         run(tmp_path, 3)
     rng = random.Random(0)
     files = [path for path in (tmp_path / "progress").iterdir() if path.stat().st_size]
-    assert {path.name.split("-")[0] for path in files} >= {"cell", "images", "running", "state.json"}
+    assert {path.name.split("-")[0] for path in files} >= {"group", "images", "running", "state.json"}
     for path in files:
         good = path.read_bytes()
         for damage in ("cut", "flip", "gone"):

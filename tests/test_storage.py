@@ -18,7 +18,7 @@ from torch import nn
 import erf
 from erf.accumulation.merging import merge
 from erf.measures import MEASURES, observe
-from erf.results import ERF, Footprint
+from erf.results import ERF, Profile
 from erf.storage.guarded import read
 from tests.conftest import SIDES, small_network
 
@@ -42,11 +42,9 @@ def assert_equal(one: ERF, other: ERF) -> None:
                 np.testing.assert_array_equal(
                     getattr(statistics, item.name), getattr(other.statistics(subset, definition), item.name)
                 )
-    for definition, footprint in one.footprints.items():
-        for item in fields(footprint):
-            np.testing.assert_array_equal(
-                getattr(footprint, item.name), getattr(other.footprints[definition], item.name)
-            )
+    for definition, profile in one.profiles.items():
+        for item in fields(profile):
+            np.testing.assert_array_equal(getattr(profile, item.name), getattr(other.profiles[definition], item.name))
 
 
 def test_everything_comes_back(small_erf: ERF, tmp_path: Path) -> None:
@@ -269,15 +267,15 @@ def wide_erf(layer: str = "5") -> ERF:
 
 def as_version_1(result: ERF, path: Path) -> ERF:
     """A file as it was written before blocks were finer at the unit, loaded."""
-    footprints = {
-        name: Footprint(
+    profiles = {
+        name: Profile(
             kept.across_rows, kept.across_columns, result.provenance.grid.evened(kept.small).astype("f4"),
             *[np.empty((len(kept.small), 0), "f4")] * 3,
         )
-        for name, kept in result.footprints.items()
+        for name, kept in result.profiles.items()
     }  # fmt: skip
     origin = replace(result.provenance, finest_block=0)
-    erf.save(replace(result, provenance=origin, footprints=footprints), path)
+    erf.save(replace(result, provenance=origin, profiles=profiles), path)
     with h5py.File(path, "r+") as file:
         assert set(file["images/abs"]) == {"across_rows", "across_columns", "small"}
         file.attrs["format_version"] = 1
@@ -294,7 +292,7 @@ def test_a_file_of_version_1_is_measured_as_before(tmp_path: Path) -> None:
         if measure.part == "curves":
             np.testing.assert_array_equal(measure.of(seen.all()), measure.of(fine.all()), err_msg=name)
     # The radius by rings of a quarter of a block, among whose 8 x 8 points the mass of a block is shared.
-    small, block = old.footprints["abs"].small.astype(np.float64).mean(0), old.provenance.small_block
+    small, block = old.profiles["abs"].small.astype(np.float64).mean(0), old.provenance.small_block
     assert block == 3
     points = (np.arange(8) + 0.5) / 8
     away = [
@@ -328,7 +326,7 @@ def test_a_file_of_version_1_can_be_saved_merged_and_drawn(tmp_path: Path) -> No
     old = as_version_1(result, tmp_path / "old.h5")
     erf.save(old, tmp_path / "again.h5")
     assert_equal(old, erf.load(tmp_path / "again.h5"))
-    np.testing.assert_array_equal(merge([old]).footprints["abs"].small, old.footprints["abs"].small)
+    np.testing.assert_array_equal(merge([old]).profiles["abs"].small, old.profiles["abs"].small)
     for layout in ("overview", "contours", "radial"):
         erf.plot([old], tmp_path / f"{layout}.png", layout=layout)
     with pytest.raises(erf.InputError, match="finest block"):

@@ -113,8 +113,8 @@ def test_the_series_has_the_erf_of_every_epoch(trained: Path, tmp_path: Path) ->
         "compute", "-m", "hct", "--size", "96x80", "-n", 4, "--image-seed", 1, *CPU, "--no-picture",
         "--weights", trained / "checkpoints" / "001-patch.safetensors", "-o", tmp_path / "one.h5",
     )  # fmt: skip
-    alone = load(tmp_path / "one.h5").footprints["abs"]
-    here, later = (series.moments[epoch].footprints["abs"].across_rows for epoch in (1, 2))
+    alone = load(tmp_path / "one.h5").profiles["abs"]
+    here, later = (series.moments[epoch].profiles["abs"].across_rows for epoch in (1, 2))
     assert_gradients_agree(here, alone.across_rows, rtol=1e-4)
     with pytest.raises(AssertionError, match="values differ"):
         assert_gradients_agree(later, alone.across_rows, rtol=1e-3)
@@ -157,7 +157,7 @@ def test_finished_trainings_are_followed_from_their_weights(trained: Path, tmp_p
     found, watched = load_series(tmp_path / "s.h5"), load_series(trained / "erf.h5")
     assert [(one.epoch, one.stage) for one in found.moments] == [(one.epoch, one.stage) for one in watched.moments]
     for one, other in zip(found.moments, watched.moments, strict=True):
-        assert_gradients_agree(one.footprints["abs"].small, other.footprints["abs"].small, rtol=1e-4)
+        assert_gradients_agree(one.profiles["abs"].small, other.profiles["abs"].small, rtol=1e-4)
     assert found.moments[0].provenance.weights == str(files[0])
     assert (tmp_path / "s.png").exists()
 
@@ -189,7 +189,7 @@ def test_an_interrupted_run_over_weights_goes_on(tmp_path: Path, monkeypatch: py
     one, other = load_series(tmp_path / "whole.h5"), load_series(tmp_path / "s.h5")
     for first, second in zip(one.moments, other.moments, strict=True):
         assert (first.epoch, first.stage) == (second.epoch, second.stage)
-        np.testing.assert_array_equal(first.footprints["abs"].small, second.footprints["abs"].small)
+        np.testing.assert_array_equal(first.profiles["abs"].small, second.profiles["abs"].small)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.h5", "s.png", "w", "whole.h5", "whole.png"]
 
 
@@ -211,7 +211,7 @@ def test_a_series_takes_the_same_images_and_layer_only(trained: Path, tmp_path: 
     ]  # fmt: skip
     assert repr(back.images) == repr(a.images)  # spacings are NaN, which equals nothing
     assert back.moments[0].provenance == a.provenance
-    np.testing.assert_array_equal(back.observe(back.moments[0]).small, a.footprints["abs"].small)
+    np.testing.assert_array_equal(back.observe(back.moments[0]).small, a.profiles["abs"].small)
     np.testing.assert_array_equal(back.overview.tissue, a.overview().tissue)
     damaged = bytearray((tmp_path / "s.h5").read_bytes())
     damaged[len(damaged) // 2 :] = b"\0" * (len(damaged) - len(damaged) // 2)
@@ -380,7 +380,7 @@ def test_a_series_holds_what_trainings_give(small_erf: ERF, tmp_path: Path) -> N
     first, others = small_erf.images[0], small_erf.images[1:]
     later = replace(small_erf, images=(replace(first, status="failed"), *others))
     moment = Moment.of(later, 1, "patch", {"validation_auc": math.nan, "validation_loss": math.inf})
-    moment = replace(moment, footprints={"abs": moment.footprints["abs"].each(without_first)})
+    moment = replace(moment, profiles={"abs": moment.profiles["abs"].each(without_first)})
     save_series(Series.of(small_erf, Moment.of(small_erf, 0)).added(later, moment), tmp_path / "s.h5")
     found = load_series(tmp_path / "s.h5")
     assert math.isnan(found.moments[1].scores["validation_auc"])

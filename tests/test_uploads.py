@@ -115,8 +115,8 @@ def test_sums_in_the_bands_of_a_gpu_are_those_of_a_cpu(monkeypatch: pytest.Monke
     for elements in (1 << 12, 1 << 22):
         monkeypatch.setattr("erf.accumulation.running._BAND_ELEMENTS", elements)
         running = RunningMoments(("abs",), grid_of(gradients), CPU)
-        footprint = [running.add([torch.from_numpy(one)]) for one in gradients][-1]["abs"]
-        found.append((running.moments("abs"), footprint))
+        profile = [running.add([torch.from_numpy(one)]) for one in gradients][-1]["abs"]
+        found.append((running.moments("abs"), profile))
     (narrow, few), (wide, one) = found
     np.testing.assert_allclose(narrow.mean, wide.mean, rtol=1e-13)
     np.testing.assert_allclose(narrow.deviations, wide.deviations, rtol=1e-11)

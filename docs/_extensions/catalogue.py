@@ -12,7 +12,7 @@ def _measures() -> str:
     parts = []
     for group in dict.fromkeys(measure.group for measure in MEASURES.values()):
         rows = [
-            [f"`{measure.name}`", measure.words, measure.unit or "–", measure.bounds, measure.source]
+            [f"`{measure.name}`", measure.description, measure.unit or "–", measure.bounds, measure.source]
             for measure in MEASURES.values()
             if measure.group == group
         ]

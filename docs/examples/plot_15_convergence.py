@@ -13,6 +13,6 @@ result.plot(layout="convergence")
 # %%
 # The argument ``until`` stops a run as soon as a measure is known well enough.
 
-enough = erf.Precision(0.1, "r50")
+enough = erf.StoppingRule(0.1, "r50")
 short = erf.compute("gmic", n=200, size=(208, 160), layer="stage3", until=enough, progress=False)
 short.count(), short.measure("r50")

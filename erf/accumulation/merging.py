@@ -49,7 +49,7 @@ def merge(erfs: Sequence[ERF], *, allow_missing: bool = False, sink: Sink | None
     provenance = replace(erfs[0].provenance, shard=(1, 1), **_merged_ways([erf.provenance for erf in erfs]))
     sink.begin(provenance)
     for row in sorted((row for erf in erfs for row in erf.rows()), key=lambda row: _place(row.record)):
-        sink.add_image(row.record, row.footprints, row.overview)
+        sink.add_image(row.record, row.profiles, row.overview)
     for subset in _subsets(erfs):
         for definition in provenance.definitions:
             members = [erf.statistics(subset, definition) for erf in erfs if subset in erf.subsets]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from erf.results import FOOTPRINT, Footprint, Statistics
+from erf.results import PROFILE_ARRAYS, Profile, Statistics
 
 _NO_MARGINS = ((0, 0), (0, 0))
 
@@ -17,7 +17,7 @@ class Moments:
     count: int
     mean: NDArray[np.float64]
     deviations: NDArray[np.float64]
-    draws: Footprint | None = None
+    draws: Profile | None = None
     """Mean profiles of each draw of random projections, stacked; None for a single draw."""
 
     def merge(self, other: "Moments") -> "Moments":
@@ -57,9 +57,9 @@ class Moments:
         )
 
 
-def _merge_draws(one: Moments, two: Moments) -> Footprint | None:
+def _merge_draws(one: Moments, two: Moments) -> Profile | None:
     if one.draws is None or two.draws is None:
         return None
     share = two.count / (one.count + two.count)
-    pairs = ((getattr(one.draws, name), getattr(two.draws, name)) for name in FOOTPRINT)
-    return Footprint(*(ours + (theirs - ours) * share for ours, theirs in pairs))
+    pairs = ((getattr(one.draws, name), getattr(two.draws, name)) for name in PROFILE_ARRAYS)
+    return Profile(*(ours + (theirs - ours) * share for ours, theirs in pairs))

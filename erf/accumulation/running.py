@@ -15,7 +15,7 @@ from torch import Tensor
 from erf.accumulation.moments import Moments
 from erf.box import Box
 from erf.definitions import DEFINITIONS
-from erf.results import Footprint, stack_footprints
+from erf.results import Profile, stack_profiles
 from erf.results.grid import ZONE, Grid
 
 _BAND_ELEMENTS, _GPU_BAND_ELEMENTS = 1 << 18, 1 << 22
@@ -53,7 +53,7 @@ class RunningMoments:
         self._draws = [[_MapSums(self._places).total() for _ in range(several)] for _ in definitions]
         self._band = max(1, (_BAND_ELEMENTS if device.type == "cpu" else _GPU_BAND_ELEMENTS) // self._box.shape[1])
 
-    def add(self, gradients: Sequence[Tensor]) -> dict[str, Footprint]:
+    def add(self, gradients: Sequence[Tensor]) -> dict[str, Profile]:
         """Add one image.
 
         Args:
@@ -65,7 +65,7 @@ class RunningMoments:
         self.count += 1
         return {name: self._add_map(index, name, gradients) for index, name in enumerate(self.definitions)}
 
-    def _add_map(self, index: int, definition: str, gradients: Sequence[Tensor]) -> Footprint:
+    def _add_map(self, index: int, definition: str, gradients: Sequence[Tensor]) -> Profile:
         draws, whole, (top, bottom) = self._draws[index], _MapSums(self._places), self._box.axes[0]
         singles = [_MapSums(self._places) for _ in draws]
         for first in range(0, bottom - top, self._band):
@@ -79,7 +79,7 @@ class RunningMoments:
         for draw, single in zip(draws, singles, strict=True):
             for name, sums in single.total().items():
                 draw[name] += sums
-        return _footprint(whole.total())
+        return _profile(whole.total())
 
     def _update(self, mean: Tensor, deviations: Tensor, band: Tensor) -> None:
         delta = band - mean
@@ -89,12 +89,12 @@ class RunningMoments:
     def moments(self, definition: str) -> Moments:
         """Return the moments of one definition, as arrays (h, w) of the covered region."""
         index = self.definitions.index(definition)
-        draws = [_footprint(draw, self.count) for draw in self._draws[index]]
+        draws = [_profile(draw, self.count) for draw in self._draws[index]]
         return Moments(
             self.count,
             self._mean[index].cpu().numpy(),
             self._deviations[index].cpu().numpy(),
-            stack_footprints(draws) if draws else None,
+            stack_profiles(draws) if draws else None,
         )
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -214,7 +214,7 @@ class _MapSums:
             outer[side] += band[:, side].sum(0)
 
     def total(self) -> dict[str, NDArray[np.float64]]:
-        """Return the sums under the field names of `Footprint`."""
+        """Return the sums under the field names of `Profile`."""
         sums, grid = {name: values.cpu().numpy() for name, values in self._sums.items()}, self._places.grid
         rows, sides = sums.pop("rows of blocks"), (sums.pop("inner"), sums.pop("outer"))
         frames = np.zeros(grid.frames)
@@ -235,6 +235,6 @@ def _add_by_number(sums: Tensor, numbers: Tensor, values: Tensor) -> None:
         sums += torch.bincount(numbers.flatten(), values.flatten(), len(sums))
 
 
-def _footprint(sums: Mapping[str, NDArray[np.float64]], count: int = 1) -> Footprint:
+def _profile(sums: Mapping[str, NDArray[np.float64]], count: int = 1) -> Profile:
     """Convert sums over `count` maps to a per-image profile in float32."""
-    return Footprint(**{name: (values / count).astype(np.float32) for name, values in sums.items()})
+    return Profile(**{name: (values / count).astype(np.float32) for name, values in sums.items()})

@@ -120,7 +120,7 @@ def layers(
 
 def _row(point: MappedLayer, default: str) -> list[str]:
     field, traced = point.trace.field, point.trace
-    layout = "" if traced.layout.words == "channels first" else f": {traced.layout.words}"
+    layout = "" if traced.layout.description == "channels first" else f": {traced.layout.description}"
     return [
         f"{point.name}*" if point.name == default else point.name,
         point.kind + (f", called {point.calls} times" if point.calls > 1 else ""),

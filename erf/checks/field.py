@@ -72,18 +72,18 @@ class FieldReport:
         field, traced = self.trace.field, self.trace
         lines = [
             ("map", f"{'x'.join(map(str, traced.feature_shape[1:]))} of {traced.feature_shape[0]} channels"),
-            ("read as", traced.layout.words),
+            ("read as", traced.layout.description),
             ("stride", _px(self.stride)),
             ("centre of unit 0", _px(field.offset)),
             ("centre of this unit", _px(self.center)),
-            ("theoretical field", self._field_words()),
+            ("theoretical field", self._describe_field()),
         ]
         if field.unbounded_by:
             lines.append(("infinite by", ", ".join(field.unbounded_by)))
         reached = "zero everywhere" if self.probe.box is None else _range(self.probe.box)
         return [*lines, ("inside the input", _range(self.box)), ("gradients reach", reached)]
 
-    def _field_words(self) -> str:
+    def _describe_field(self) -> str:
         kind = self.trace.field.kind
         if kind == "data-dependent":
             return "no bound: positions depend on the input"
@@ -91,7 +91,7 @@ class FieldReport:
 
     @property
     def advice(self) -> list[str]:
-        """Remarks on tiles and borders; none where there is no gradient, or theory is wrong."""
+        """Remarks on tiles and borders; none where there is no gradient, or it contradicts the theory."""
         if self.probe.box is None or not self.holds:
             return []
         reach = self.probe.reach(self.share)

@@ -197,7 +197,7 @@ def _check_support(network: Network, layer: str, unit: Unit, traced: Trace) -> C
     found = probe(network.model, layer, unit, traced, network.input_shape, network.arguments)
     kept = found.lies_in(theoretical_box(traced, unit, network.size))
     name = f"gradient inside the theoretical field ({traced.field.kind})"
-    return Check(name, "yes" if kept else "no: theory is wrong", kept)
+    return Check(name, "yes" if kept else "no: the gradient contradicts the theoretical field", kept)
 
 
 def _check_way(network: Network, noise: Tensor, target: Target) -> Check:
@@ -210,4 +210,4 @@ def _check_way(network: Network, noise: Tensor, target: Target) -> Check:
     if not choice.differences:
         return Check("fast way of computing", choice.record["result"])
     (difference,) = choice.differences.values()
-    return Check("fast way of computing", f"{choice.way.words}; differs by {difference.largest_words}")
+    return Check("fast way of computing", f"{choice.way.description}; differs by {difference.largest_text}")

@@ -76,7 +76,7 @@ def bench(
 
 def _print_stages(network: "Network", layer: str, settings: "Settings") -> None:
     """Time the stages of a short run from files of phantoms to a result on disk."""
-    from erf.cli.tables import print_profile
+    from erf.cli.tables import print_stage_times
     from erf.engine import compute_layers
     from erf.images import load_images
     from erf.profiling import profiled
@@ -86,7 +86,7 @@ def _print_stages(network: "Network", layer: str, settings: "Settings") -> None:
         folder = Path(name)
         _write_phantoms(folder, network.size)
         start = time.perf_counter()
-        with profiled() as profile, FileSink(folder / "erf.h5") as sink:
+        with profiled() as times, FileSink(folder / "erf.h5") as sink:
             images = load_images(
                 folder,
                 n=_PHANTOMS,
@@ -97,7 +97,7 @@ def _print_stages(network: "Network", layer: str, settings: "Settings") -> None:
             compute_layers(network.model, images, [layer], settings, sinks=[sink], warn=warn)
         seconds = time.perf_counter() - start
     say(f"Stages of a run over {_PHANTOMS} phantoms, from 16-bit PNG files:")
-    print_profile(profile, seconds)
+    print_stage_times(times, seconds)
 
 
 def _write_phantoms(folder: Path, size: tuple[int, int]) -> None:

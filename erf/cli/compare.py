@@ -12,7 +12,7 @@ from erf.definitions import DEFAULT_DEFINITION
 
 if TYPE_CHECKING:
     from erf.comparison import ComparisonTable
-    from erf.uncertainty import Drawing
+    from erf.uncertainty import Resampling
 
 _WIDE = 140
 """Terminal width, in columns, from which the meanings of measures are shown."""
@@ -53,20 +53,20 @@ def compare(
         from erf.cli.writing import writing
         from erf.comparison import FORMATS, render
         from erf.storage.files import complete_file
-        from erf.uncertainty import Drawing
+        from erf.uncertainty import Resampling
 
         outputs = list(output or ())
         if mirror and outputs:
             fail("--mirror only prints its table; leave --output out")
 
-        drawing = Drawing(level, resamples, interval, seed)
+        resampling = Resampling(level, resamples, interval, seed)
         if mirror:
-            _mirror(files or [], labels, subset, definition, drawing, by_image)
+            _mirror(files or [], labels, subset, definition, resampling, by_image)
             return
         with writing(outputs, overwrite, [f".{kind}" for kind in FORMATS], files or []) as staging:
             with busy("measuring"):
                 table = tabulate_files(
-                    files or [], measures, labels, subset, definition, drawing, by_image, allow_different
+                    files or [], measures, labels, subset, definition, resampling, by_image, allow_different
                 )
             for path in outputs:
                 with complete_file(staging.part(path)) as part:
@@ -74,7 +74,9 @@ def compare(
         _print(table, mm)
 
 
-def _mirror(files: list[Path], labels: str, subset: str, definition: str, drawing: "Drawing", by_image: bool) -> None:
+def _mirror(
+    files: list[Path], labels: str, subset: str, definition: str, resampling: "Resampling", by_image: bool
+) -> None:
     from erf.cli.files import load_named
     from erf.cli.tables import print_table
     from erf.comparison.mirror import mirror_rows, mirror_test
@@ -84,10 +86,10 @@ def _mirror(files: list[Path], labels: str, subset: str, definition: str, drawin
         fail(f"found {len(files)} files; expected two, the second from the same run with --mirror")
     erfs, names = load_named(files, labels)
     test = mirror_test(
-        *erfs, label=names[0], subset=subset, definition=definition, drawing=drawing, by_patient=not by_image
+        *erfs, label=names[0], subset=subset, definition=definition, resampling=resampling, by_patient=not by_image
     )
     title = f"mirror test, {erfs[0].provenance.title}, layer {erfs[0].provenance.layer}, {test.images} images"
-    head = ["measure", "meaning", "unit", f"value [{100 * drawing.level:g} % interval]"]
+    head = ["measure", "meaning", "unit", f"value [{100 * resampling.level:g} % interval]"]
     print_table(title, head, mirror_rows([test]), left=3)
     if test.groups < FEW:
         warn(f"{test.groups} patients or images are too few for intervals to be relied on")
@@ -100,7 +102,7 @@ def _explain() -> None:
     rows = [
         [
             f"{name}*" if name in DEFAULT_MEASURES else name,
-            *(measure.words, measure.unit, measure.bounds, measure.part, measure.source),
+            *(measure.description, measure.unit, measure.bounds, measure.part, measure.source),
         ]
         for name, measure in MEASURES.items()
     ]

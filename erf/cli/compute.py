@@ -39,7 +39,7 @@ from erf.text import file_name
 if TYPE_CHECKING:
     from erf.engine.settings import Settings
     from erf.storage.privacy import Anonymity
-    from erf.uncertainty import Precision
+    from erf.uncertainty import StoppingRule
 
 
 def compute(
@@ -166,7 +166,7 @@ def compute(
     self_check: Annotated[
         bool,
         typer.Option(
-            help="Compare the fast way of computing with the plain one on the first image; use it only if they agree.",
+            help="Compute the first image also without optimisations, which are used only if both gradients agree.",
             rich_help_panel=RUN,
         ),
     ] = True,
@@ -241,7 +241,7 @@ def compute(
 
         epochs = weight_files(weights, further or [])
         output, drawing = _outputs(model, output, picture, bool(epochs))
-        until_precise = _precision(until, measure)
+        until_precise = _stopping_rule(until, measure)
         processes = Processes.of_environment()
         part = _part(shard, processes)
         network = build_network(model, str(epochs[0]) if epochs else weights, seed, size, model_arg, depth, trust)
@@ -314,9 +314,9 @@ def _privacy(
     return Anonymity(salt, kept, thumbnails)
 
 
-def _precision(until: float | None, measure: str) -> "Precision | None":
+def _stopping_rule(until: float | None, measure: str) -> "StoppingRule | None":
     if until is None:
         return None
-    from erf.uncertainty import Precision
+    from erf.uncertainty import StoppingRule
 
-    return Precision(until, measure)
+    return StoppingRule(until, measure)

@@ -13,8 +13,8 @@ from erf.accumulation.merging import merge
 from erf.cli.console import complain, fail, say, warn
 from erf.cli.job import Job
 from erf.cli.outcome import draw, report
-from erf.cli.remedies import in_words
-from erf.cli.tables import print_profile
+from erf.cli.remedies import message_of
+from erf.cli.tables import print_stage_times
 from erf.engine import compute_layers
 from erf.errors import CheckpointError, ErfError, FormatError, InterruptedRunError, OutputExistsError
 from erf.images import ImageSet, ProgressReport
@@ -65,9 +65,9 @@ def compute_files(job: Job) -> bool:
 def compute_profiled(job: Job) -> bool:
     """Do the same as `compute_files`, and print a table of the stages' times."""
     start = time.perf_counter()
-    with profiled() as profile:
+    with profiled() as times:
         some_skipped = compute_files(job)
-    print_profile(profile, time.perf_counter() - start)
+    print_stage_times(times, time.perf_counter() - start)
     return some_skipped
 
 
@@ -184,4 +184,4 @@ def interruption(stop: StopRequest, staging: Staging) -> Iterator[None]:
     except ErfError as error:
         if not staging.has_progress:
             raise
-        fail(f"{in_words(error)}; what was done is kept, and the same command with --resume goes on from there")
+        fail(f"{message_of(error)}; what was done is kept, and the same command with --resume goes on from there")

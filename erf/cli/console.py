@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from erf.cli.remedies import in_words
+from erf.cli.remedies import message_of
 from erf.errors import ErfError, InputError
 from erf.text import one_line, printable
 
@@ -33,7 +33,7 @@ def reported_errors() -> Iterator[None]:
     try:
         yield
     except ErfError as error:
-        fail(in_words(error))
+        fail(message_of(error))
     except KeyboardInterrupt:
         complain("interrupted; no incomplete result was written")
         raise typer.Exit(INTERRUPTED) from None

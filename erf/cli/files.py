@@ -9,7 +9,7 @@ from erf.comparison import ComparisonTable, tabulate
 from erf.measures import pick_measures
 from erf.results import ERF
 from erf.storage import load
-from erf.uncertainty import Drawing
+from erf.uncertainty import Resampling
 
 
 def load_named(files: Sequence[Path], labels: str) -> tuple[list[ERF], list[str]]:
@@ -29,7 +29,7 @@ def tabulate_files(
     labels: str,
     subset: str,
     definition: str,
-    drawing: Drawing,
+    resampling: Resampling,
     by_image: bool,
     allow_different: bool,
 ) -> ComparisonTable:
@@ -41,7 +41,7 @@ def tabulate_files(
         labels: names of the files separated by commas, or '' for the models' names.
         subset: subset of the images, such as `left`.
         definition: definition of the map, such as `abs`.
-        drawing: bootstrap settings.
+        resampling: bootstrap settings.
         by_image: whether images count as independent even if patients are known.
         allow_different: whether files measured with different settings may be compared.
     """
@@ -52,7 +52,7 @@ def tabulate_files(
         labels=names,
         subset=subset,
         definition=definition,
-        drawing=drawing,
+        resampling=resampling,
         by_patient=not by_image,
         allow_different=allow_different,
     )

@@ -167,14 +167,14 @@ class Job:
     def files(self) -> list[Path]:
         """List the output files, one per layer and unit; the network is run only if units have to be resolved."""
         single = self.settings.moves or not any(mark in str(self.settings.unit) for mark in (";", "grid:"))
-        spots = (
+        units = (
             [(layer, ()) for layer in self.layers]
             if single
             else find_units(self.network.model, self.network.input_shape, self.layers, self.settings)
         )
         names = []
-        for layer, unit in spots:
+        for layer, unit in units:
             of_layer = f".{_PATHLIKE.sub('-', layer)}" if len(self.layers) > 1 else ""
-            of_unit = f".{'-'.join(map(str, unit))}" if len(spots) > len(self.layers) else ""
+            of_unit = f".{'-'.join(map(str, unit))}" if len(units) > len(self.layers) else ""
             names.append(self.output.with_suffix(f"{of_layer}{of_unit}{self.output.suffix}"))
         return names

@@ -7,8 +7,8 @@ from erf.cli.console import say, warn
 from erf.cli.job import MOST_DRAWN, Job
 from erf.cli.remedies import translate
 from erf.cli.tables import print_growth, print_subsets
-from erf.results import ERF, SHIPPED, tap_names
-from erf.uncertainty import Precision
+from erf.results import ERF, SHIPPED, unit_labels
+from erf.uncertainty import StoppingRule
 
 
 def report(erfs: Sequence[ERF], written: Sequence[Path], job: Job) -> None:
@@ -36,7 +36,7 @@ def draw(erfs: Sequence[ERF], picture: Path) -> Path:
     shown = erfs[-1].provenance.shown_definition
     several = len({erf.provenance.layer for erf in erfs}) == len(erfs) > 1
     layout = "growth" if several and shown != "signed" else "overview"
-    labels = tap_names([erf.provenance for erf in erfs]) if len(erfs) > 1 and not several else None
+    labels = unit_labels([erf.provenance for erf in erfs]) if len(erfs) > 1 and not several else None
     return plot(erfs, picture, labels=labels, definition=shown, layout=layout, overwrite=True)
 
 
@@ -51,14 +51,14 @@ def _report_images(erf: ERF) -> None:
             warn(f"  {translate(record.message)}")
 
 
-def _report_precision(erf: ERF, precision: Precision) -> None:
-    from erf.comparison.formats import interval_words
+def _report_precision(erf: ERF, rule: StoppingRule) -> None:
+    from erf.comparison.formats import format_interval
     from erf.measures import MEASURES, observe
 
-    measure = MEASURES[precision.measure]
-    interval = precision.estimate(observe(erf, definition=erf.provenance.shown_definition))
+    measure = MEASURES[rule.measure]
+    interval = rule.estimate(observe(erf, definition=erf.provenance.shown_definition))
     share = interval.half_width / abs(interval.value)
-    words = f"{measure.name} {interval_words(interval, measure.factor)} {measure.unit}, ± {100 * share:.1f} %"
+    words = f"{measure.name} {format_interval(interval, measure.factor)} {measure.unit}, ± {100 * share:.1f} %"
     say(f"after {erf.count()} images: {words}")
-    if not precision.is_reached(interval):
-        warn(f"{100 * precision.relative:g} % was asked for, which these images do not reach; ask for more with -n")
+    if not rule.is_reached(interval):
+        warn(f"{100 * rule.relative:g} % was asked for, which these images do not reach; ask for more with -n")

@@ -42,7 +42,7 @@ _NAME = re.compile(r"`(\w+)(?:=([^`]+))?`")
 """Name of an argument or a function in a remedy, and the value of an argument."""
 
 
-def in_words(error: ErfError) -> str:
+def message_of(error: ErfError) -> str:
     """Return an error's message and its remedy, in one line, for the user of the command line."""
     return f"{error.message}; {translate(error.remedy)}" if error.remedy else error.message
 

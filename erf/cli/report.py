@@ -23,18 +23,20 @@ def report(
     allow_different: AllowDifferent = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write an interactive page: numbers, maps, curves, images, provenance; it needs no network."""
+    """Write an interactive page: numbers, maps, curves, images, provenance; it works offline."""
     with reported_errors():
         from erf.cli.files import tabulate_files
         from erf.cli.writing import writing
         from erf.report import SUFFIXES, write_report
-        from erf.uncertainty import Drawing
+        from erf.uncertainty import Resampling
 
-        drawing = Drawing(resamples=resamples, seed=seed)
+        resampling = Resampling(resamples=resamples, seed=seed)
         with writing([output], overwrite, SUFFIXES, files) as staging:
-            with busy("drawing images again"):
-                table = tabulate_files(files, measures, labels, subset, definition, drawing, by_image, allow_different)
-            with busy("drawing bands, writing the page"):
+            with busy("resampling images"):
+                table = tabulate_files(
+                    files, measures, labels, subset, definition, resampling, by_image, allow_different
+                )
+            with busy("computing bands, writing the page"):
                 write_report(table, staging.part(output))
         for note in table.notes:
             warn(note)

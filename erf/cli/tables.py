@@ -9,8 +9,8 @@ from rich.text import Text
 
 from erf.cli.console import display
 from erf.measures import MEASURES, observe
-from erf.profiling import BESIDE, STAGES, Profile
-from erf.results import ERF, tap_names
+from erf.profiling import CONCURRENT, STAGES, StageTimes
+from erf.results import ERF, unit_labels
 from erf.storage.series import Series
 from erf.text import printable
 
@@ -31,17 +31,17 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], left: int
     display(Text(printable(title), style="bold"), table)  # rich would wrap a table's own title to its width
 
 
-def print_profile(profile: Profile, seconds: float) -> None:
+def print_stage_times(times: StageTimes, seconds: float) -> None:
     """Print the time of each stage, of a command that took `seconds` in total."""
     rows = [
         [
-            name, words, "in parallel" if name in BESIDE else "in turn", str(profile.calls[name]),
-            f"{profile.seconds[name]:.2f}", f"{1000 * profile.seconds[name] / profile.calls[name]:.1f}",
+            name, words, "in parallel" if name in CONCURRENT else "in turn", str(times.calls[name]),
+            f"{times.seconds[name]:.2f}", f"{1000 * times.seconds[name] / times.calls[name]:.1f}",
         ]
         for name, words in STAGES.items()
-        if profile.calls[name]
+        if times.calls[name]
     ]  # fmt: skip
-    rest = seconds - sum(profile.seconds[name] for name in STAGES if name not in BESIDE)
+    rest = seconds - sum(times.seconds[name] for name in STAGES if name not in CONCURRENT)
     rows.append(["rest", "set-up, waiting for images, picture", "in turn", "", f"{rest:.2f}", ""])
     print_table(f"{seconds:.1f} s in all", ["stage", "what", "runs", "calls", "s", "ms each"], rows, left=3)
 
@@ -57,7 +57,7 @@ def print_subsets(erf: ERF, definition: str) -> None:
         y, x = statistics.centroid if definition != "signed" else (math.nan, math.nan)
         rows.append([subset, str(statistics.count), _px(x), _px(y), _px(x - x0, "+"), _px(y - y0, "+")])
     print_table(
-        f"{origin.title} ({origin.weights_words}), layer {origin.layer}, definition {definition}: "
+        f"{origin.title} ({origin.weights_text}), layer {origin.layer}, definition {definition}: "
         f"centroid of the ERF; the unit's centre is at x {x0:g}, y {y0:g} px",
         ["subset", "images", "x [px]", "y [px]", "shift in x [px]", "shift in y [px]"],
         rows,
@@ -91,7 +91,7 @@ def print_series(title: str, series: Series) -> None:
 def print_growth(erfs: Sequence[ERF], definition: str) -> None:
     """Print, per layer, the stride, the theoretical receptive field, and the measures of the effective one."""
     rows = []
-    names = tap_names([erf.provenance for erf in erfs])
+    names = unit_labels([erf.provenance for erf in erfs])
     for erf, name in zip(erfs, names, strict=True):
         origin, seen = erf.provenance, None if definition == "signed" else observe(erf, definition=definition).all()
         values = [] if seen is None else [float(MEASURES[measure].of(seen)) for measure in GROWTH]
@@ -100,7 +100,7 @@ def print_growth(erfs: Sequence[ERF], definition: str) -> None:
         rows.append([name, stride, field, *(_px(value) for value in values)])
     origin = erfs[0].provenance
     print_table(
-        f"{origin.title} ({origin.weights_words}), definition {definition}: "
+        f"{origin.title} ({origin.weights_text}), definition {definition}: "
         + (f"growth over {len(erfs)} layers" if names[0] == origin.layer else f"{len(erfs)} units of {origin.layer}")
         + f", in pixels; mean of {erfs[0].count()} images",
         [

@@ -41,5 +41,5 @@ def theory(
                 "where it ends"
             )
     if not found.holds:
-        warn("the gradient leaves the theoretical field: theory is wrong for this network; please report it")
+        warn("the gradient leaves the theoretical field, which is therefore wrong for this network; please report it")
         raise typer.Exit(BAD_INPUT)

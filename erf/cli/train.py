@@ -283,7 +283,7 @@ def _run(
             monitor.progress = progress
 
         def after_epoch(model: "nn.Module", row: Mapping[str, Any]) -> None:
-            progress.note(_epoch_words(row))
+            progress.note(_format_epoch(row))
             if monitor is not None:
                 monitor(model, row)
 
@@ -324,7 +324,7 @@ def _about(
     }
 
 
-def _epoch_words(row: Mapping[str, Any]) -> str:
+def _format_epoch(row: Mapping[str, Any]) -> str:
     """Format the row of an epoch as one line."""
     words = [f"epoch {row['epoch']} ({row['stage']})"]
     words += [f"loss {row['loss']:.3f}"] if "loss" in row else []
@@ -346,5 +346,5 @@ def _report(output: Path, epochs: "Sequence[Mapping[str, Any]]", monitor: "Train
 
         draw_series(monitor.series(), monitor.path.with_suffix(".png"), overwrite=True)
         written += [monitor.path, monitor.path.with_suffix(".png")]
-    say(f"last: {_epoch_words(epochs[-1])}")
+    say(f"last: {_format_epoch(epochs[-1])}")
     say(f"written: {', '.join(map(str, written))}")

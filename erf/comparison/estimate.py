@@ -6,11 +6,11 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from erf.comparison.formats import interval_words
+from erf.comparison.formats import format_interval
 from erf.errors import InputError
 from erf.measures import MEASURES, Measure, Observations, observe
 from erf.results import ERF
-from erf.uncertainty import Drawing, Interval
+from erf.uncertainty import Interval, Resampling
 from erf.uncertainty.estimation import estimate
 
 
@@ -34,7 +34,7 @@ class Estimate(Interval):
         return cls(factor * interval.value, factor * interval.low, factor * interval.high, name, unit)
 
     def __str__(self) -> str:
-        value, _, interval = interval_words(self).partition(" ")
+        value, _, interval = format_interval(self).partition(" ")
         unit = self.unit if math.isfinite(self.value) else ""
         return " ".join(part for part in (value, unit, interval) if part)
 
@@ -53,7 +53,7 @@ def measure(
     *,
     subset: str = "all",
     definition: str = "",
-    drawing: Drawing | None = None,
+    resampling: Resampling | None = None,
     by_patient: bool = True,
     millimetres: bool = False,
 ) -> Estimate:
@@ -64,7 +64,7 @@ def measure(
         name: Name of a measure, a key of `erf.MEASURES`.
         subset: Subset of images.
         definition: Definition of the map; '' for the one shown by default.
-        drawing: Settings of the interval.
+        resampling: Settings of the interval.
         by_patient: Whether to leave out whole patients if every image names one.
         millimetres: Whether to return a length in millimetres, if pixel spacings are known.
 
@@ -84,7 +84,7 @@ def measure(
     """
     chosen = _chosen(name)
     seen = observed(erf, subset, definition or erf.definition, by_patient)
-    interval = estimate(seen, [chosen], drawing)[name]
+    interval = estimate(seen, [chosen], resampling)[name]
     is_metric = millimetres and chosen.is_length and np.isfinite(seen.spacing)
     factor, unit = (seen.spacing, "mm") if is_metric else (chosen.factor, chosen.unit)
     return Estimate.of(interval, factor, name, unit)

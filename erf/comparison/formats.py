@@ -14,14 +14,14 @@ from erf.text import (
     for_html,
     for_latex,
     for_markdown,
+    format_p,
     html_table,
     markdown_table,
     one_line,
-    p_words,
     text_table,
 )
 from erf.uncertainty import METHODS, Interval
-from erf.uncertainty.drawing import CORRECTION
+from erf.uncertainty.resampling import CORRECTION
 
 if TYPE_CHECKING:
     from erf.comparison.table import ComparisonTable, Entry
@@ -44,12 +44,12 @@ def value_rows(table: "ComparisonTable", millimetres: bool = False) -> Rows:
         for index in range(len(table.erfs)):
             factor, unit = table.shown(index, measure, millimetres)
             entry = table.entries[index][measure.name]
-            side = f", p {p_words(entry.side_p)}" if math.isfinite(entry.side_p) else ""
-            cells.append(interval_words(entry.interval, factor) + side)
-        rows.append([measure.name, measure.words, unit, *cells])
+            side = f", p {format_p(entry.side_p)}" if math.isfinite(entry.side_p) else ""
+            cells.append(format_interval(entry.interval, factor) + side)
+        rows.append([measure.name, measure.description, unit, *cells])
     for name in table.area_ratios[0]:
         words = f"RepLKNet's area ratio at {name.removeprefix('replknet')} %; changes with the gradient's scale"
-        cells = [number_words(100 * ratios[name]) for ratios in table.area_ratios]
+        cells = [format_number(100 * ratios[name]) for ratios in table.area_ratios]
         rows.append([name, words, "%", *cells])
     return ["measure", "meaning", "unit", *table.labels], rows
 
@@ -63,25 +63,25 @@ def difference_rows(table: "ComparisonTable", millimetres: bool = False) -> Rows
             factor, unit = table.shown(index, measure, millimetres)
             entry = table.entries[index][measure.name]
             is_shown = table.has_common_scale(index, measure, millimetres)
-            cells.append(_difference_words(entry, factor) if is_shown else "other spacing")
+            cells.append(_format_difference(entry, factor) if is_shown else "other spacing")
         rows.append([measure.name, unit, *cells])
     return ["measure", "unit", *(f"{label} − {table.labels[0]}" for label in table.labels[1:])], rows
 
 
-def _difference_words(entry: "Entry", factor: float) -> str:
+def _format_difference(entry: "Entry", factor: float) -> str:
     if entry.difference is None or not math.isfinite(entry.difference.value):
         return "–"
-    words = interval_words(entry.difference, factor, sign="+")
-    return f"{words}, p {p_words(entry.adjusted_p)}" if math.isfinite(entry.adjusted_p) else words
+    words = format_interval(entry.difference, factor, sign="+")
+    return f"{words}, p {format_p(entry.adjusted_p)}" if math.isfinite(entry.adjusted_p) else words
 
 
-def interval_words(interval: Interval, factor: float = 1.0, sign: str = "") -> str:
+def format_interval(interval: Interval, factor: float = 1.0, sign: str = "") -> str:
     """A value and its interval to two digits of the latter's half width, such as 412 [401, 420]."""
     value, low, high = (factor * edge for edge in (interval.value, interval.low, interval.high))
     if not math.isfinite(value):
         return "–"
     if not (math.isfinite(low) and math.isfinite(high)):
-        return number_words(value, sign)
+        return format_number(value, sign)
     value, low, high = value + 0.0, low + 0.0, high + 0.0  # no minus before 0
     half = (high - low) / 2
     if max(half, abs(value)) < _SMALLEST or 0 < half < _SMALLEST_HALF:
@@ -90,19 +90,19 @@ def interval_words(interval: Interval, factor: float = 1.0, sign: str = "") -> s
     return f"{value:{sign},.{decimals}f} [{low:{sign},.{decimals}f}, {high:{sign},.{decimals}f}]"
 
 
-def number_words(value: float, sign: str = "") -> str:
+def format_number(value: float, sign: str = "") -> str:
     """A number to four digits."""
     return "–" if not math.isfinite(value) else f"{value:{sign}.4g}"
 
 
 def caption(table: "ComparisonTable") -> str:
     """Description of the statistical methods, in a sentence or two, with notes."""
-    drawing = table.drawing
+    resampling = table.resampling
     counts = " / ".join(map(str, dict.fromkeys(table.images)))
     lines = [
         f"Subset {table.subset}, definition {table.definition}, {counts} images. In brackets: "
-        f"{100 * drawing.level:g} % {METHODS[drawing.method]} intervals over {table.units}. Behind left-right "
-        f"measures: p of a permutation test of sides ({drawing.resamples} draws, seed {drawing.seed})."
+        f"{100 * resampling.level:g} % {METHODS[resampling.method]} intervals over {table.units}. Behind left-right "
+        f"measures: p of a permutation test of sides ({resampling.resamples} draws, seed {resampling.seed})."
     ]
     if len(table.erfs) > 1:
         lines.append(f"p values of differences: jackknife-t, two-sided, corrected by {CORRECTION}.")
@@ -234,16 +234,16 @@ def to_csv(table: "ComparisonTable", millimetres: bool = False) -> str:
 def to_json(table: "ComparisonTable", millimetres: bool = False) -> str:
     """JSON object with the statistical settings, and one record per ERF and measure; null for missing numbers."""
     content = {
-        "level": table.drawing.level,
-        "interval": METHODS[table.drawing.method],
-        "resamples": table.drawing.resamples,
-        "seed": table.drawing.seed,
+        "level": table.resampling.level,
+        "interval": METHODS[table.resampling.method],
+        "resamples": table.resampling.resamples,
+        "seed": table.resampling.seed,
         "drawn": table.units,
         "correction": CORRECTION,
         "notes": list(table.notes),
         "measures": {
             measure.name: {
-                "meaning": measure.words,
+                "meaning": measure.description,
                 "unit": measure.unit,
                 "range": measure.bounds,
                 "source": measure.source,

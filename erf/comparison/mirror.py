@@ -14,7 +14,7 @@ from erf.measures import observe
 from erf.measures.dynamics import total_variation
 from erf.results import ERF, unlike
 from erf.results.grid import Array
-from erf.uncertainty import Drawing, Interval, same_order, vary
+from erf.uncertainty import Interval, Resampling, same_order, vary
 
 _ALIKE = ("model", "model_options", "weights_sha256", "seed", "layer", "unit", "input_shape", "normalisation")
 
@@ -51,7 +51,7 @@ def mirror_test(
     label: str = "",
     subset: str = "all",
     definition: str = "abs",
-    drawing: Drawing | None = None,
+    resampling: Resampling | None = None,
     by_patient: bool = True,
 ) -> MirrorTest:
     """Compare an ERF with that of the same network over the same images, mirrored.
@@ -62,7 +62,7 @@ def mirror_test(
         label: Name of the test; the ERF's title if empty.
         subset: Subset of images.
         definition: Definition of the map.
-        drawing: Settings of the intervals; default if None.
+        resampling: Settings of the intervals; default if None.
         by_patient: Whether to resample whole patients if every image names one.
 
     Returns:
@@ -91,7 +91,7 @@ def mirror_test(
 
     alike = np.ones(len(one))
     weights = dict(zip(MIRROR_MEASURES, (alike, alike, odd + even), strict=True))
-    found = vary(one, values, weights, (0, 1), drawing or Drawing())
+    found = vary(one, values, weights, (0, 1), resampling or Resampling())
     return MirrorTest(label or erf.provenance.title, len(one), len(set(one.groups)), found)
 
 
@@ -123,9 +123,9 @@ def _shift(curves: Array, center: float) -> Array:
 
 def mirror_rows(tests: Sequence[MirrorTest]) -> list[list[str]]:
     """One row per measure: name, meaning, unit, and each test's value and interval."""
-    from erf.comparison.formats import interval_words
+    from erf.comparison.formats import format_interval
 
     return [
-        [name, words, unit, *(interval_words(test.intervals[name], 100) for test in tests)]
+        [name, words, unit, *(format_interval(test.intervals[name], 100) for test in tests)]
         for name, (words, unit) in MIRROR_MEASURES.items()
     ]

@@ -11,11 +11,11 @@ from erf.comparison import formats
 from erf.comparison.checks import check_alike
 from erf.comparison.estimate import Estimate, observed
 from erf.errors import InputError
-from erf.measures import BLOCKS_OF_A_FIELD, TWO_SIDED, Measure, Observations, measure_map, pick_measures
+from erf.measures import BLOCKS_OF_A_FIELD, SIDE_MEASURES, Measure, Observations, measure_map, pick_measures
 from erf.results import ERF, labels_of, shared_definition
 from erf.storage import as_erf
 from erf.text import as_names
-from erf.uncertainty import Deals, Difference, Drawing, Interval, contrast, left_right_tests
+from erf.uncertainty import Difference, Interval, Resampling, SidePermutations, contrast, left_right_tests
 from erf.uncertainty.threads import map_in_threads
 
 FEW = 10
@@ -55,7 +55,7 @@ class ComparisonTable:
     images: tuple[int, ...]
     spacings: tuple[float, ...]
     """Millimetres per pixel of each ERF; NaN if images differ or the value is unknown."""
-    drawing: Drawing
+    resampling: Resampling
     units: str
     """Resampling unit: 'images' or 'patients'."""
     notes: tuple[str, ...] = field(default=())
@@ -116,7 +116,7 @@ def tabulate(
     labels: Sequence[str] | None = None,
     subset: str = "all",
     definition: str = "abs",
-    drawing: Drawing | None = None,
+    resampling: Resampling | None = None,
     by_patient: bool = True,
     allow_different: bool = False,
 ) -> ComparisonTable:
@@ -132,7 +132,7 @@ def tabulate(
         labels: Column labels; the ERFs' titles if None.
         subset: Subset of images.
         definition: Definition of the map.
-        drawing: Settings of intervals and tests; default if None.
+        resampling: Settings of intervals and tests; default if None.
         by_patient: Whether to resample whole patients if every image names one.
         allow_different: Whether ERFs may have been measured with different settings.
 
@@ -155,10 +155,10 @@ def tabulate(
     if not erfs:
         raise InputError("nothing to compare: expected at least one ERF")
     names = labels_of(erfs, labels)
-    drawing = drawing or Drawing()
+    resampling = resampling or Resampling()
     notes = [f"measured differently: {words}" for words in check_alike(erfs, allow_different)]
     several = [observed(erf, subset, definition, by_patient) for erf in erfs]
-    entries = _entries(several, measures, drawing)
+    entries = _entries(several, measures, resampling)
     units = "patients" if any(len(set(seen.groups)) < len(seen) for seen in several) else "images"
     notes += [*_notes_of_number(several, units), *_notes_of_sides(names, several, measures)]
     notes += [note for name, seen in zip(names, several, strict=True) for note in _withheld(name, seen, measures)]
@@ -179,7 +179,7 @@ def tabulate(
         tuple(_ratios(erf, subset, definition, area_ratios) for erf in erfs),
         tuple(len(seen) for seen in several),
         tuple(seen.spacing for seen in several),
-        drawing,
+        resampling,
         units,
         tuple(notes),
     )
@@ -191,7 +191,7 @@ def compare(
     labels: Sequence[str] | None = None,
     subset: str = "all",
     definition: str = "",
-    drawing: Drawing | None = None,
+    resampling: Resampling | None = None,
     by_patient: bool = True,
     allow_different: bool = False,
 ) -> ComparisonTable:
@@ -203,7 +203,7 @@ def compare(
         labels: Column labels; the ERFs' titles if None.
         subset: Subset of images.
         definition: Definition of the map; '' for the one that the first ERF shows by default.
-        drawing: Settings of intervals and tests.
+        resampling: Settings of intervals and tests.
         by_patient: Whether to leave out and resample whole patients if every image names one.
         allow_different: Whether ERFs may have been measured with different settings.
 
@@ -228,7 +228,7 @@ def compare(
     chosen, ratios = pick_measures(as_names(measures))
     return tabulate(
         loaded, chosen, ratios, labels=labels, subset=subset, definition=definition or shared_definition(loaded),
-        drawing=drawing, by_patient=by_patient, allow_different=allow_different,
+        resampling=resampling, by_patient=by_patient, allow_different=allow_different,
     )  # fmt: skip
 
 
@@ -259,22 +259,24 @@ def _notes_of_number(observed: Sequence[Observations], units: str) -> Iterator[s
 def _notes_of_sides(
     labels: Sequence[str], observed: Sequence[Observations], measures: Sequence[Measure]
 ) -> Iterator[str]:
-    if not any(measure.name in TWO_SIDED for measure in measures):
+    if not any(measure.name in SIDE_MEASURES for measure in measures):
         return
     for label, seen in zip(labels, observed, strict=True):
-        deals = Deals(seen)
-        if {"left", "right"} <= set(seen.sides) and deals.least_p > _SIGNIFICANT:
-            ways = "one way" if len(deals) == 1 else f"{len(deals)} ways"
+        permutations = SidePermutations(seen)
+        if {"left", "right"} <= set(seen.sides) and permutations.least_p > _SIGNIFICANT:
+            ways = "one way" if len(permutations) == 1 else f"{len(permutations)} ways"
             yield (
                 f"the left-right test of {label} cannot be significant: sides can be exchanged in {ways} only, and the "
-                f"smallest p is {deals.least_p:.2g}; use more images, or more patients"
+                f"smallest p is {permutations.least_p:.2g}; use more images, or more patients"
             )
 
 
-def _entries(observed: Sequence[Observations], measures: Sequence[Measure], drawing: Drawing) -> list[dict[str, Entry]]:
-    tested = [measure for measure in measures if measure.name in TWO_SIDED]
-    side_ps = map_in_threads(lambda seen: left_right_tests(seen, tested, drawing), observed)
-    intervals, differences = contrast(observed, measures, drawing)
+def _entries(
+    observed: Sequence[Observations], measures: Sequence[Measure], resampling: Resampling
+) -> list[dict[str, Entry]]:
+    tested = [measure for measure in measures if measure.name in SIDE_MEASURES]
+    side_ps = map_in_threads(lambda seen: left_right_tests(seen, tested, resampling), observed)
+    intervals, differences = contrast(observed, measures, resampling)
     return [
         {name: Entry(one, difference.get(name), side_p=sides.get(name, float("nan"))) for name, one in interval.items()}
         for interval, difference, sides in zip(intervals, [{}, *differences], side_ps, strict=True)

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from erf.accumulation.moments import Moments
 from erf.accumulation.running import RunningMoments
-from erf.accumulation.shelf import ShelvedMoments
+from erf.accumulation.stored import StoredMoments
 from erf.box import Box
 from erf.engine.settings import Settings
 from erf.engine.units import MeasuredUnit
 from erf.images import Progress
 from erf.profiling import stage
-from erf.results import ERF, Footprint, Provenance, Row, Sink, Statistics, input_subset, without_input
+from erf.results import ERF, Profile, Provenance, Row, Sink, Statistics, input_subset, without_input
 from erf.storage.packing import Sums
 
 Subsets = tuple[str, ...]
@@ -34,7 +34,7 @@ class Accumulator:
     """Channels of the image that belong to this input."""
     running: RunningMoments | None = None
     """Sums of the current image group; None between groups."""
-    groups: list[tuple[Subsets, ShelvedMoments | None]] = field(default_factory=list)
+    groups: list[tuple[Subsets, StoredMoments | None]] = field(default_factory=list)
     """Subsets and sums of each complete group; no sums where no image could be used."""
 
     def subsets(self, subsets: Subsets) -> Subsets:
@@ -47,7 +47,7 @@ class Accumulator:
         if state:
             moments.restore(state)
 
-    def add(self, gradients: Sequence[Tensor]) -> dict[str, Footprint]:
+    def add(self, gradients: Sequence[Tensor]) -> dict[str, Profile]:
         """Add the gradients (C, h, w) of one image, one per draw; return the per-image profile per definition."""
         assert self.running is not None
         with stage("accumulate"):
@@ -56,11 +56,11 @@ class Accumulator:
     def end_group(self, subsets: Subsets, scratch: Path | None) -> None:
         """Complete an image group and set its sums aside in the folder `scratch`."""
         running, self.running = self.running, None
-        shelf = ShelvedMoments(running, scratch) if running is not None and running.count else None
-        self.groups.append((self.subsets(subsets), shelf))
+        stored = StoredMoments(running, scratch) if running is not None and running.count else None
+        self.groups.append((self.subsets(subsets), stored))
 
-    def shelves(self) -> list[tuple[Subsets, ShelvedMoments]]:
-        return [(subsets, shelf) for subsets, shelf in self.groups if shelf]
+    def stored(self) -> list[tuple[Subsets, StoredMoments]]:
+        return [(subsets, stored) for subsets, stored in self.groups if stored]
 
 
 @dataclass
@@ -83,12 +83,12 @@ class Measurement:
 
     def add_image(self, row: Row) -> None:
         with stage("write"):
-            self.sink.add_image(row.record, row.footprints, row.overview)
+            self.sink.add_image(row.record, row.profiles, row.overview)
 
     def finish(self, progress: Callable[[], None]) -> None:
         """Merge the image groups into subsets and write their statistics to the sink."""
         for subset, definition in self.maps():
-            members = (shelf.moments(definition) for subsets, shelf in self._shelves() if subset in subsets)
+            members = (stored.moments(definition) for subsets, stored in self._stored() if subset in subsets)
             moments = reduce(Moments.merge, members)
             with stage("write"):
                 self.sink.add_statistics(subset, definition, self._statistics(moments))
@@ -96,7 +96,7 @@ class Measurement:
 
     def maps(self) -> list[tuple[str, str]]:
         """List the (subset, definition) pairs, each of which has a map."""
-        names = dict.fromkeys(name for subsets, _ in self._shelves() for name in subsets)
+        names = dict.fromkeys(name for subsets, _ in self._stored() for name in subsets)
         return list(product(names, self.settings.definitions))
 
     def _statistics(self, moments: Moments) -> Statistics:
@@ -106,8 +106,8 @@ class Measurement:
         kept = np.float32 if self.provenance.shard == (1, 1) else np.float64  # shards are merged
         return moments.statistics(kept, ((top, height - bottom), (left, width - right)))
 
-    def _shelves(self) -> list[tuple[Subsets, ShelvedMoments]]:
-        return [each for accumulator in self.accumulators for each in accumulator.shelves()]
+    def _stored(self) -> list[tuple[Subsets, StoredMoments]]:
+        return [each for accumulator in self.accumulators for each in accumulator.stored()]
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ class Measurements:
 
     def group_sums(self, number: int) -> list[Sums]:
         """Return the sums of a complete group by accumulator; none where no image could be used."""
-        shelves = (accumulator.groups[number][1] for accumulator in self.accumulators)
-        return [shelf.state() for shelf in shelves if shelf]
+        stored = (accumulator.groups[number][1] for accumulator in self.accumulators)
+        return [stored.state() for stored in stored if stored]
 
     def running_sums(self) -> list[Sums]:
         """Return the sums of the current group by accumulator; none between groups."""
@@ -192,5 +192,5 @@ class Measurements:
     def close(self) -> None:
         """Close the temporary files."""
         for accumulator in self.accumulators:
-            for _, shelf in accumulator.shelves():
-                shelf.close()
+            for _, stored in accumulator.stored():
+                stored.close()

@@ -19,7 +19,7 @@ from erf.engine.run import Run
 from erf.engine.runner import BatchRunner
 from erf.engine.self_check import Choice
 from erf.engine.settings import Settings
-from erf.engine.stopping import StoppingRule
+from erf.engine.stopping import Stopping
 from erf.errors import InputError, SelfCheckWarning
 from erf.images import ImageSet, Progress
 from erf.network.devices import deterministic_algorithms, memory_errors
@@ -132,7 +132,7 @@ def _run(
         batches=BatchRunner(gradients, GradientDiagnosis(gradients), choice.way.batch_size),
         measurements=measurements,
         records=RecordBuilder(measurements.members, plan.settings, plan.images.thumbnails),
-        stopping=StoppingRule(plan.settings.until, plan.settings.shown_definition),
+        stopping=Stopping(plan.settings.until, plan.settings.shown_definition),
         progress=saving,
         workers=worker_count(plan.settings.workers, plan.device),
         strict=plan.settings.strict,

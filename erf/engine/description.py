@@ -53,7 +53,7 @@ class RunDescription:
             channel=str(settings.channel),
             method=settings.method,
             method_options=dict(settings.method_options or {}),
-            layout=traced.layout.words,
+            layout=traced.layout.description,
             inputs=settings.arguments.names,
             slices=settings.arguments.depth,
             eval_mode=self.eval_mode,

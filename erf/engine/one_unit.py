@@ -31,7 +31,7 @@ from erf.storage.staging import Staging
 from erf.text import as_names
 
 if TYPE_CHECKING:
-    from erf.uncertainty import Precision
+    from erf.uncertainty import StoppingRule
 
 Images = str | Path | ImageSet | Sequence[NDArray[np.generic] | Tensor] | NDArray[np.generic] | Tensor
 
@@ -65,7 +65,7 @@ def compute(
     workers: int | None = None,
     deterministic: bool = False,
     strict: bool = False,
-    until: "Precision | None" = None,
+    until: "StoppingRule | None" = None,
     crop: bool = True,
     self_check: bool = True,
     output: str | Path | None = None,

@@ -42,9 +42,9 @@ class RecordBuilder:
             for index, accumulator in enumerate(each.accumulators):
                 part = sample.parts[index] if sample.parts else sample
                 record = _used_record(part, sample.image, accumulator, subsets, own, notes[each.unit])
-                footprints = accumulator.add(draws)
+                profiles = accumulator.add(draws)
                 with stage("thumbnail"):
-                    rows.append(Row(record, footprints, self._overview(part, each, own)))
+                    rows.append(Row(record, profiles, self._overview(part, each, own)))
         return rows
 
     def failed(self, failure: Failure, subsets: Subsets) -> list[Row]:

@@ -61,7 +61,7 @@ class RunProgress:
         measurements.begin()
         for rows in saved.rows():
             add(rows)
-        for subsets, read in saved.cells:
+        for subsets, read in saved.groups:
             measurements.begin_group(read())
             measurements.end_group(subsets)
         if saved.running:

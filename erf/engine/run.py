@@ -11,7 +11,7 @@ from erf.engine.groups import ImageGroup, Rounds
 from erf.engine.records import RecordBuilder
 from erf.engine.resuming import RunProgress
 from erf.engine.runner import BatchRunner
-from erf.engine.stopping import StoppingRule
+from erf.engine.stopping import Stopping
 from erf.errors import ImageError, InterruptedRunError
 from erf.images import Failure, Image, ImageSet, Progress, Sample
 from erf.images.stream import ahead
@@ -27,7 +27,7 @@ class Run:
     batches: BatchRunner
     measurements: Measurements
     records: RecordBuilder
-    stopping: StoppingRule
+    stopping: Stopping
     progress: RunProgress
     workers: int
     """Threads that decode ahead."""

@@ -12,7 +12,7 @@ from erf.network.inputs import Arguments
 from erf.text import as_names
 
 if TYPE_CHECKING:
-    from erf.uncertainty import Precision
+    from erf.uncertainty import StoppingRule
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -45,7 +45,7 @@ class Settings:
     workers: int | None = None
     deterministic: bool = False
     strict: bool = False
-    until: "Precision | None" = None
+    until: "StoppingRule | None" = None
     crop: bool = True
     self_check: bool = True
 

@@ -20,7 +20,7 @@ from erf.errors import InputError
 from erf.evaluation.auc import DRAWS, Estimate, Gain, estimate, gain, kinds_of
 from erf.evaluation.predictions import Predictions
 from erf.evaluation.segmentation import SCORES, scores_of
-from erf.text import for_csv, for_markdown, markdown_table, p_words
+from erf.text import for_csv, for_markdown, format_p, markdown_table
 
 SIZES = (100, 150, 200, 250, 300, 350, 400)
 """Thresholds of Fig. A2, in pixels."""
@@ -95,8 +95,8 @@ def tabulate_classes(
             (
                 question.name,
                 f"{found[0].positives} + {found[0].negatives}",
-                *map(_auc_words, found),
-                *map(_gain_words, gains),
+                *map(_format_auc, found),
+                *map(_format_gain, gains),
             )
         )
         records += _records(question, labels, found, gains)
@@ -151,13 +151,13 @@ def _by_size(predictions: Predictions, positive: NDArray[np.bool_]) -> Iterator[
         yield _Question(words, "third", ~positive | third, positive, 1)
 
 
-def _auc_words(found: Estimate) -> str:
+def _format_auc(found: Estimate) -> str:
     near, far = 100 * found.delong_low, 100 * found.delong_high
     return f"{100 * found.value:.1f}{_edges(found.low, found.high)} ({near:.1f}, {far:.1f})"
 
 
-def _gain_words(found: Gain) -> str:
-    return f"{100 * found.value:+.1f}{_edges(found.low, found.high, '+')}, p {p_words(found.p)}"
+def _format_gain(found: Gain) -> str:
+    return f"{100 * found.value:+.1f}{_edges(found.low, found.high, '+')}, p {format_p(found.p)}"
 
 
 def _edges(low: float, high: float, sign: str = "") -> str:

@@ -156,7 +156,7 @@ def is_random(name: str) -> bool:
     return name == "gradient-shap"
 
 
-METHOD_WORDS = {
+METHOD_DESCRIPTIONS = {
     "gradient": "the gradient of the unit (the effective receptive field)",
     "input-x-gradient": "the gradient times the image",
     "integrated-gradients": "the gradient averaged on the way from a black image, times the image; n_steps=20",

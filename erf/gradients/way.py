@@ -36,7 +36,7 @@ class Way:
     bands: bool = False
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The way in words, such as `batches of 5, channels last, crops, own backward passes, bands of rows`."""
         several = f"batches of {self.batch_size}" if self.batch_size > 1 else _WORDS["batch_size"]
         layout = "channels last" if self.channels_last else _WORDS["channels_last"]

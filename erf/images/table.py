@@ -42,7 +42,7 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[Row]]:
     rows = []
     for line, cells in lines[1:]:
         if len(cells) != len(columns):
-            raise InputError(f"{path}, line {line}: number of fields differs from the header's; mend the line")
+            raise InputError(f"{path}, line {line}: number of fields differs from the header's; correct this line")
         if any("\0" in cell for cell in cells):
             raise InputError(f"{path}, line {line}: found a zero byte; expected text")
         values = {name: cell.strip() for name, cell in zip(columns, cells, strict=True) if name}

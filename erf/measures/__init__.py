@@ -4,7 +4,7 @@ Pure functions of maps and curves are in `size`, `shape` and `dynamics`; `catalo
 Nothing here needs a model or PyTorch: everything is computed from the contents of an ERF file.
 """
 
-from erf.measures.catalogue import DEFAULT_MEASURES, MEASURES, TWO_SIDED, measure_map, pick_measures
+from erf.measures.catalogue import DEFAULT_MEASURES, MEASURES, SIDE_MEASURES, measure_map, pick_measures
 from erf.measures.grid import smooth, stretch_length
 from erf.measures.measure import RESOLUTION, Measure
 from erf.measures.observations import (
@@ -23,7 +23,7 @@ __all__ = [
     "DEFAULT_MEASURES",
     "MEASURES",
     "RESOLUTION",
-    "TWO_SIDED",
+    "SIDE_MEASURES",
     "Grid",
     "Measure",
     "Observations",

@@ -24,7 +24,7 @@ class Measure:
     name: str
     group: str
     """'size', 'shape', 'position' or 'dynamics'."""
-    words: str
+    description: str
     unit: str
     """'px', 'px²', '%', '°' or '' for a plain number."""
     bounds: str

@@ -15,7 +15,7 @@ from erf.errors import InputError
 from erf.measures.dynamics import mean_over_pairs, pairwise_total_variation
 from erf.measures.grid import zones_of_blocks
 from erf.measures.size import mass_radius, shortest_half, width_stretch
-from erf.results import ERF, Footprint, ImageRecord, Provenance
+from erf.results import ERF, ImageRecord, Profile, Provenance
 from erf.results.grid import Array, Grid, outer_edges
 
 BLOCKS_OF_A_FIELD = 3
@@ -195,25 +195,25 @@ def observe_subsets(erf: ERF, subsets: Sequence[str], definition: str) -> dict[s
         )
     for subset in subsets:
         erf.check(subset, definition)
-    overview, footprint = erf.overview(), erf.footprints[definition]
+    overview, profile = erf.overview(), erf.profiles[definition]
     found = {}
     for subset in subsets:
         rows = [index for index, image in enumerate(erf.images) if image.status == "ok" and subset in image.subsets]
         tissue = None if overview is None else overview.tissue[rows].astype(np.float64)
         images = [erf.images[row] for row in rows]
-        found[subset] = observe_images(erf.provenance, images, footprint.each(itemgetter(rows)), tissue)
+        found[subset] = observe_images(erf.provenance, images, profile.each(itemgetter(rows)), tissue)
     return found
 
 
 def observe_images(
-    origin: Provenance, images: Sequence[ImageRecord], footprint: Footprint, tissue: Array | None = None
+    origin: Provenance, images: Sequence[ImageRecord], profile: Profile, tissue: Array | None = None
 ) -> Observations:
     """Collect observations from their parts.
 
     Args:
         origin: Provenance of the run.
         images: Records of the N usable images.
-        footprint: Their stacked per-image profiles.
+        profile: Their stacked per-image profiles.
         tissue: Fraction of tissue (N, h, w) in each square block; None if unknown.
 
     Returns:
@@ -223,16 +223,16 @@ def observe_images(
     spacings = {image.pixel_spacing for image in images}
     return Observations(
         grid=origin.grid,
-        small=footprint.small.astype(np.float64),
-        across_rows=footprint.across_rows.astype(np.float64),
-        across_columns=footprint.across_columns.astype(np.float64),
+        small=profile.small.astype(np.float64),
+        across_rows=profile.across_rows.astype(np.float64),
+        across_columns=profile.across_columns.astype(np.float64),
         sides=np.array([image.laterality for image in images]),
         groups=np.array([image.patient_id if by_patient else f"{number}" for number, image in enumerate(images)]),
         keys=np.array([image.sha256 or image.id for image in images]),
         tissue=tissue,
-        rings=footprint.rings.astype(np.float64) if origin.finest_block else None,
-        frames=footprint.frames.astype(np.float64) if origin.finest_block else None,
-        cross_moments=footprint.cross_moment[:, 0].astype(np.float64) if origin.finest_block else None,
+        rings=profile.rings.astype(np.float64) if origin.finest_block else None,
+        frames=profile.frames.astype(np.float64) if origin.finest_block else None,
+        cross_moments=profile.cross_moment[:, 0].astype(np.float64) if origin.finest_block else None,
         field_box=origin.field_box(),
         field_size=origin.field_size,
         spacing=spacings.pop() if len(spacings) == 1 and not origin.resample else float("nan"),
@@ -245,7 +245,7 @@ class Sample:
 
     observed: Observations
     counts: Array
-    dealt: Mapping[str, Array] | None = None
+    permuted: Mapping[str, Array] | None = None
     """Counts by side, if sides were permuted."""
 
     @property
@@ -304,7 +304,7 @@ class Sample:
         return self._side("right")
 
     def _side(self, side: str) -> "Sample":
-        counts = self.counts * (self.observed.sides == side) if self.dealt is None else self.dealt[side]
+        counts = self.counts * (self.observed.sides == side) if self.permuted is None else self.permuted[side]
         return Sample(self.observed, counts)
 
     @cached_property

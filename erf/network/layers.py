@@ -53,7 +53,7 @@ class Layout:
         return moved
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The layout in words, such as `channels first`, or `14x14 tokens after 1 other`."""
         return f"{self._order}, taken to lie evenly over the image" if self.is_assumed else self._order
 
@@ -117,7 +117,7 @@ def forward_to(
     """
     taken: dict[str, T] = {}
 
-    def tap(name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         _, keys = split_name(model, name)
 
         def note(module: nn.Module, args: Any, output: Any) -> None:
@@ -134,7 +134,7 @@ def forward_to(
 
         return note
 
-    handles = [find_layer(model, name).register_forward_hook(tap(name)) for name in names]
+    handles = [find_layer(model, name).register_forward_hook(hook(name)) for name in names]
     with suppress(_AllReached):
         try:
             model(*([inputs] if isinstance(inputs, Tensor) else inputs))

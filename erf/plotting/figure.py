@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from erf.measures import smooth
-from erf.plotting.panels import LOG_DECADES, Comparison, caption, colored, scale_words, square_root
+from erf.plotting.panels import LOG_DECADES, Comparison, caption, colored, describe_scale, square_root
 from erf.plotting.saving import Figure
 from erf.results import ERF
 from erf.uncertainty import Interval
@@ -152,7 +152,7 @@ def _add_color_bar(figure: Figure, comparison: Comparison, axes: np.ndarray) -> 
     low = -1 if comparison.signed else 0
     colors = ScalarMappable(Normalize(low, 1), _color_map(comparison))
     bar = figure.colorbar(colors, ax=list(axes.flat), location="bottom", aspect=40, shrink=0.9, pad=0.01)
-    bar.set_label(scale_words(comparison), fontsize=8.5)
+    bar.set_label(describe_scale(comparison), fontsize=8.5)
     bar.ax.tick_params(labelsize=8)
     if comparison.scale == "log":
         ticks, names = _decade_ticks(comparison, every=1 if len(comparison.erfs) > 1 and not comparison.signed else 2)

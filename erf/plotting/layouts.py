@@ -21,10 +21,10 @@ from erf.plotting.saving import Figure
 from erf.plotting.trends import draw_convergence, draw_growth
 from erf.results import ERF
 from erf.results.grid import Array, Grid
-from erf.uncertainty import Drawing, bands
+from erf.uncertainty import Resampling, bands
 
 _PAPER_ORDER = {"all": "both", "right": "right", "left": "left"}
-_BANDS = Drawing(resamples=500, method="percentile")
+_BANDS = Resampling(resamples=500, method="percentile")
 _CONTOURS = (0.5, 0.9, 0.99)
 _CONTOUR_SMOOTHING = 2.0
 _LARGEST_BLUR = 0.1
@@ -62,10 +62,8 @@ def draw_paper(comparison: Comparison) -> Figure:
     colors = ScalarMappable(Normalize(0, 1e6 * top), "viridis")
     bar = figure.colorbar(colors, ax=list(grid[:, :count].flat), location="bottom", aspect=30, shrink=0.95, pad=0.01)
     bar.set_label("share of the mass [10⁻⁶ per px], one scale for all these maps", fontsize=8)
-    words = (
-        f"Maps over {_block_words(comparison)}, curves over {comparison.stretch} px. Bands: 95 % intervals over images."
-    )
-    foot(figure, comparison, f"{words} On the right: square roots of both.")
+    blocks = f"Maps over {_format_blocks(comparison)}, curves over {comparison.stretch} px."
+    foot(figure, comparison, f"{blocks} Bands: 95 % intervals over images. On the right: square roots of both.")
     return figure
 
 
@@ -115,7 +113,7 @@ def draw_differences(comparison: Comparison) -> Figure:
         ScalarMappable(norm, "RdBu_r"), ax=list(grid.flat), location="bottom", aspect=40, shrink=0.9, pad=0.01
     )
     bar.set_label("difference of the shares of mass [10⁻⁶ per px]; red: more in the first named", fontsize=8.5)
-    foot(figure, comparison, f"Shares over {_block_words(comparison)}.")
+    foot(figure, comparison, f"Shares over {_format_blocks(comparison)}.")
     return figure
 
 
@@ -162,13 +160,13 @@ def draw_contours(comparison: Comparison) -> Figure:
     foot(
         figure,
         comparison,
-        f"Behind: the mean of the images. Contours of the density in {_block_words(comparison)}, smoothed over "
+        f"Behind: the mean of the images. Contours of the density in {_format_blocks(comparison)}, smoothed over "
         f"{_CONTOUR_SMOOTHING:g} or less; of a field narrower than {BLOCKS_OF_A_FIELD}, in the file's finer blocks.",
     )
     return figure
 
 
-def _block_words(comparison: Comparison) -> str:
+def _format_blocks(comparison: Comparison) -> str:
     return f"blocks of {comparison.erfs[0].provenance.small_block} px"
 
 

@@ -1,4 +1,4 @@
-"""An interactive page in one file, through plotly: opens from disk, needs no network."""
+"""An interactive page in one file, through plotly: opens from disk and works offline."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from erf.measures import smooth
-from erf.plotting.panels import Comparison, Panel, caption, colored, scale_words, shrink, square_root
+from erf.plotting.panels import Comparison, Panel, caption, colored, describe_scale, shrink, square_root
 from erf.text import for_html
 
 Values = NDArray[np.float32]
@@ -24,7 +24,7 @@ def draw_page(comparison: Comparison) -> str:
     return _PAGE.format(
         title=for_html(" and ".join(comparison.labels)),
         caption="<br>".join(for_html(line) for line in caption(comparison).splitlines()),
-        scale=scale_words(comparison),
+        scale=describe_scale(comparison),
         plot=plot,
     )
 

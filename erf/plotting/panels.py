@@ -167,14 +167,14 @@ def colored(panel: Panel, scale: str) -> NDArray[np.floating]:
     return square_root(panel.map) if scale == "sqrt" else panel.map
 
 
-def scale_words(comparison: Comparison) -> str:
+def describe_scale(comparison: Comparison) -> str:
     """The colour scale of the maps in words."""
     if comparison.scale == "log":
         return f"share of the map's maximum, log scale over {LOG_DECADES} decades"
     return "square root of the share of the map's maximum" if comparison.scale == "sqrt" else "share of the maximum"
 
 
-def field_words(erf: ERF) -> str:
+def describe_field(erf: ERF) -> str:
     """The theoretical receptive field in words."""
     height, width = erf.provenance.field_size
     if not math.isfinite(height * width):
@@ -199,8 +199,8 @@ def caption(comparison: Comparison) -> str:
         origin = erf.provenance
         model = "" if label == origin.title else f"{origin.title}, "
         lines.append(
-            f"{label} ({model}{origin.weights_words}): {origin.target} "
+            f"{label} ({model}{origin.weights_text}): {origin.target} "
             f"centred at y {origin.unit_center[0]:g}, x {origin.unit_center[1]:g} px; "
-            f"theoretical receptive field {field_words(erf)}."
+            f"theoretical receptive field {describe_field(erf)}."
         )
     return "\n".join(lines)

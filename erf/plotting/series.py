@@ -16,11 +16,11 @@ from erf.plotting.panels import LOG_DECADES
 from erf.plotting.saving import Figure, save_figure
 from erf.storage.files import check_free, complete_file
 from erf.storage.series import Moment, Series
-from erf.uncertainty import Drawing, estimate
+from erf.uncertainty import Resampling, estimate
 
 _SHOWN = 6
 """Largest number of epochs shown with a map."""
-_DRAWING = Drawing(resamples=500)
+_DRAWING = Resampling(resamples=500)
 _RADII = {"rms_radius": ("rms radius", "#2ca02c"), "r50": ("r50", "#1f77b4"), "r90": ("r90", "#ff7f0e")}
 _SIDES = {"left": "#1f77b4", "right": "#d62728"}
 

@@ -14,11 +14,11 @@ from erf.measures import MEASURES
 from erf.plotting.figure import draw_intervals, extent, foot, mark_unit, new_figure
 from erf.plotting.panels import LOG_DECADES, Comparison, colored
 from erf.plotting.saving import Figure
-from erf.results import tap_names
+from erf.results import unit_labels
 from erf.text import for_matplotlib
-from erf.uncertainty import Drawing, convergence, estimate
+from erf.uncertainty import Resampling, convergence, estimate
 
-_DRAWING = Drawing(resamples=500)
+_DRAWING = Resampling(resamples=500)
 _RADII = {"rms_radius": ("rms", "#2ca02c"), "r50": ("r50", "#1f77b4"), "r90": ("r90", "#ff7f0e")}
 _CONVERGING = ("r50", "effective_area", "shift_x", "shift_y", "variability")
 
@@ -74,7 +74,7 @@ def _by_network(comparison: Comparison) -> list[list[int]]:
 
 
 def _names(comparison: Comparison, members: Sequence[int]) -> list[str]:
-    return tap_names([comparison.erfs[index].provenance for index in members])
+    return unit_labels([comparison.erfs[index].provenance for index in members])
 
 
 def _draw_layer(axis: Axes, comparison: Comparison, index: int, subset: str, name: str) -> None:

@@ -14,11 +14,11 @@ from PIL import Image as Pillow
 from erf.comparison import ComparisonTable
 from erf.comparison.formats import caption, difference_rows, value_rows
 from erf.measures import Observations, observe_subsets, smooth, stretch_length
-from erf.plotting.panels import common_size, field_words, model_colors, shrink
+from erf.plotting.panels import common_size, describe_field, model_colors, shrink
 from erf.results import ERF
 from erf.results.grid import Array
 from erf.storage.privacy import identifiers
-from erf.uncertainty import Drawing, bands
+from erf.uncertainty import Resampling, bands
 from erf.uncertainty.threads import map_in_threads
 
 MAP_PIXELS = 256
@@ -30,7 +30,7 @@ IMAGES_SHOWN = 120
 _KEPT_BACK = ("paths of images", "sums over contents, for who has the image", "columns of the manifest")
 """Fields of a file that identify patients or images, and are left out of a page."""
 
-_BANDS = Drawing(resamples=400, method="percentile")
+_BANDS = Resampling(resamples=400, method="percentile")
 _DIGITS = 5
 _COLORS = 64
 
@@ -53,14 +53,14 @@ def describe(table: ComparisonTable) -> dict[str, Any]:
         "definition": table.definition,
         "centers": [list(erf.provenance.unit_center) for erf in erfs],
         "boxes": [erf.provenance.field_box() for erf in erfs],
-        "fields": [field_words(erf) for erf in erfs],
+        "fields": [describe_field(erf) for erf in erfs],
         "panels": _all_panels(erfs, subsets, definitions),
         "images": map_in_threads(lambda erf: list(_images(erf, table.definition)), erfs),
         "values": value_rows(table),
         "differences": difference_rows(table) if len(erfs) > 1 else None,
         "caption": caption(table),
         "measures": [
-            [measure.name, measure.words, measure.unit or "–", measure.bounds, measure.source]
+            [measure.name, measure.description, measure.unit or "–", measure.bounds, measure.source]
             for measure in table.measures
         ],
         "provenance": [erf.provenance.described() for erf in erfs],
@@ -132,7 +132,7 @@ def _float32(values: NDArray[np.floating]) -> str:
 
 
 def _images(erf: ERF, definition: str) -> Iterator[dict[str, Any]]:
-    overview, small = erf.overview(), erf.provenance.grid.evened(erf.footprints[definition].small)
+    overview, small = erf.overview(), erf.provenance.grid.evened(erf.profiles[definition].small)
     for index, image in enumerate(erf.images[:IMAGES_SHOWN]):
         ok = image.status == "ok"
         yield {

@@ -8,7 +8,7 @@ import numpy as np
 
 from erf.comparison import measure
 from erf.plotting import plot
-from erf.plotting.panels import field_words
+from erf.plotting.panels import describe_field
 from erf.results import ERF
 from erf.text import html_table, printable
 
@@ -26,10 +26,10 @@ class Summary:
         """Names and values."""
         origin, size = self.erf.provenance, "x".join(map(str, self.erf.provenance.input_shape))
         lines = [
-            ("network", f"{origin.title}, {origin.weights_words}"),
+            ("network", f"{origin.title}, {origin.weights_text}"),
             ("unit", f"{origin.target}, input {size}"),
             ("images", self._images()),
-            ("theoretical field", field_words(self.erf)),
+            ("theoretical field", describe_field(self.erf)),
         ]
         if self.erf.definition == "signed":  # negative values have no centre of mass and no size
             return lines

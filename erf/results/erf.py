@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erf.errors import InputError
-from erf.results.profiles import OVERVIEW, Footprint, Overview
+from erf.results.profiles import OVERVIEW, Overview, Profile
 from erf.results.provenance import Provenance
 from erf.text import as_names
 
@@ -29,7 +29,7 @@ class Spread:
     """Standard deviation of the centroid, (y, x) in pixels."""
     total_variation: float
     """Total variation distance, 0 to 1, of a draw from the mean of the draws, averaged over draws, at the resolution
-    of `Footprint.small`."""
+    of `Profile.small`."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Statistics:
     """(W,), sum of the mean over rows: a curve along x."""
     across_columns: Curve
     """(H,), sum of the mean over columns: a curve along y."""
-    draws: Footprint | None = None
+    draws: Profile | None = None
     """Mean profile over images of each draw of random projections, stacked; None for a single draw."""
 
     def spread(self) -> Spread | None:
@@ -121,7 +121,7 @@ class ERF:
     subsets: Mapping[str, Mapping[str, Statistics]]
     """Statistics by subset, then by definition."""
     images: tuple[ImageRecord, ...]
-    footprints: Mapping[str, Footprint]
+    profiles: Mapping[str, Profile]
     """Per-image profiles by definition; arrays of all images, stacked."""
     read_overview: Callable[[], Overview | None] = lambda: None
     """Function that reads the overview when it is needed."""
@@ -145,9 +145,9 @@ class ERF:
 
     def rows(self) -> Iterator["Row"]:
         """Yield record, profiles and overview of each image, in the order of `images`."""
-        overview, footprints = self.overview(), dict(self.footprints)
+        overview, profiles = self.overview(), dict(self.profiles)
         for index, record in enumerate(self.images):
-            kept = footprints.items() if record.status == "ok" else ()
+            kept = profiles.items() if record.status == "ok" else ()
             yield Row(
                 record,
                 {definition: stacked.each(itemgetter(index)) for definition, stacked in kept},
@@ -219,7 +219,7 @@ class Row:
     """Data of one image: record, profiles and overview; a failed image has neither profiles nor overview."""
 
     record: ImageRecord
-    footprints: Mapping[str, Footprint]
+    profiles: Mapping[str, Profile]
     """Per-image profiles by definition."""
     overview: Overview | None
 
@@ -243,7 +243,7 @@ def _distinct(origins: Sequence[Provenance]) -> tuple[str, ...]:
     """Return titles, with the weights where titles are equal, and numbers where these are equal as well."""
     titles = [origin.title for origin in origins]
     names = [
-        f"{title} ({origin.weights_words})" if titles.count(title) > 1 else title
+        f"{title} ({origin.weights_text})" if titles.count(title) > 1 else title
         for title, origin in zip(titles, origins, strict=True)
     ]
     if len(set(names)) < len(names) and len(set(titles)) < len(titles):

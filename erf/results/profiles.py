@@ -10,7 +10,7 @@ from erf.results.provenance import Provenance
 
 
 @dataclass(frozen=True)
-class Footprint:
+class Profile:
     """Per-image profile: sums of one map, from which measures can be computed later without the model.
 
     In an `ERF` the arrays of all images are stacked along a first axis, in the order of `ERF.images`; images that
@@ -30,9 +30,9 @@ class Footprint:
     cross_moment: NDArray[np.float32]
     """(1,), sum of value · y · x, with y and x in pixels from the unit's centre; empty in older files."""
 
-    def each(self, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> "Footprint":
+    def each(self, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> "Profile":
         """Return a copy with `change` applied to every array, such as a selection of images."""
-        return Footprint(*(change(getattr(self, name)) for name in FOOTPRINT))
+        return Profile(*(change(getattr(self, name)) for name in PROFILE_ARRAYS))
 
 
 @dataclass(frozen=True)
@@ -45,30 +45,30 @@ class Overview:
     """(h, w), the share of each block, 0 to 1, that is tissue."""
 
 
-FOOTPRINT = tuple(item.name for item in fields(Footprint))
+PROFILE_ARRAYS = tuple(item.name for item in fields(Profile))
 
 
 OVERVIEW = tuple(item.name for item in fields(Overview))
 
 
-def kept(footprint: Footprint) -> list[tuple[str, NDArray[np.float32]]]:
+def kept(profile: Profile) -> list[tuple[str, NDArray[np.float32]]]:
     """List the arrays of a profile by name, without those that older files lack."""
-    arrays = [(name, getattr(footprint, name)) for name in FOOTPRINT]
+    arrays = [(name, getattr(profile, name)) for name in PROFILE_ARRAYS]
     return [(name, array) for name, array in arrays if array.size]
 
 
-def stack_footprints(footprints: Sequence[Footprint]) -> Footprint:
+def stack_profiles(profiles: Sequence[Profile]) -> Profile:
     """Stack profiles along a new first axis."""
-    return Footprint(*(np.stack([getattr(footprint, name) for footprint in footprints]) for name in FOOTPRINT))
+    return Profile(*(np.stack([getattr(profile, name) for profile in profiles]) for name in PROFILE_ARRAYS))
 
 
-def blank_footprint(provenance: Provenance) -> Footprint:
+def blank_profile(provenance: Provenance) -> Profile:
     """Return the profile of an image that failed: NaN."""
     _, height, width = provenance.input_shape
     grid = provenance.grid
     zones = (grid.rings, grid.frames, 1) if grid.finest else (0, 0, 0)
     shapes = ((width,), (height,), grid.shape, *((count,) for count in zones))
-    return Footprint(*(np.full(shape, np.nan, np.float32) for shape in shapes))
+    return Profile(*(np.full(shape, np.nan, np.float32) for shape in shapes))
 
 
 def blank_overview(provenance: Provenance) -> Overview:

@@ -112,7 +112,7 @@ class Provenance(Origin):
     """ISO 8601, UTC."""
 
     @property
-    def weights_words(self) -> str:
+    def weights_text(self) -> str:
         """Whether the network was trained, for captions."""
         if self.weights.startswith(SHIPPED):
             return "shipped weights, trained on phantoms"
@@ -180,7 +180,7 @@ def without_input(subsets: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in subsets if not name.startswith(_INPUT))
 
 
-def tap_names(origins: Sequence[Provenance]) -> list[str]:
+def unit_labels(origins: Sequence[Provenance]) -> list[str]:
     """Return short, distinct names of several results: layers, and units where a layer has several."""
     layers, units = [origin.layer for origin in origins], [",".join(map(str, origin.unit)) for origin in origins]
     if len(set(layers)) == len(layers):

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from erf.results.erf import ERF, ImageRecord, Statistics
-from erf.results.profiles import OVERVIEW, Footprint, Overview, blank_footprint, blank_overview, stack_footprints
+from erf.results.profiles import OVERVIEW, Overview, Profile, blank_overview, blank_profile, stack_profiles
 from erf.results.provenance import Provenance
 
 
@@ -16,9 +16,7 @@ class Sink(Protocol):
     def begin(self, provenance: Provenance) -> None:
         """Start the results; called once, before any image."""
 
-    def add_image(
-        self, record: ImageRecord, footprints: Mapping[str, Footprint], overview: Overview | None = None
-    ) -> None:
+    def add_image(self, record: ImageRecord, profiles: Mapping[str, Profile], overview: Overview | None = None) -> None:
         """Add one image; called once per image, with profiles by definition, or none and no overview if it failed."""
 
     def add_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
@@ -34,26 +32,24 @@ class MemorySink:
     def begin(self, provenance: Provenance) -> None:
         self._provenance = provenance
         self._images: list[ImageRecord] = []
-        self._footprints: list[Mapping[str, Footprint]] = []
+        self._profiles: list[Mapping[str, Profile]] = []
         self._overviews: list[Overview] = []
         self._subsets: dict[str, dict[str, Statistics]] = {}
 
-    def add_image(
-        self, record: ImageRecord, footprints: Mapping[str, Footprint], overview: Overview | None = None
-    ) -> None:
+    def add_image(self, record: ImageRecord, profiles: Mapping[str, Profile], overview: Overview | None = None) -> None:
         self._images.append(record)
-        self._footprints.append(footprints)
+        self._profiles.append(profiles)
         self._overviews.append(overview or blank_overview(self._provenance))
 
     def add_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
         self._subsets.setdefault(subset, {})[definition] = statistics
 
     def result(self) -> ERF:
-        footprints = {name: self._stack(name) for name in self._provenance.definitions}
+        profiles = {name: self._stack(name) for name in self._provenance.definitions}
         arrays = (np.stack([getattr(each, name) for each in self._overviews]) for name in OVERVIEW)
         overview = Overview(*arrays)
-        return ERF(self._provenance, self._subsets, tuple(self._images), footprints, lambda: overview)
+        return ERF(self._provenance, self._subsets, tuple(self._images), profiles, lambda: overview)
 
-    def _stack(self, definition: str) -> Footprint:
-        blank = blank_footprint(self._provenance)
-        return stack_footprints([footprints.get(definition, blank) for footprints in self._footprints])
+    def _stack(self, definition: str) -> Profile:
+        blank = blank_profile(self._provenance)
+        return stack_profiles([profiles.get(definition, blank) for profiles in self._profiles])

@@ -31,7 +31,7 @@ from erf.storage.schema import provenance_of
 EVERY = 30.0
 """Seconds between two savings."""
 
-_FORMAT = 2
+_FORMAT = 3
 _STATE = "state.json"
 _OWN = ("created", "command", "versions", "self_check")
 """Attributes that may differ between a run and its continuation."""
@@ -45,7 +45,7 @@ class Saved:
     """Provenance by measured unit."""
     identity: Mapping[str, Any]
     """Further values that must be equal to resume."""
-    cells: tuple[tuple[tuple[str, ...], Callable[[], tuple[Sums, ...]]], ...]
+    groups: tuple[tuple[tuple[str, ...], Callable[[], tuple[Sums, ...]]], ...]
     """Subsets of the complete image groups, and a reader of their sums by measured unit; no sums where no image could
     be used."""
     running: tuple[Sums, ...]
@@ -121,7 +121,7 @@ class Checkpoint:
         self,
         provenance: Sequence[Provenance],
         identity: Mapping[str, Any],
-        cells: Sequence[tuple[tuple[str, ...], Callable[[], Sequence[Sums]]]],
+        groups: Sequence[tuple[tuple[str, ...], Callable[[], Sequence[Sums]]]],
         running: Sequence[Sums],
         visited: int,
     ) -> None:
@@ -130,17 +130,17 @@ class Checkpoint:
         Args:
             provenance: provenance by measured unit.
             identity: further values that must be equal to resume.
-            cells: subsets of the complete image groups, and a function that returns their sums, called once.
+            groups: subsets of the complete image groups, and a function that returns their sums, called once.
             running: sums of the current group by measured unit; empty between groups.
             visited: number of images processed in the current group.
 
         Raises:
             OutputError: a file cannot be written.
         """
-        files = self._files or {"cells": [], "rows": [], "running": "", "images": 0}
-        for number, (subsets, sums) in enumerate(cells[len(files["cells"]) :], start=len(files["cells"])):
-            files["cells"].append(
-                {"subsets": subsets, "file": self._write(f"cell-{number:04d}.npz", pack_sums(sums()))}
+        files = self._files or {"groups": [], "rows": [], "running": "", "images": 0}
+        for number, (subsets, sums) in enumerate(groups[len(files["groups"]) :], start=len(files["groups"])):
+            files["groups"].append(
+                {"subsets": subsets, "file": self._write(f"group-{number:04d}.npz", pack_sums(sums()))}
             )
         if self._pending:
             files["rows"].append(self._write(f"images-{files['images']:07d}.npz", pack_rows(self._pending)))
@@ -174,11 +174,13 @@ class Checkpoint:
             files = payload["files"]
             provenance = tuple(provenance_of(each) for each in payload["provenance"])
             units = len(provenance)
-            cells = tuple((tuple(cell["subsets"]), partial(self._sums, cell["file"], units)) for cell in files["cells"])
+            groups = tuple(
+                (tuple(group["subsets"]), partial(self._sums, group["file"], units)) for group in files["groups"]
+            )
             running = self._sums(files["running"], units) if files["running"] else ()
             rows = partial(self._rows, tuple(files["rows"]), provenance)
         self._files = files
-        return Saved(provenance, payload["identity"], cells, running, int(payload["visited"]), rows)
+        return Saved(provenance, payload["identity"], groups, running, int(payload["visited"]), rows)
 
     def _rows(self, names: Sequence[str], provenance: Sequence[Provenance]) -> Iterator[tuple[Row, ...]]:
         for name in names:

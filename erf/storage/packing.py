@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from erf.results import FOOTPRINT, OVERVIEW, Footprint, Overview, Provenance, Row
+from erf.results import OVERVIEW, PROFILE_ARRAYS, Overview, Profile, Provenance, Row
 from erf.storage.schema import record_of
 
 Sums = Mapping[str, NDArray[Any]]
@@ -35,9 +35,9 @@ def pack_rows(rows: Sequence[tuple[Row, ...]]) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {"records": np.frombuffer(json.dumps(records).encode(), np.uint8)}
     for number, units in enumerate(rows):
         for unit, row in enumerate(units):
-            for definition, footprint in row.footprints.items():
-                for name in FOOTPRINT:
-                    arrays[f"{number}/{unit}/{definition}/{name}"] = getattr(footprint, name)
+            for definition, profile in row.profiles.items():
+                for name in PROFILE_ARRAYS:
+                    arrays[f"{number}/{unit}/{definition}/{name}"] = getattr(profile, name)
         overview = units[0].overview
         if overview is not None:
             for name in OVERVIEW:
@@ -55,9 +55,9 @@ def unpack_rows(arrays: Mapping[str, NDArray[Any]], provenance: Sequence[Provena
         for unit, record in enumerate(units):
             image = record_of(record)
             kept = provenance[unit].definitions if image.status == "ok" else ()
-            footprints = {
-                definition: Footprint(*(arrays[f"{number}/{unit}/{definition}/{name}"] for name in FOOTPRINT))
+            profiles = {
+                definition: Profile(*(arrays[f"{number}/{unit}/{definition}/{name}"] for name in PROFILE_ARRAYS))
                 for definition in kept
             }
-            rows.append(Row(image, footprints, overview))
+            rows.append(Row(image, profiles, overview))
         yield tuple(rows)

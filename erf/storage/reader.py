@@ -13,17 +13,17 @@ import numpy as np
 from erf.errors import FormatError, InputError
 from erf.results import (
     ERF,
-    FOOTPRINT,
     OVERVIEW,
+    PROFILE_ARRAYS,
     Curve,
-    Footprint,
     ImageRecord,
     Map,
     Overview,
+    Profile,
     Provenance,
     Statistics,
-    blank_footprint,
     blank_overview,
+    blank_profile,
     kept,
 )
 from erf.storage.format import FORMAT, FORMAT_VERSION, JSON_ATTRIBUTES, RECORD_JSON, RECORD_TEXTS
@@ -65,8 +65,8 @@ def load(path: str | Path) -> ERF:
         contents = _Contents(path, _version_of(path), provenance, images, subsets)
         contents.check(file)
     statistics = {subset: _OnDemand(provenance.definitions, partial(contents.statistics, subset)) for subset in subsets}
-    footprints = _OnDemand(provenance.definitions, contents.footprint)
-    return ERF(provenance, statistics, images, footprints, contents.overview)
+    profiles = _OnDemand(provenance.definitions, contents.profile)
+    return ERF(provenance, statistics, images, profiles, contents.overview)
 
 
 def as_erf(source: ERF | str | Path) -> ERF:
@@ -107,7 +107,7 @@ class _StoredStatistics(Statistics):
 
     @classmethod
     def of(
-        cls, count: int, across_rows: Curve, across_columns: Curve, draws: Footprint | None, read: Callable[[str], Map]
+        cls, count: int, across_rows: Curve, across_columns: Curve, draws: Profile | None, read: Callable[[str], Map]
     ) -> "_StoredStatistics":
         """Return statistics without maps; `read` returns the map of a name."""
         stored = cls.__new__(cls)
@@ -227,7 +227,7 @@ class _Contents:
             across_rows, across_columns = (self._array(group, name) for name in ("across_rows", "across_columns"))
             draws = None
             if "projections" in group:
-                draws = _footprint(
+                draws = _profile(
                     child(group, "projections", h5py.Group), self._footprint_expected(self.provenance.projections)
                 )
             read_map = partial(self._map, subset, definition)
@@ -246,13 +246,13 @@ class _Contents:
             raise ValueError(f"{group.name} has values that are not finite")
         return array
 
-    def footprint(self, definition: str) -> Footprint:
+    def profile(self, definition: str) -> Profile:
         """Read the per-image profiles of a definition."""
         with self._opened() as file:
             group = child(child(file, "images", h5py.Group), definition, h5py.Group)
-            found = _footprint(group, self._footprint_expected(len(self.images)))
+            found = _profile(group, self._footprint_expected(len(self.images)))
         used = [row for row, image in enumerate(self.images) if image.status == "ok"]
-        if not all(are_sound(getattr(found, name)[used]) for name in FOOTPRINT):
+        if not all(are_sound(getattr(found, name)[used]) for name in PROFILE_ARRAYS):
             raise FormatError(f"{self.path}: an image that was used has values that are not finite; it may be damaged")
         return found
 
@@ -286,7 +286,7 @@ class _Contents:
         return {name: Expected(shape, _FLOATS) for name, shape in shapes.items()}
 
     def _footprint_expected(self, count: int) -> dict[str, Expected]:
-        return {name: Expected((count, *row.shape), _FLOATS) for name, row in kept(blank_footprint(self.provenance))}
+        return {name: Expected((count, *row.shape), _FLOATS) for name, row in kept(blank_profile(self.provenance))}
 
     def _overview_expected(self) -> dict[str, Expected]:
         blank = blank_overview(self.provenance)
@@ -294,7 +294,7 @@ class _Contents:
         return {name: Expected((len(self.images), *array.shape), (array.dtype.name,)) for name, array in arrays.items()}
 
 
-def _footprint(group: h5py.Group, expected: Mapping[str, Expected]) -> Footprint:
+def _profile(group: h5py.Group, expected: Mapping[str, Expected]) -> Profile:
     """Read per-image profiles; arrays missing in older files are empty."""
     missing = np.empty((*expected["small"].shape[:1], 0), np.float32)
-    return Footprint(*(read(group, name, expected[name]) if name in expected else missing for name in FOOTPRINT))
+    return Profile(*(read(group, name, expected[name]) if name in expected else missing for name in PROFILE_ARRAYS))

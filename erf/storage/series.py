@@ -18,14 +18,14 @@ from erf.measures import Observations
 from erf.measures.observations import observe_images
 from erf.results import (
     ERF,
-    FOOTPRINT,
     OVERVIEW,
-    Footprint,
+    PROFILE_ARRAYS,
     ImageRecord,
     Overview,
+    Profile,
     Provenance,
-    blank_footprint,
     blank_overview,
+    blank_profile,
     kept,
     unlike,
 )
@@ -52,7 +52,7 @@ class Moment:
     """Epoch of the whole training; 0 is before it."""
     stage: str
     provenance: Provenance
-    footprints: Mapping[str, Footprint]
+    profiles: Mapping[str, Profile]
     """Per-image profiles by definition; arrays of all images, stacked."""
     scores: Mapping[str, float]
     """Scores of the network on the validation images, if known."""
@@ -60,8 +60,8 @@ class Moment:
     @classmethod
     def of(cls, erf: ERF, epoch: int, stage: str = "", scores: Mapping[str, float] | None = None) -> "Moment":
         """Build the snapshot that a series keeps of an ERF."""
-        footprints = {definition: erf.footprints[definition] for definition in erf.provenance.definitions}
-        return cls(epoch, stage, erf.provenance, footprints, dict(scores or {}))
+        profiles = {definition: erf.profiles[definition] for definition in erf.provenance.definitions}
+        return cls(epoch, stage, erf.provenance, profiles, dict(scores or {}))
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,16 @@ class Series:
 
     def observe(self, moment: Moment, subset: str = "all", definition: str = "abs") -> Observations:
         """The images of a subset at one moment, as the measures take them."""
-        if subset not in self.subsets or definition not in moment.footprints:
+        if subset not in self.subsets or definition not in moment.profiles:
             raise InputError(
                 f"no subset '{subset}' under definition '{definition}' in this series; it has "
-                f"{', '.join(self.subsets)} under {', '.join(moment.footprints)}"
+                f"{', '.join(self.subsets)} under {', '.join(moment.profiles)}"
             )
         rows = [row for row, image in enumerate(self.images) if image.status == "ok" and subset in image.subsets]
-        stacked = moment.footprints[definition]
-        footprint = stacked.each(lambda array: array[rows])
+        stacked = moment.profiles[definition]
+        profile = stacked.each(lambda array: array[rows])
         tissue = None if self.overview is None else self.overview.tissue[rows].astype(np.float64)
-        return observe_images(moment.provenance, [self.images[row] for row in rows], footprint, tissue)
+        return observe_images(moment.provenance, [self.images[row] for row in rows], profile, tissue)
 
 
 def save_series(series: Series, path: Path, *, overwrite: bool = False) -> None:
@@ -144,8 +144,8 @@ def _write(file: h5py.File, series: Series) -> None:
         for name in OVERVIEW:
             file.create_dataset(f"overview/{name}", data=getattr(series.overview, name), **COMPRESSION)
     for definition in moments[0].provenance.definitions:
-        for name, _ in kept(moments[0].footprints[definition]):
-            stacked = np.stack([getattr(moment.footprints[definition], name) for moment in moments])
+        for name, _ in kept(moments[0].profiles[definition]):
+            stacked = np.stack([getattr(moment.profiles[definition], name) for moment in moments])
             dataset = file.create_dataset(f"footprints/{definition}/{name}", data=stacked, **COMPRESSION)
             dataset.dims[0].attach_scale(file["epoch"])
 
@@ -192,9 +192,9 @@ def _read(file: h5py.File) -> Series:
         differences = unlike(origins[0], other, _SAME)
         if differences:
             raise ValueError(f"its moments differ in {', '.join(differences)}")
-    footprints = {name: _read_footprints(file, name, origins[0], count, images) for name in origins[0].definitions}
+    profiles = {name: _read_profiles(file, name, origins[0], count, images) for name in origins[0].definitions}
     moments = [
-        Moment(epoch, stage, origin, {name: stacked[place] for name, stacked in footprints.items()}, score)
+        Moment(epoch, stage, origin, {name: stacked[place] for name, stacked in profiles.items()}, score)
         for place, (epoch, stage, origin, score) in enumerate(zip(epochs, stages, origins, scores, strict=True))
     ]
     return Series(images, _read_overview(file, origins[0], len(images)), tuple(moments))
@@ -207,18 +207,18 @@ def _scores(values: Any) -> dict[str, float]:
     return values
 
 
-def _read_footprints(
+def _read_profiles(
     file: h5py.File, definition: str, origin: Provenance, count: int, images: Sequence[ImageRecord]
-) -> list[Footprint]:
+) -> list[Profile]:
     """Read the profiles of all images, by snapshot."""
-    group, blank = child(child(file, "footprints", h5py.Group), definition, h5py.Group), blank_footprint(origin)
+    group, blank = child(child(file, "footprints", h5py.Group), definition, h5py.Group), blank_profile(origin)
     expected = {name: Expected((count, len(images), *row.shape), ("float32", "float64")) for name, row in kept(blank)}
     missing = np.empty((count, len(images), 0), np.float32)
-    arrays = [read(group, name, expected[name]) if name in expected else missing for name in FOOTPRINT]
+    arrays = [read(group, name, expected[name]) if name in expected else missing for name in PROFILE_ARRAYS]
     used = [row for row, image in enumerate(images) if image.status == "ok"]
     if not all(are_sound(array[:, used]) for array in arrays):
         raise ValueError(f"{group.name} has values that are not finite")
-    return [Footprint(*(array[place] for array in arrays)) for place in range(count)]
+    return [Profile(*(array[place] for array in arrays)) for place in range(count)]
 
 
 def _read_overview(file: h5py.File, origin: Provenance, images: int) -> Overview | None:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from erf.results import (
     ERF,
     OVERVIEW,
-    Footprint,
     ImageRecord,
     Overview,
+    Profile,
     Provenance,
     Statistics,
-    blank_footprint,
     blank_overview,
+    blank_profile,
     kept,
 )
 from erf.results.grid import ZONE
@@ -81,7 +81,7 @@ class FileSink:
 
     def begin(self, provenance: Provenance) -> None:
         self._provenance = provenance
-        self._blank = blank_footprint(provenance)
+        self._blank = blank_profile(provenance)
         self._blank_overview = blank_overview(provenance)
         _set_text(self._file.attrs, "format", FORMAT)
         self._file.attrs["format_version"] = FORMAT_VERSION
@@ -122,17 +122,15 @@ class FileSink:
         shape = row.shape
         group.create_dataset(name, (0, *shape), row.dtype, maxshape=(None, *shape), chunks=(1, *shape), **COMPRESSION)
 
-    def add_image(
-        self, record: ImageRecord, footprints: Mapping[str, Footprint], overview: Overview | None = None
-    ) -> None:
+    def add_image(self, record: ImageRecord, profiles: Mapping[str, Profile], overview: Overview | None = None) -> None:
         self._records.append(record)
         with self._writing():
             for name in OVERVIEW:
                 _append(self._file["images"][name], getattr(overview or self._blank_overview, name))
             for definition in self._provenance.definitions:
-                footprint = footprints.get(definition, self._blank)
+                profile = profiles.get(definition, self._blank)
                 for name, dataset in self._file["images"][definition].items():
-                    _append(dataset, getattr(footprint, name))
+                    _append(dataset, getattr(profile, name))
 
     def add_statistics(self, subset: str, definition: str, statistics: Statistics) -> None:
         with self._writing():
@@ -243,7 +241,7 @@ def save(erf: ERF, path: str | Path, *, overwrite: bool = False) -> None:
     with FileSink(path, overwrite=overwrite) as sink:
         sink.begin(erf.provenance)
         for row in erf.rows():
-            sink.add_image(row.record, row.footprints, row.overview)
+            sink.add_image(row.record, row.profiles, row.overview)
         for subset, definitions in erf.subsets.items():
             for definition, statistics in definitions.items():
                 sink.add_statistics(subset, definition, statistics)

@@ -61,7 +61,7 @@ def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange =
     calls: dict[str, int] = {}
     found: dict[str, MappedLayer] = {}
 
-    def tap(path: str) -> Any:
+    def hook(path: str) -> Any:
         def look(module: nn.Module, args: Any, output: Any) -> None:
             calls[path] = calls.get(path, 0) + 1
             for key, tensor in outputs(output).items():
@@ -80,7 +80,7 @@ def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange =
             return None
 
     handles = [
-        module.register_forward_hook(tap(path or OUTPUT))
+        module.register_forward_hook(hook(path or OUTPUT))
         for path, module in model.named_modules()
         if path or not hasattr(model, OUTPUT)
     ]

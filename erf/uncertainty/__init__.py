@@ -2,21 +2,21 @@
 
 from erf.measures import Observations
 from erf.uncertainty.bootstrap import bands
-from erf.uncertainty.drawing import LEVEL, METHODS, RESAMPLES, Difference, Drawing, Interval
 from erf.uncertainty.estimation import are_paired, compare, contrast, convergence, estimate, same_order, vary
-from erf.uncertainty.sides import Deals, left_right_test, left_right_tests
-from erf.uncertainty.stopping import Precision
+from erf.uncertainty.resampling import LEVEL, METHODS, RESAMPLES, Difference, Interval, Resampling
+from erf.uncertainty.sides import SidePermutations, left_right_test, left_right_tests
+from erf.uncertainty.stopping import StoppingRule
 
 __all__ = [
     "LEVEL",
     "METHODS",
     "RESAMPLES",
-    "Deals",
     "Difference",
-    "Drawing",
     "Interval",
     "Observations",
-    "Precision",
+    "Resampling",
+    "SidePermutations",
+    "StoppingRule",
     "are_paired",
     "bands",
     "compare",

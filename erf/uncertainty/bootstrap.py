@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 
 from erf.measures import Observations, Sample, smooth
 from erf.results.grid import Array
-from erf.uncertainty.drawing import Drawing
+from erf.uncertainty.resampling import Resampling
 
 _SCIPY = {"bca": "BCa", "percentile": "percentile"}
 _BATCH = 250
 
 
 def bootstrap_interval(
-    drawn_from: Sequence[Observations], values: Callable[[list[Array]], Array], drawing: Drawing
+    drawn_from: Sequence[Observations], values: Callable[[list[Array]], Array], resampling: Resampling
 ) -> tuple[Array, Array]:
     """Bootstrap intervals of K statistics.
 
     Args:
         drawn_from: Observations of one or more ERFs, resampled independently.
         values: Function of the counts (..., N) of the images of each ERF that returns the statistics (K, ...).
-        drawing: Level, method, number of resamples, and seed.
+        resampling: Level, method, number of resamples, and seed.
 
     Returns:
         Lower and upper limits, each (K,); NaN if a stratum has fewer than two members.
@@ -51,17 +51,17 @@ def bootstrap_interval(
         nothing = np.full(point.shape, np.nan)
         return nothing, nothing
     # BCa warns of constant values, which are handled below; filters are not for threads, where percentiles are needed.
-    quiet = warnings.catch_warnings(action="ignore") if drawing.method == "bca" else nullcontext()
+    quiet = warnings.catch_warnings(action="ignore") if resampling.method == "bca" else nullcontext()
     with quiet, np.errstate(invalid="ignore", divide="ignore"):
         result = bootstrap(
             tuple(members for _, members in strata),
             statistic,
             vectorized=True,
-            confidence_level=drawing.level,
-            n_resamples=drawing.resamples,
+            confidence_level=resampling.level,
+            n_resamples=resampling.resamples,
             batch=_BATCH,
-            method=_SCIPY[drawing.method],
-            random_state=np.random.default_rng(drawing.seed),
+            method=_SCIPY[resampling.method],
+            random_state=np.random.default_rng(resampling.seed),
         )
     fixed = np.ptp(np.asarray(result.bootstrap_distribution), axis=-1) <= 1e-12 * np.abs(point)
     low, high = (np.where(fixed, point, edge) for edge in result.confidence_interval)
@@ -69,13 +69,13 @@ def bootstrap_interval(
 
 
 def bands(
-    observed: Observations, drawing: Drawing | None = None, curve: str = "across_rows", stretch: int = 1
+    observed: Observations, resampling: Resampling | None = None, curve: str = "across_rows", stretch: int = 1
 ) -> tuple[Array, Array]:
     """Pointwise bootstrap interval of a curve's means over bins, as shares of the curve's total.
 
     Args:
         observed: Observations of an ERF.
-        drawing: Level, number of resamples and seed; percentile intervals by default.
+        resampling: Level, number of resamples and seed; percentile intervals by default.
         curve: `across_rows` or `across_columns`.
         stretch: Bin width in pixels.
 
@@ -88,7 +88,7 @@ def bands(
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.moveaxis(smooth(curves, stretch)[1] / curves.sum(-1, keepdims=True), -1, 0)
 
-    return bootstrap_interval([observed], shares, drawing or Drawing(method="percentile"))
+    return bootstrap_interval([observed], shares, resampling or Resampling(method="percentile"))
 
 
 def _counts(rows: NDArray[np.intp], length: int) -> Array:

@@ -106,7 +106,7 @@ class Estimates:
             np.concatenate([self.changes, -other.changes], 1),
             [str(number) for number in range(len(self.values))],
             {
-                str(number): self.ratios[kind].beside(other.ratios[kind], scale)
+                str(number): self.ratios[kind].added_to_independent(other.ratios[kind], scale)
                 for number, (kind, scale) in enumerate(zip(self.kinds, self._scales(other), strict=True))
             },
             2 / math.comb(count + others, count),  # ways to assign groups to the two

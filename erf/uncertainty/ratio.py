@@ -53,7 +53,7 @@ class ErrorRatio:
         """Distribution for the sum of two independent errors whose deviations, of the same groups, add up."""
         return type(self)(self.deviations + other.deviations, self.mixed + other.mixed, self.variance + other.variance)
 
-    def beside(self, other: Self, scale: float) -> Self:
+    def added_to_independent(self, other: Self, scale: float) -> Self:
         """Distribution for the sum of two errors of different groups; `scale` is the ratio of standard deviations."""
         return type(self)(
             block_diag(self.deviations, scale**2 * other.deviations),

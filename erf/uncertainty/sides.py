@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erf.errors import InputError
-from erf.measures import TWO_SIDED, Measure, Observations, Sample
+from erf.measures import SIDE_MEASURES, Measure, Observations, Sample
 from erf.results.grid import Array
-from erf.uncertainty.drawing import Drawing
+from erf.uncertainty.resampling import Resampling
 
 _BATCH = 32
 """Permutations at a time; more no longer fit into a cache."""
@@ -25,7 +25,7 @@ _TIE = 1e-9
 
 
 @dataclass(frozen=True)
-class Deals:
+class SidePermutations:
     """Permutations of the sides among the images of an ERF."""
 
     observed: Observations
@@ -84,14 +84,14 @@ class Deals:
 
 
 def left_right_tests(
-    observed: Observations, measures: Sequence[Measure], drawing: Drawing | None = None
+    observed: Observations, measures: Sequence[Measure], resampling: Resampling | None = None
 ) -> dict[str, float]:
     """Test left-right measures against the hypothesis that sides do not matter, all with the same permutations.
 
     Args:
         observed: Observations of the ERF.
-        measures: Measures of `TWO_SIDED`.
-        drawing: Number of permutations and seed; all permutations are used if there are no more than `resamples`.
+        measures: Measures of `SIDE_MEASURES`.
+        resampling: Number of permutations and seed; all permutations are used if there are no more than `resamples`.
 
     Returns:
         p values by measure; NaN if a side has fewer than two images, or sides can only be swapped all at once.
@@ -100,19 +100,25 @@ def left_right_tests(
         InputError: A measure does not compare sides.
     """
     for measure in measures:
-        if measure.name not in TWO_SIDED:
-            raise InputError(f"measure '{measure.name}' does not compare sides; expected one of {', '.join(TWO_SIDED)}")
+        if measure.name not in SIDE_MEASURES:
+            raise InputError(
+                f"measure '{measure.name}' does not compare sides; expected one of {', '.join(SIDE_MEASURES)}"
+            )
     if not measures:
         return {}
-    drawing, deals = drawing or Drawing(), Deals(observed)
-    if min((observed.sides == side).sum() for side in ("left", "right")) < 2 or deals.least_p == 1:
+    resampling, permutations = resampling or Resampling(), SidePermutations(observed)
+    if min((observed.sides == side).sum() for side in ("left", "right")) < 2 or permutations.least_p == 1:
         return {measure.name: float("nan") for measure in measures}
     found = _sizes(observed, measures, np.zeros((1, int(observed.grouping.max()) + 1), bool))
     ties = found[:, 0] * (1 - _TIE)  # equal permutations must tie despite rounding
-    is_exact = len(deals) <= drawing.resamples
-    dealt = deals.all() if is_exact else deals.some(drawing.resamples, np.random.default_rng(drawing.seed))
+    is_exact = len(permutations) <= resampling.resamples
+    permuted = (
+        permutations.all()
+        if is_exact
+        else permutations.some(resampling.resamples, np.random.default_rng(resampling.seed))
+    )
     extreme, count = np.zeros(len(measures)), 0
-    while changed := list(itertools.islice(dealt, _BATCH)):
+    while changed := list(itertools.islice(permuted, _BATCH)):
         extreme += (_sizes(observed, measures, np.stack(changed)) >= ties[:, None]).sum(1)
         count += len(changed)
     p = extreme / count if is_exact else (extreme + 1) / (count + 1)
@@ -120,18 +126,18 @@ def left_right_tests(
     return {measure.name: float(value) for measure, value in zip(measures, p, strict=True)}
 
 
-def left_right_test(observed: Observations, measure: Measure, drawing: Drawing | None = None) -> float:
+def left_right_test(observed: Observations, measure: Measure, resampling: Resampling | None = None) -> float:
     """The p value of a single left-right measure."""
-    return left_right_tests(observed, [measure], drawing)[measure.name]
+    return left_right_tests(observed, [measure], resampling)[measure.name]
 
 
 def _sizes(observed: Observations, measures: Sequence[Measure], changed: NDArray[np.bool_]) -> Array:
     """Absolute values (K, D) of measures after changing the sides of some groups (D, G)."""
     is_left, is_right = (observed.sides == side for side in ("left", "right"))
     change = changed[:, observed.grouping]
-    dealt = {
+    permuted = {
         "left": np.where(change, is_right, is_left).astype(np.float64),
         "right": np.where(change, is_left, is_right).astype(np.float64),
     }
-    sample = Sample(observed, dealt["left"] + dealt["right"], dealt)
+    sample = Sample(observed, permuted["left"] + permuted["right"], permuted)
     return np.abs(np.stack([np.asarray(measure.of(sample)) for measure in measures]))

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, replace
 
 from erf.errors import InputError
 from erf.measures import MEASURES, Observations
-from erf.uncertainty.drawing import Drawing, Interval
 from erf.uncertainty.estimation import estimate
+from erf.uncertainty.resampling import Interval, Resampling
 
 LOOKS = 3
 """Effective number of independent checks in a run that checks after every increase of images by half.
@@ -14,7 +14,7 @@ Found by simulation (docs/measures.md), since the checks look at the width of th
 
 
 @dataclass(frozen=True)
-class Precision:
+class StoppingRule:
     """Criterion for enough images: the ratio of the interval's half width to the value is at most `relative`.
 
     A run checks repeatedly, and the first narrow interval may be narrow by chance and wrong. Each check therefore uses
@@ -23,7 +23,7 @@ class Precision:
 
     relative: float
     measure: str = "r50"
-    drawing: Drawing = field(default_factory=Drawing)
+    resampling: Resampling = field(default_factory=Resampling)
 
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
@@ -35,7 +35,7 @@ class Precision:
 
     def estimate(self, observed: Observations) -> Interval:
         """Compute the measure with an interval corrected for repeated checks."""
-        each = replace(self.drawing, level=1 - (1 - self.drawing.level) / LOOKS)
+        each = replace(self.resampling, level=1 - (1 - self.resampling.level) / LOOKS)
         return estimate(observed, [MEASURES[self.measure]], each)[self.measure]
 
     def is_reached(self, interval: Interval) -> bool:

@@ -69,8 +69,8 @@ def test_the_command_takes_them_unless_it_is_told_otherwise(tmp_path, monkeypatc
         result = CliRunner().invoke(app, [*common, *further, "-o", f"{name}.h5"])
         assert result.exit_code == 0, result.output
         assert ("--weights none gives the untrained network" in result.output) == (name in ("default", "same"))
-        assert load(tmp_path / f"{name}.h5").provenance.weights_words == words
-    sums = [load(tmp_path / f"{name}.h5").footprints["abs"].small.sum() for name in ("default", "same", "none")]
+        assert load(tmp_path / f"{name}.h5").provenance.weights_text == words
+    sums = [load(tmp_path / f"{name}.h5").profiles["abs"].small.sum() for name in ("default", "same", "none")]
     assert sums[0] == sums[1] != sums[2]
     origin = load(tmp_path / "default.h5").provenance
     assert origin.weights == "shipped/gmic.safetensors"

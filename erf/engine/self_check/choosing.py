@@ -37,13 +37,13 @@ class Choice:
         if unit not in self.differences:
             return dict(self.record)
         difference = self.differences[unit]
-        return dict(self.record) | {"difference": difference.largest_words, "in all": difference.share_words}
+        return dict(self.record) | {"difference": difference.largest_text, "in all": difference.share_text}
 
 
 def unchecked(way: Way, reason: str, warns: bool = False) -> Choice:
     """Choose a way without comparing it, for a reason that is recorded, and warned of if `warns`."""
     warning = f"self-check: the run was not checked, {reason}" if warns else ""
-    return Choice(way, {"result": f"not checked: {reason}", "way": way.words}, warning=warning)
+    return Choice(way, {"result": f"not checked: {reason}", "way": way.description}, warning=warning)
 
 
 def choose_way(fast: Way, gradients: BatchGradients, passes: PassPlan, item: LocatedSample) -> Choice | None:
@@ -72,11 +72,11 @@ def choose_way(fast: Way, gradients: BatchGradients, passes: PassPlan, item: Loc
         ]
         trial = _try(fast, passes, references)
     compared = f"{item.sample.image.number}{', also with noise' * bool(noisy)}"
-    record = {"image": compared, "compared": trial.way.words}
+    record = {"image": compared, "compared": trial.way.description}
     if trial.reference.way != PLAIN:
         record["plain way"] = "wrong, by differences of values"
     if trial.agrees:
-        return Choice(trial.way, {"result": "agrees"} | record | {"way": trial.way.words}, trial.differences)
+        return Choice(trial.way, {"result": "agrees"} | record | {"way": trial.way.description}, trial.differences)
     if not trial.reference.is_repeatable:
         return _unrepeatable(trial, record)
     return _fallen_back(fast, passes, trial, references, record)
@@ -84,7 +84,7 @@ def choose_way(fast: Way, gradients: BatchGradients, passes: PassPlan, item: Loc
 
 def _unrepeatable(trial: Trial, record: Mapping[str, str]) -> Choice:
     """Choose the plain way for a network whose gradients differ from call to call."""
-    result = {"result": "the network gives another gradient at every call", "way": PLAIN.words}
+    result = {"result": "the network gives another gradient at every call", "way": PLAIN.description}
     warning = (
         "self-check: the network gives another gradient at every call, though it draws no random numbers that a seed "
         "would fix, so that results depend on the order of images; the run goes on in the plain way"
@@ -98,10 +98,10 @@ def _fallen_back(
     """Choose the first simpler way that agrees with the plain one."""
     trials = (_try(way, passes, references) for way in fast.simpler() if way != PLAIN)
     way = next((each.way for each in trials if each.agrees), PLAIN)
-    result = {"result": "fell back", "reason": trial.reason, "way": way.words}
+    result = {"result": "fell back", "reason": trial.reason, "way": way.description}
     warning = (
-        f"self-check: the fast way ({trial.way.words}) {trial.reason}; the run goes on with {fast.changes(way)}, which "
-        "agrees with the plain way"
+        f"self-check: the fast way ({trial.way.description}) {trial.reason}; the run goes on with {fast.changes(way)}, "
+        "which agrees with the plain way"
     )
     return Choice(way, dict(record) | result, trial.differences, warning)
 

@@ -27,11 +27,11 @@ class Difference:
         return self.largest <= tolerance and self.share <= tolerance
 
     @property
-    def largest_words(self) -> str:
+    def largest_text(self) -> str:
         return f"{self.largest:.1e} of the largest value"
 
     @property
-    def share_words(self) -> str:
+    def share_text(self) -> str:
         return f"{self.share:.1e} of the sum"
 
 
@@ -82,7 +82,7 @@ def ratio(part: Tensor, whole: Tensor) -> float:
     return float(part / whole) if whole > 0 else float("inf") if part > 0 else 0.0
 
 
-def deviation_words(deviations: Differences) -> str:
+def describe_differences(deviations: Differences) -> str:
     """Describe the largest of some differences as what a way of computing does."""
     worst = max(each.largest for each in deviations.values())
     if worst == float("inf"):

@@ -11,7 +11,7 @@ from erf.engine.self_check.differences import (
     FrameGradients,
     are_finite,
     are_within,
-    deviation_words,
+    describe_differences,
     differences,
     on_frame,
     ratio,
@@ -88,13 +88,13 @@ class Trial:
             self.reason = "finds another unit the strongest"
             return False
         if not self._is_right(computed[index], batch, index):
-            self.reason = deviation_words(self.differences)
+            self.reason = describe_differences(self.differences)
             return False
         if len(batch) == 1:
             return True
         (alone,) = self._frames([reference.item])
         if not self._is_right(alone, [reference.item], 0):
-            self.reason = f"{deviation_words(differences(alone, reference.frames))} where an image is left over"
+            self.reason = f"{describe_differences(differences(alone, reference.frames))} where an image is left over"
             return False
         self.reason = "mixes the images of a batch"
         pairs = enumerate(zip(batch, computed, strict=True))

@@ -31,7 +31,7 @@ DEFAULT_MEASURES = (
     "variability",
 )
 
-TWO_SIDED = tuple(measure.name for measure in MEASURES.values() if measure.weighing == "sides")
+SIDE_MEASURES = tuple(measure.name for measure in MEASURES.values() if measure.weighing == "sides")
 """Measures that need left and right breasts."""
 
 REPLKNET = {
@@ -55,7 +55,7 @@ def pick_measures(names: tuple[str, ...] = ()) -> tuple[list[Measure], list[str]
     Example:
         >>> import erf
         >>> measures, area_ratios = erf.pick_measures(("r50", "replknet50"))
-        >>> measures[0].words, area_ratios
+        >>> measures[0].description, area_ratios
         ("radius around the unit's centre that holds 50 % of the mass", ['replknet50'])
     """
     names = names or DEFAULT_MEASURES

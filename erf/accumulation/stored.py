@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from erf.accumulation.moments import Moments
 from erf.accumulation.running import RunningMoments
-from erf.results import Footprint
+from erf.results import Profile
 from erf.storage.files import unwritable
 
 
-class ShelvedMoments:
+class StoredMoments:
     """Moments of a complete image group, stored in an unnamed temporary file to free memory.
 
     Raises:
@@ -24,7 +24,7 @@ class ShelvedMoments:
     def __init__(self, running: RunningMoments, folder: Path | None = None) -> None:
         self.count = running.count
         self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
-        self._draws: dict[str, Footprint | None] = {}
+        self._draws: dict[str, Profile | None] = {}
         place = folder or Path(gettempdir())
         try:
             self._file: IO[bytes] = TemporaryFile(dir=place)  # noqa: SIM115 (closed by close)

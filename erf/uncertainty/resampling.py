@@ -37,12 +37,12 @@ class Difference(Interval):
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Resampling:
     """Settings for intervals, resampling and permutation tests.
 
     Example:
         >>> import erf
-        >>> erf.Drawing(level=0.9, resamples=500).level
+        >>> erf.Resampling(level=0.9, resamples=500).level
         0.9
     """
 
