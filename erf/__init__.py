@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from erf.images import draw_phantom as draw_phantom
     from erf.images import from_arrays as from_arrays
     from erf.images import load_images as load_images
+    from erf.importing import import_map as import_map
     from erf.measures import MEASURES as MEASURES
     from erf.measures import pick_measures as pick_measures
+    from erf.measures import radial_mass as radial_mass
     from erf.models import ModelError as ModelError
     from erf.models import WeightsError as WeightsError
     from erf.network.inputs import Arguments as Arguments
@@ -119,6 +121,7 @@ _HOME = {
     "draw_phantom": "images",
     "find_snapshots": "tracking",
     "from_arrays": "images",
+    "import_map": "importing",
     "layers": "building",
     "list_layers": "theory.layers",
     "load": "storage",
@@ -128,6 +131,7 @@ _HOME = {
     "merge": "accumulation.merging",
     "pick_measures": "measures",
     "plot": "plotting",
+    "radial_mass": "measures",
     "receptive_field": "checks",
     "save": "storage",
     "summarise": "report.summary",

@@ -37,6 +37,7 @@ ORDER = {
     "erf.comparison": 4,
     "erf.evaluation": 4,
     "erf.engine": 5,
+    "erf.importing": 5,
     "erf.training": 5,
     "erf.plotting": 5,
     "erf.checks": 6,

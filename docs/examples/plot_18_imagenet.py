@@ -3,8 +3,7 @@ Ten networks trained on ImageNet
 ================================
 
 The maps were computed by OpenERF (MIT licence, see the folder ``data``) from networks of timm with ImageNet weights.
-Here they are sums over blocks of 4x4 pixels. The curves show how much of the mass lies within a distance of the
-centre.
+The curves show how much of the mass lies within a distance of the centre.
 """
 
 import matplotlib.pyplot as plt

@@ -15,6 +15,7 @@ from erf.cli.compare import compare
 from erf.cli.compute import compute
 from erf.cli.console import report_unforeseen, say
 from erf.cli.evaluate import evaluate
+from erf.cli.importing import import_map
 from erf.cli.layers import layers
 from erf.cli.manifest import manifest
 from erf.cli.merge import merge
@@ -67,6 +68,7 @@ for command in (
     manifest,
 ):
     app.command()(command)
+app.command("import")(import_map)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ OPTIONS = {
     "allow_different": "--allow-different",
     "allow_missing": "--allow-missing",
     "allow_outside": "--allow-outside",
+    "array": "--array",
     "batch_size": "--batch-size",
     "channel": "--channel",
     "classes": "--classes",

@@ -55,7 +55,16 @@ def print_subsets(erf: ERF, definition: str) -> None:
         statistics = erf.statistics(subset, definition)
         # Negative values have no centre of mass.
         y, x = statistics.centroid if definition != "signed" else (math.nan, math.nan)
-        rows.append([subset, str(statistics.count), _px(x), _px(y), _px(x - x0, "+"), _px(y - y0, "+")])
+        rows.append(
+            [
+                subset,
+                "–" if erf.is_mean_only else str(statistics.count),
+                _px(x),
+                _px(y),
+                _px(x - x0, "+"),
+                _px(y - y0, "+"),
+            ]
+        )
     print_table(
         f"{origin.title} ({origin.weights_text}), layer {origin.layer}, definition {definition}: "
         f"centroid of the ERF; the unit's centre is at x {x0:g}, y {y0:g} px",

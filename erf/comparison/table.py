@@ -160,7 +160,7 @@ def tabulate(
     several = [observed(erf, subset, definition, by_patient) for erf in erfs]
     entries = _entries(several, measures, resampling)
     units = "patients" if any(len(set(seen.groups)) < len(seen) for seen in several) else "images"
-    notes += [*_notes_of_number(several, units), *_notes_of_sides(names, several, measures)]
+    notes += [*_notes_of_number(erfs, names, several, units), *_notes_of_sides(names, several, measures)]
     notes += [note for name, seen in zip(names, several, strict=True) for note in _withheld(name, seen, measures)]
     unpaired = [
         label
@@ -248,8 +248,14 @@ def _ratios(erf: ERF, subset: str, definition: str, names: Sequence[str]) -> dic
     return measure_map(erf.statistics(subset, definition).mean, names) if names else {}
 
 
-def _notes_of_number(observed: Sequence[Observations], units: str) -> Iterator[str]:
-    fewest = min(len(set(seen.groups)) for seen in observed)
+def _notes_of_number(
+    erfs: Sequence[ERF], labels: Sequence[str], observed: Sequence[Observations], units: str
+) -> Iterator[str]:
+    single = [label for erf, label in zip(erfs, labels, strict=True) if erf.is_mean_only]
+    if single:
+        yield f"imported without its images, and so without intervals: {', '.join(single)}"
+    counts = [len(set(seen.groups)) for erf, seen in zip(erfs, observed, strict=True) if not erf.is_mean_only]
+    fewest = min(counts, default=FEW)
     if fewest == 1:
         yield f"from a single {units.removesuffix('s')} there is no interval"
     elif fewest < FEW:

@@ -16,6 +16,7 @@ from erf.measures.observations import (
     observe_images,
     observe_subsets,
 )
+from erf.measures.size import radial_mass
 from erf.results.grid import Grid
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "observe_images",
     "observe_subsets",
     "pick_measures",
+    "radial_mass",
     "smooth",
     "stretch_length",
 ]

@@ -4,6 +4,8 @@ Maps are downsampled maps (..., h, w) of sums over the blocks of a grid, curves 
 leading axes are a batch. Values must not be negative. All but `replknet_area_ratio` are invariant to scaling the map.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
@@ -47,6 +49,32 @@ def _enclosing(mass: Array, outer: Array, share: float) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
         part = (wanted - before) / (after - before)
     return (inner + part * (outer[index] - inner))[..., 0]
+
+
+def radial_mass(values: NDArray[np.floating], radii: Sequence[float], center: tuple[float, float]) -> Array:
+    """Share of the mass of a map within radii around a centre.
+
+    Pixels count whole, by the distance of their middle, as in OpenERF; so the share within the radius `r50` is a half
+    but for the pixels on the circle.
+
+    Args:
+        values: Map (H, W) without negative values.
+        radii: R radii in pixels.
+        center: (y, x) in pixels.
+
+    Returns:
+        Shares (R,), 0 to 1; NaN of a map that is zero everywhere.
+
+    Example:
+        >>> import erf, numpy as np
+        >>> erf.radial_mass(np.ones((5, 5)), [0, 1, 10], center=(2, 2))
+        array([0.04, 0.2 , 1.  ])
+    """
+    weights = np.asarray(values, np.float64)
+    y, x = (np.arange(length) - at for length, at in zip(weights.shape, center, strict=True))
+    away = np.hypot(y[:, None], x)
+    with np.errstate(invalid="ignore"):
+        return np.array([weights[away <= radius].sum() for radius in radii]) / weights.sum()
 
 
 def rms_radius(across_rows: Array, across_columns: Array, grid: Grid) -> Array:

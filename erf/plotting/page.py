@@ -6,7 +6,16 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from erf.measures import smooth
-from erf.plotting.panels import Comparison, Panel, caption, colored, describe_scale, shrink, square_root
+from erf.plotting.panels import (
+    Comparison,
+    Panel,
+    caption,
+    colored,
+    describe_scale,
+    number_of_images,
+    shrink,
+    square_root,
+)
 from erf.text import for_html
 
 Values = NDArray[np.float32]
@@ -87,10 +96,9 @@ field; the cross and the dotted line mark the centre of the unit.</p>
 
 
 def _titles(comparison: Comparison, subset: str) -> list[str]:
-    counts = dict.fromkeys(str(erf.count(subset)) for erf in comparison.erfs)
-    title = f"{subset}, N = {' / '.join(counts)}"
+    title = f"{subset}, {comparison.counted(subset)}"
     maps = [
-        f"{label}: {subset}, N = {erf.count(subset)}"
+        f"{label}: {subset}, N = {number_of_images(erf, subset)}"
         for label, erf in zip(comparison.labels, comparison.erfs, strict=True)
     ]
     return [*maps, f"Sum across rows: {title}", f"Sum across columns: {title}"]

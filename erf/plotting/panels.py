@@ -77,7 +77,12 @@ class Comparison:
 
     def counted(self, subset: str) -> str:
         """Number of images of a subset in each ERF, in words."""
-        return f"N = {' / '.join(dict.fromkeys(str(erf.count(subset)) for erf in self.erfs))}"
+        return f"N = {' / '.join(dict.fromkeys(number_of_images(erf, subset) for erf in self.erfs))}"
+
+
+def number_of_images(erf: ERF, subset: str) -> str:
+    """Number of images of a subset; not known of a single imported map."""
+    return "not known" if erf.is_mean_only else str(erf.count(subset))
 
 
 def compare(
@@ -177,6 +182,8 @@ def describe_scale(comparison: Comparison) -> str:
 def describe_field(erf: ERF) -> str:
     """The theoretical receptive field in words."""
     height, width = erf.provenance.field_size
+    if erf.provenance.field_kind == "unknown":
+        return "not known"
     if not math.isfinite(height * width):
         return "data-dependent" if erf.provenance.field_kind == "data-dependent" else "the whole image"
     return f"{height:.0f} × {width:.0f} px"

@@ -209,6 +209,11 @@ class ERF:
         return sum(image.status == "ok" and subset in image.subsets for image in self.images)
 
     @property
+    def is_mean_only(self) -> bool:
+        """Whether this is a single imported map, whose images are not known."""
+        return bool(self.provenance.imported) and len(self.images) == 1
+
+    @property
     def failures(self) -> tuple[ImageRecord, ...]:
         """Images that could not be used."""
         return tuple(image for image in self.images if image.status != "ok")

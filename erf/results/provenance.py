@@ -86,7 +86,7 @@ class Provenance(Origin):
     self_check: Mapping[str, str] = field(default_factory=dict)
     """Result of the self-check: the ways of computing compared, their difference, and the way used."""
     field_kind: str = "finite"
-    """'finite', 'infinite', or 'data-dependent' where moving kernel taps leave no bound."""
+    """'finite', 'infinite', 'data-dependent' where moving kernel taps leave no bound, or 'unknown' if imported."""
     definitions: tuple[str, ...]
     normalisation: str
     resample: bool = False
@@ -108,12 +108,17 @@ class Provenance(Origin):
     device: str = ""
     deterministic: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
+    imported: Mapping[str, str] = field(default_factory=dict)
+    """For a map that another program has computed: its 'file', the 'array' in it, its 'sha256', and whether the
+    'centre' of the unit was given or assumed. Empty for a run."""
     created: str = ""
     """ISO 8601, UTC."""
 
     @property
     def weights_text(self) -> str:
         """Whether the network was trained, for captions."""
+        if self.imported:
+            return "imported"
         if self.weights.startswith(SHIPPED):
             return "shipped weights, trained on phantoms"
         if self.weights.startswith(OWN):
@@ -128,6 +133,9 @@ class Provenance(Origin):
     @property
     def target(self) -> str:
         """The measured unit in words, with the method if it is not the plain gradient of all channels."""
+        if self.imported:
+            assumed = f" {ASSUMED}," if self.imported.get("centre") == ASSUMED else ""
+            return f"map of {self.imported.get('file') or 'an array'}, unit{assumed}"
         if self.aligned:
             units = f"units {self.units or 'of several positions'}, aligned on one"
         else:
@@ -146,7 +154,11 @@ class Provenance(Origin):
 
     def described(self) -> list[tuple[str, str]]:
         """List every attribute with its value in words."""
-        return [(item.name.replace("_", " "), _words(item.name, getattr(self, item.name))) for item in fields(self)]
+        unknown = _NOT_IMPORTED if self.imported else ()
+        return [
+            (name.replace("_", " "), "not known" if name in unknown else _words(name, getattr(self, name)))
+            for name in PROVENANCE
+        ]
 
     @property
     def shown_definition(self) -> str:
@@ -167,7 +179,18 @@ class Provenance(Origin):
         return Box(y - height / 2, x - width / 2, y + height / 2, x + width / 2)
 
 
+_NOT_IMPORTED = (
+    *("model_options", "weights", "weights_sha256", "image_seed", "source", "seed", "layer", "unit", "channel"),
+    *("method", "method_options", "layout", "eval_mode", "random", "feature_shape", "field_size", "field_shift"),
+    *("field_stride", "field_kind", "depth", "crop", "self_check", "normalisation", "resample", "projections"),
+    *("precision", "precision_error", "device", "deterministic"),
+)
+"""Attributes that an imported map does not tell."""
+
 _INPUT = "input="
+
+ASSUMED = "assumed in the middle"
+"""Value of `Provenance.imported["centre"]` where nobody has said where the unit is."""
 
 
 def input_subset(name: str) -> str:

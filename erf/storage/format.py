@@ -21,7 +21,7 @@ RECORD_TEXTS = ("id", "path", "laterality", "view", "patient_id", "status", "mes
 RECORD_JSON = ("columns", "subsets")
 """Fields of an image's record with a dataset of JSON each."""
 
-JSON_ATTRIBUTES = ("versions", "model_options", "method_options", "self_check")
+JSON_ATTRIBUTES = ("versions", "model_options", "method_options", "self_check", "imported")
 
 
 def group_name(subset: str) -> str:

@@ -122,7 +122,9 @@ class Anonymity:
 
     def provenance(self, origin: Provenance) -> Provenance:
         """Anonymise the provenance of a run."""
-        return replace(self.origin(origin), method_options=_without_paths(origin.method_options))
+        imported = {name: origin.imported[name] for name in ("centre",) if name in origin.imported}
+        options = _without_paths(origin.method_options)
+        return replace(self.origin(origin), method_options=options, imported=imported)
 
     def overview(self, overview: Overview | None) -> Overview | None:
         """Return the overview of images, without thumbnails unless they are kept."""

@@ -66,7 +66,10 @@ _PROVENANCE: dict[str, tuple[Callable[[Provenance], bool], str]] = {
     "field_size": (lambda it: _positive(it.field_size), "positive lengths"),
     "field_shift": (lambda it: _finite(it.field_shift), "a distance in pixels"),
     "field_stride": (lambda it: all(step >= 0 for step in it.field_stride), "distances in pixels"),
-    "field_kind": (lambda it: it.field_kind in ("finite", "infinite", "data-dependent"), "finite or infinite"),
+    "field_kind": (
+        lambda it: it.field_kind in ("finite", "infinite", "data-dependent", "unknown"),
+        "finite or infinite",
+    ),
     "crop": (_is_crop, "four edges inside the input"),
     "definitions": (
         lambda it: 0 < len(set(it.definitions) & set(DEFINITIONS)) == len(it.definitions),
@@ -80,6 +83,7 @@ _PROVENANCE: dict[str, tuple[Callable[[Provenance], bool], str]] = {
     "precision_error": (lambda it: it.precision_error >= 0, "a share"),
     "model_options": (lambda it: len(it.title) <= _LONGEST_DRAWN, "a few options"),
     "method_options": (lambda it: len(it.target) <= 2 * _LONGEST_DRAWN, "a few options"),
+    "imported": (lambda it: sum(map(len, it.imported.values())) <= _LONGEST_DRAWN, "a few short texts"),
     "weights": (lambda it: len(it.weights) <= 2 * _LONGEST_DRAWN, "a path"),
     "shard": (lambda it: 1 <= it.shard[0] <= it.shard[1], "(i, n) with i from 1 to n"),
 }
