@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from .errors import ModelError
+from .preprocessing import MAMMOGRAMS, Preprocessing
 
 MAMMOGRAM_SIZE = (3328, 2560)
 
@@ -26,8 +27,8 @@ class ModelCard:
     in_channels: int = 1
     input_size: tuple[int, int] = MAMMOGRAM_SIZE
     """Default (height, width) of the input, in pixels."""
-    normalisation: str = "standardise"
-    """Normalisation that the network expects of its input."""
+    preprocessing: Preprocessing = MAMMOGRAMS
+    """Preprocessing that the network expects of its images."""
     default_layer: str = "final"
     sized: bool = False
     """Whether `build` takes the (height, width) of the input as `size`, because parameters may depend on it."""

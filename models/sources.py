@@ -22,6 +22,7 @@ from torch import nn
 
 from .errors import ModelError
 from .layers.library import timm_model
+from .preprocessing import MAMMOGRAMS, of_timm, of_torchvision
 from .registry import ModelCard
 
 ARCHIVE = ".pt2"
@@ -61,7 +62,7 @@ def source_card(name: str) -> ModelCard:
     if kind == "timm":
         return _timm_card(name, rest)
     if kind == "torchvision":
-        return _card(name, "a network of torchvision", partial(_build_torchvision, rest))
+        return _torchvision_card(name, rest)
     if kind == "smp":
         return _card(name, "a network of segmentation_models_pytorch", partial(_build_smp, rest))
     build = partial(_call_factory, *name.rsplit(":", 1))
@@ -95,6 +96,7 @@ def _timm_card(name: str, network: str) -> ModelCard:
         "a network of timm",
         partial(_build_timm, network, shape[1:]),
         input_size=shape[1:],
+        preprocessing=of_timm(found) if found else MAMMOGRAMS,
         sized=True,
         tagged=True,
     )
@@ -111,9 +113,16 @@ def _build_timm(network: str, own: tuple[int, int], size: tuple[int, int], tag: 
     return timm_model(network, tag, **options)
 
 
-def _build_torchvision(network: str, **options: Any) -> nn.Module:
+def _torchvision_card(name: str, network: str) -> ModelCard:
     models = _library("torchvision.models", "timm")
     _check_known(network, models.list_models(), "torchvision")
+    weights = models.get_model_weights(network)
+    found = of_torchvision(weights.DEFAULT.transforms()) if hasattr(weights, "DEFAULT") else MAMMOGRAMS
+    return _card(name, "a network of torchvision", partial(_build_torchvision, network), preprocessing=found)
+
+
+def _build_torchvision(network: str, **options: Any) -> nn.Module:
+    models = _library("torchvision.models", "timm")
     # Weights would be downloaded, those of a backbone even by default.
     taken = inspect.signature(models.get_model_builder(network)).parameters
     _check_untrained(f"torchvision:{network}", options, ("weights", "weights_backbone"))

@@ -81,7 +81,7 @@ def test_options_reach_the_run(mammograms: Path) -> None:
     result = call(
         "compute", "-m", "gmic", "--images", mammograms / "manifest.csv", "-n", 6, "--layer", "stage2", "--unit", "3,4",
         "--definitions", "all", "--subset-by", "view", "--weights", "w.pt", "--seed", 5, "--normalise", "unit",
-        "--size", "128x96", "--resample", "--batch-size", 2, "--workers", 0, "--deterministic", "-o", "out.h5",
+        "--size", "128x96", "--fit", "letterbox", "--batch-size", 2, "--workers", 0, "--deterministic", "-o", "out.h5",
         "--no-picture", "--device", "cpu",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
@@ -90,7 +90,7 @@ def test_options_reach_the_run(mammograms: Path) -> None:
     assert (origin.layer, origin.unit, origin.seed, origin.normalisation) == ("stage2", (3, 4), 5, "unit")
     assert origin.definitions == ("signed", "abs", "relu", "square")
     assert origin.input_shape == (1, 128, 96)
-    assert origin.resample
+    assert origin.fit == "letterbox"
     assert origin.deterministic
     assert len(origin.weights_sha256) == 64
     assert set(loaded.subsets) == {"all", "left", "right", "view=CC", "view=MLO"}

@@ -361,7 +361,9 @@ def test_other_normalisations() -> None:
     image, decoded = image_of(np.array([[[0, 65535]]], np.uint16))
     assert Framing((1, 2), normalisation="unit").apply(image, decoded).pixels.tolist() == [[[0.0, 1.0]]]
     assert Framing((1, 2), normalisation="none").apply(image, decoded).pixels.tolist() == [[[0.0, 65535.0]]]
-    with pytest.raises(InputError, match="normalisation 'zscore' not known; expected one of standardise, unit, none"):
+    with pytest.raises(
+        InputError, match="normalisation 'zscore' not known; expected one of standardise, imagenet, unit"
+    ):
         Framing((1, 2), normalisation="zscore")
     with pytest.raises(ImageError, match="float64 pixels have no full scale"):
         Framing((1, 2), normalisation="unit").apply(*image_of(np.array([[[0.0, 1.0]]])))
@@ -379,7 +381,7 @@ def test_channels() -> None:
 
 def test_resampling_only_on_request() -> None:
     pixels = np.add.outer(np.arange(40.0), np.arange(20.0))[None]
-    framed = Framing((20, 20), normalisation="none", resample=True).apply(*image_of(pixels, "left"))
+    framed = Framing((20, 20), normalisation="none", fit="letterbox").apply(*image_of(pixels, "left"))
     # Half the size: each pixel is about the mean of the 2x2 it covers (bilinear with support 2, exact on a ramp).
     inner = framed.pixels[0, 2:18, 2:8]
     expected = np.add.outer(np.arange(20.0), np.arange(10.0))[2:18, 2:8] * 2 + 1

@@ -331,7 +331,7 @@ def test_half_and_full_resolution_are_compared_on_the_same_images(tmp_path: Path
         Pillow.fromarray(one.image.decode().pixels[0]).save(tmp_path / f"{number}.png")
         lines.append(f"{number}.png,{one.labels[0]},p{number}")
     (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
-    for name, size in (("full", ["--size", "96x80"]), ("half", ["--size", "48x40", "--resample"])):
+    for name, size in (("full", ["--size", "96x80"]), ("half", ["--size", "48x40", "--fit", "letterbox"])):
         call(
             "train", "-m", "gmic", "--images", tmp_path / "m.csv", *size, *CPU, "--stages", "image", "--split", "50:0:50",
             "--set", "epochs=1", "-o", tmp_path / name,
@@ -352,7 +352,7 @@ def test_a_folder_runs_code_only_where_it_is_trusted(tmp_path: Path) -> None:
     about = {
         "model": "os:mkdir", "model_options": {"path": str(tmp_path / "ran"), "mode": 511},
         "data": {"source": "phantom", "n": 4}, "classes": ["negative", "positive"], "size": [64, 64],
-        "resample": False, "normalisation": "standardise", "trained_on": "",
+        "fit": "pad", "interpolation": "bilinear", "normalisation": "standardise", "trained_on": "",
     }  # fmt: skip
     (tmp_path / "run.json").write_text(json.dumps(about))
     (tmp_path / "final.safetensors").touch()

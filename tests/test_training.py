@@ -174,7 +174,7 @@ def test_a_box_is_found_where_its_image_was_padded_or_scaled() -> None:
     (padded,) = feed(examples, stage, (64, 64)).batches(0, 0, 0)
     np.testing.assert_array_equal(np.argwhere(padded.pixels[0, 0].numpy()).mean(0), [7.5, 7.5])
     given = feed(examples, stage, (64, 48))
-    (scaled,) = replace(given, framing=Framing((64, 48), normalisation="none", resample=True)).batches(0, 0, 0)
+    (scaled,) = replace(given, framing=Framing((64, 48), normalisation="none", fit="letterbox")).batches(0, 0, 0)
     weights = scaled.pixels[0, 0].numpy()
     y, x = (np.indices(weights.shape) * weights).sum((1, 2)) / weights.sum()
     assert (y, x) == pytest.approx((7.5, 7.5), abs=0.6)  # the box's own middle falls between pixels
@@ -225,7 +225,7 @@ def test_masks_are_turned_with_their_images(tmp_path: Path) -> None:
 
 def test_a_mask_is_scaled_to_the_nearest_pixel() -> None:
     mask = np.arange(6).reshape(2, 3)
-    doubled = frame_mask(mask, Placement(2.0, 1, -2), (5, 5))
+    doubled = frame_mask(mask, Placement((2.0, 2.0), 1, -2), (5, 5))
     np.testing.assert_array_equal(
         doubled, [[0] * 5, [1, 1, 2, 2, 0], [1, 1, 2, 2, 0], [4, 4, 5, 5, 0], [4, 4, 5, 5, 0]]
     )
@@ -233,7 +233,7 @@ def test_a_mask_is_scaled_to_the_nearest_pixel() -> None:
 
 def test_a_mask_is_reduced_by_its_middle_pixels() -> None:
     """At half the size, pixel r of the frame is centred between pixels 2 r and 2 r + 1 of the file: the latter is taken."""
-    reduced = frame_mask(np.arange(16).reshape(4, 4), Placement(0.5), (2, 2))
+    reduced = frame_mask(np.arange(16).reshape(4, 4), Placement((0.5, 0.5)), (2, 2))
     np.testing.assert_array_equal(reduced, [[5, 7], [13, 15]])
 
 

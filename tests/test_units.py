@@ -177,10 +177,10 @@ def test_units_from_a_manifest(tmp_path: Path) -> None:
 
 def test_a_point_of_a_file_in_the_frame() -> None:
     assert Placement().to_frame(3, 4) == (3, 4)
-    assert Placement(1, -2, 5).to_frame(3, 4) == (1, 9)
-    assert Placement(1, 0, 0, 10).to_frame(3, 4) == (3, 5)
+    assert Placement((1, 1), -2, 5).to_frame(3, 4) == (1, 9)
+    assert Placement((1, 1), 0, 0, 10).to_frame(3, 4) == (3, 5)
     # Twice as small: the middle of four pixels.
-    assert Placement(0.5).to_frame(0.5, 2.5) == (0, 1)
+    assert Placement((0.5, 0.5)).to_frame(0.5, 2.5) == (0, 1)
 
 
 def test_moving_a_map() -> None:

@@ -89,8 +89,8 @@ def build_network(
 def own_normalisation(model: Model) -> str:
     """Return the normalisation that a network by name, or one that is built, expects; '' for modules and functions."""
     if isinstance(model, Network):
-        return model.card.normalisation
-    return model_card(model).normalisation if isinstance(model, str) else ""
+        return model.card.preprocessing.normalisation
+    return model_card(model).preprocessing.normalisation if isinstance(model, str) else ""
 
 
 def _check_nothing_given(

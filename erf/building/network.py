@@ -9,8 +9,9 @@ from typing import Any
 from torch import nn
 
 from erf.building.weights import file_digest, origin_of_weights
-from erf.errors import AssumptionWarning, LayerError
+from erf.errors import AssumptionWarning, InputError, LayerError
 from erf.gradients.units import UnitChoice, resolve_units
+from erf.images import PHANTOM, Framing
 from erf.models import ModelCard, load_weights
 from erf.models.sources import module_card
 from erf.network.devices import memory_errors
@@ -76,6 +77,35 @@ class Network:
             weights_sha256=self.weights_sha256,
         )
         return replace(own, **facts)
+
+    def framing(
+        self, normalisation: str = "", fit: str = "", interpolation: str = "", *, source: str | Path = ""
+    ) -> Framing:
+        """Return the preprocessing of images: the network's own where nothing else is given.
+
+        Args:
+            normalisation: key of `NORMALISATIONS`, MEAN/STD, '' for the network's own, or `auto` for that of its
+                configuration, which must have one.
+            fit: key of `FITS`; '' for the network's own, and `pad` for phantoms, which have the size of the input.
+            interpolation: key of `INTERPOLATIONS`, '' for the network's own.
+            source: source of the images.
+
+        Raises:
+            InputError: a value is not known, or the network has no configuration.
+        """
+        own = self.card.preprocessing
+        if normalisation == "auto" and not own.source:
+            raise InputError(
+                f"{self.name} has no configuration of its preprocessing; expected `normalisation` standardise, "
+                "imagenet or another"
+            )
+        return Framing(
+            self.size,
+            self.channels,
+            own.normalisation if normalisation in ("", "auto") else normalisation,
+            fit or ("pad" if source == PHANTOM else own.fit),
+            interpolation or own.interpolation,
+        )
 
     def with_weights(self, file: str | Path) -> "Network":
         """Load other weights into the network, in place, and return their description.

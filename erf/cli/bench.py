@@ -92,7 +92,7 @@ def _print_stages(network: "Network", layer: str, settings: "Settings") -> None:
                 n=_PHANTOMS,
                 size=network.size,
                 channels=network.channels,
-                normalisation=network.card.normalisation,
+                normalisation=network.card.preprocessing.normalisation,
             )
             compute_layers(network.model, images, [layer], settings, sinks=[sink], warn=warn)
         seconds = time.perf_counter() - start

@@ -17,13 +17,14 @@ from erf.cli.options import (
     AllowOutside,
     Depth,
     Device,
+    FitName,
     ImageSeed,
+    Interpolation,
     Keep,
     ModelArguments,
     ModelName,
     Normalise,
     Overwrite,
-    Resample,
     Salt,
     Seed,
     Size,
@@ -103,7 +104,8 @@ def compute(
     size: Size = "",
     depth: Depth = 0,
     normalise: Normalise = "",
-    resample: Resample = False,
+    fit: FitName = "",
+    interpolation: Interpolation = "",
     mirror: Annotated[
         bool,
         typer.Option(
@@ -254,8 +256,8 @@ def compute(
             strict=strict, until=until_precise, crop=crop, self_check=self_check,
         )  # fmt: skip
         selection = Selection(
-            source=images, n=n, image_seed=image_seed, normalisation=normalise or network.card.normalisation,
-            resample=resample, mirror=mirror, lesions=lesions, allow_outside=allow_outside,
+            source=images, n=n, image_seed=image_seed, normalisation=normalise, fit=fit, interpolation=interpolation,
+            mirror=mirror, lesions=lesions, allow_outside=allow_outside,
         )  # fmt: skip
         privacy = _privacy(anonymise, salt, keep, thumbnails, settings, part)
         job = Job(

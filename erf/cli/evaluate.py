@@ -19,10 +19,11 @@ from erf.cli.options import (
     Classes,
     Device,
     Examples,
+    FitName,
     ImageSeed,
+    Interpolation,
     ModelArguments,
     Overwrite,
-    Resample,
     Size,
     Trust,
     Weights,
@@ -75,7 +76,8 @@ def evaluate(
     task: Annotated[
         str, typer.Option(help="`classes`, `labels` or `masks`, with --model.", rich_help_panel=IMAGES)
     ] = "classes",
-    resample: Resample = False,
+    fit: FitName = "",
+    interpolation: Interpolation = "",
     allow_outside: AllowOutside = False,
     labels: Annotated[
         str,
@@ -149,7 +151,7 @@ def evaluate(
             target = staging.part(predictions) if predictions else None
             if model:
                 data = replace(own, source=images or "phantom")
-                found = [_of_model(model, weights, model_arg, size, data, resample, device, workers, trust)]
+                found = [_of_model(model, weights, model_arg, size, data, (fit, interpolation), device, workers, trust)]
                 _keep(found[0], target)
             else:
                 found = [_of_path(path, own, part, device, workers, target, overwrite, trust) for path in trained or ()]
@@ -200,7 +202,7 @@ def _of_path(
         data = replace(own, classes=tuple(about["classes"]), task=data.task)
     found = _predicted(
         about["model"], str(path / "final.safetensors"), options, size, data, "" if own.source else part,
-        about["resample"], about["normalisation"], device, workers, about["trained_on"], trust,
+        (about["normalisation"], about["fit"], about["interpolation"]), device, workers, about["trained_on"], trust,
     )  # fmt: skip
     if not own.source or predictions:
         _keep(found, kept)
@@ -225,13 +227,13 @@ def _of_model(
     model_arg: list[str] | None,
     size: str,
     data: "ExampleChoice",
-    resample: bool,
+    scaling: tuple[str, str],
     device: str,
     workers: int,
     trust: bool,
 ) -> "Predictions":
     options = list(model_arg or [])
-    return _predicted(model, weights, options, size, data, "", resample, "", device, workers, "", trust)
+    return _predicted(model, weights, options, size, data, "", ("", *scaling), device, workers, "", trust)
 
 
 def _predicted(
@@ -241,15 +243,14 @@ def _predicted(
     size: str,
     data: "ExampleChoice",
     part: str,
-    resample: bool,
-    normalisation: str,
+    preprocessing: tuple[str, str, str],
     device: str,
     workers: int,
     trained_on: str,
     trust: bool,
 ) -> "Predictions":
     """Compute the predictions of a network on images, or on one split of them."""
-    from erf.images import Framing, ProgressReport
+    from erf.images import ProgressReport
     from erf.network.devices import pick_device, reuse_freed_memory
     from erf.training import PRESETS, predict, task_of
 
@@ -264,7 +265,7 @@ def _predicted(
     chosen = pick_device(device)
     job = task_of(recipe, examples.classes)
     job.check(examples)
-    framing = Framing(network.size, network.channels, normalisation or network.card.normalisation, resample)
+    framing = network.framing(*preprocessing, source=data.source)
     with ProgressReport(model) as progress:
         return predict(
             network.model.to(chosen), examples, job, framing, kind=data.task, device=chosen, workers=workers,

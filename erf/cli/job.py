@@ -40,22 +40,26 @@ class Selection:
     n: int
     image_seed: int
     normalisation: str
-    resample: bool
+    """'' for the network's own, as for the two that follow."""
+    fit: str
+    interpolation: str
     mirror: bool
     lesions: int
     allow_outside: bool
 
     def choose(self, network: Network, progress: ProgressReport) -> ImageSet:
         """Choose the images for a network; warn if there are fewer than requested."""
+        framing = network.framing(self.normalisation, self.fit, self.interpolation, source=self.source)
         chosen = load_images(
             self.source,
             n=self.n,
             seed=self.image_seed,
-            size=network.size,
-            channels=network.channels,
+            size=framing.size,
+            channels=framing.channels,
             inputs=network.arguments.names,
-            normalisation=self.normalisation,
-            resample=self.resample,
+            normalisation=framing.normalisation,
+            fit=framing.fit,
+            interpolation=framing.interpolation,
             mirror=self.mirror,
             lesions=self.lesions,
             allow_outside=self.allow_outside,

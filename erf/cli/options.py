@@ -82,12 +82,27 @@ ImageSeed = Annotated[
 ]
 Normalise = Annotated[
     str,
-    typer.Option(help="`standardise`, `unit` or `none`; default: the network's own.", rich_help_panel=IMAGES),
-]
-Resample = Annotated[
-    bool,
     typer.Option(
-        "--resample", help="Scale images to the input size, instead of padding or cropping.", rich_help_panel=IMAGES
+        help="`standardise`, `imagenet`, `unit`, `none`, MEAN/STD as `0.5/0.25`, or `auto`, from the configuration of "
+        "timm, torchvision or Hugging Face; default: the network's own.",
+        rich_help_panel=IMAGES,
+    ),
+]
+FitName = Annotated[
+    str,
+    typer.Option(
+        "--fit",
+        help="How images get the input size: `pad` or crop without scaling, `letterbox`, `squash`, `crop`, or "
+        "`crop:0.875` for the middle of a larger one; default: the network's own, `pad` for mammograms.",
+        rich_help_panel=IMAGES,
+    ),
+]
+Interpolation = Annotated[
+    str,
+    typer.Option(
+        help="Filter of --fit: `nearest`, `bilinear`, `bicubic`, `lanczos`, `box`, `hamming`; default: the network's "
+        "own.",
+        rich_help_panel=IMAGES,
     ),
 ]
 AllowOutside = Annotated[

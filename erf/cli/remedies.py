@@ -16,6 +16,8 @@ OPTIONS = {
     "definitions": "--definitions",
     "depth": "--depth",
     "deterministic": "--deterministic",
+    "fit": "--fit",
+    "interpolation": "--interpolation",
     "layer": "--layer",
     "micro_batch": "--micro-batch",
     "normalisation": "--normalise",

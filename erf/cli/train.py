@@ -29,12 +29,13 @@ from erf.cli.options import (
     AllowOutside,
     Classes,
     Examples,
+    FitName,
     ImageSeed,
+    Interpolation,
     ModelArguments,
     ModelName,
     Normalise,
     Overwrite,
-    Resample,
     Seed,
     Size,
     Trust,
@@ -108,7 +109,8 @@ def train(
     trust: Trust = False,
     size: Size = "",
     normalise: Normalise = "",
-    resample: Resample = False,
+    fit: FitName = "",
+    interpolation: Interpolation = "",
     seed: Seed = 0,
     image_seed: ImageSeed = 0,
     device: Annotated[str, typer.Option(help="`auto` or `cpu`.", rich_help_panel=RUN)] = "auto",
@@ -171,10 +173,8 @@ def train(
             warn("no image names a patient; images of one patient may fall into different splits")
         options = with_classes(model, model_arg, examples.classes)
         network = build_network(model, weights, seed, size, options, trust=trust)
-        normalisation = normalise or network.card.normalisation
-        plan = _plan(
-            network, data, examples, recipe, seed, device, precision, micro_batch, workers, normalisation, resample
-        )
+        framing = network.framing(normalise, fit, interpolation, source=images)
+        plan = _plan(data, examples, recipe, framing, seed, device, precision, micro_batch, workers)
         tracked = Tracked(erf_every, erf_images, erf_n, image_seed + 1)  # other phantoms than those used for training
         monitor = tracked.monitor(network, plan.framing, output / "erf.h5") if erf_every else None
         _run(network, plan, output, monitor, tracked, data, resume, overwrite)
@@ -202,7 +202,8 @@ class Tracked:
             size=framing.size,
             channels=framing.channels,
             normalisation=framing.normalisation,
-            resample=framing.resample,
+            fit=framing.fit,
+            interpolation=framing.interpolation,
         )
         (layer,) = pick_layers(network, "")
         origin = network.origin(image_seed=self.seed, source=self.images, command=_command())
@@ -223,19 +224,16 @@ def _recipe(preset: str, changes: list[str], stages: str) -> "Recipe":
 
 
 def _plan(
-    network: "Network",
     data: "ExampleChoice",
     examples: "ExampleSet",
     recipe: "Recipe",
+    framing: "Framing",
     seed: int,
     device: str,
     precision: str,
     micro_batch: int,
     workers: int,
-    normalisation: str,
-    resample: bool,
 ) -> "Plan":
-    from erf.images import Framing
     from erf.network.devices import pick_device
     from erf.training import Plan
 
@@ -245,7 +243,7 @@ def _plan(
         recipe,
         chosen.of_split("train"),
         chosen.of_split("val") if validated else None,
-        Framing(network.size, network.channels, normalisation, resample),
+        framing,
         seed=seed,
         device=pick_device(device).type,
         precision=precision,
@@ -318,7 +316,8 @@ def _about(
         "trained_on": data.where,
         "data": asdict(data),
         "normalisation": plan.framing.normalisation,
-        "resample": plan.framing.resample,
+        "fit": plan.framing.fit,
+        "interpolation": plan.framing.interpolation,
         "command": _command(),
         "versions": versions(("erf-toolkit", "torch", "accelerate")),
     }

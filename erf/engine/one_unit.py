@@ -48,7 +48,8 @@ def compute(
     trust: bool = False,
     image_seed: int = 0,
     normalisation: str = "",
-    resample: bool = False,
+    fit: str = "",
+    interpolation: str = "",
     unit: UnitChoice = CENTER,
     channel: int | str = "all",
     aligned: bool = False,
@@ -96,9 +97,11 @@ def compute(
         model_args: options of the network.
         trust: whether an archive `file.pt2`, which is code, may be opened.
         image_seed: seed of the draw of images and of phantoms.
-        normalisation: key of `erf.images.NORMALISATIONS`; '' for the network's own, and none for arrays given to a
-            module or a function.
-        resample: whether to scale each image of a folder to fit the frame, instead of padding or cropping it.
+        normalisation: key of `erf.images.NORMALISATIONS`, MEAN/STD, or 'auto'; '' for the network's own, and none for
+            arrays given to a module or a function.
+        fit: key of `erf.images.FITS`, how images of a folder are brought to the size of the input; '' for the network's
+            own.
+        interpolation: key of `erf.images.INTERPOLATIONS`; '' for the network's own.
         unit: 'center' for (h // 2, w // 2), (y, x) in the layer's map, or any other `UnitChoice`.
         channel: 'all', the number of one channel, or 'signs' for random signs, whose squares estimate the sum of
             squares of all channels without bias.
@@ -163,7 +166,7 @@ def compute(
         check_outputs([Path(output)], SUFFIXES)
     given = images if isinstance(images, ImageSet | str | Path) else _of_arrays(images, model, normalisation)
     if isinstance(given, ImageSet):
-        size = _size_of(given, size, resample)
+        size = _size_of(given, size, fit or interpolation)
     if isinstance(model, nn.Module) and isinstance(given, ImageSet) and weights is None and not model_args:
         network = Network.of_module(model, given.shape)  # `arguments` say how it is called, if need be
     else:
@@ -176,11 +179,12 @@ def compute(
         deterministic=deterministic, strict=strict, until=until, crop=crop, self_check=self_check,
     )  # fmt: skip
     with _display(progress, network.name) as report:
-        chosen = given if isinstance(given, ImageSet) else load_images(
-            given, n=n, seed=image_seed, size=network.size, channels=network.channels, inputs=network.arguments.names,
-            normalisation=normalisation or network.card.normalisation, resample=resample, progress=report,
-        )  # fmt: skip
         source = str(given) if isinstance(given, str | Path) else ""
+        framing = network.framing(normalisation, fit, interpolation, source=source)
+        chosen = given if isinstance(given, ImageSet) else load_images(
+            given, n=n, seed=image_seed, size=framing.size, channels=framing.channels, inputs=network.arguments.names,
+            normalisation=framing.normalisation, fit=framing.fit, interpolation=framing.interpolation, progress=report,
+        )  # fmt: skip
         origin = origin or network.origin(image_seed=image_seed, source=source)
         taken = layer or network.layers()[0]
         if output is not None:
@@ -272,13 +276,13 @@ def _content(image: Image) -> str:
         return "not usable"
 
 
-def _size_of(images: ImageSet, size: tuple[int, int] | None, resample: bool) -> tuple[int, int]:
+def _size_of(images: ImageSet, size: tuple[int, int] | None, fit: str) -> tuple[int, int]:
     """Return the (height, width) of a set of images; raise `InputError` if another one was asked for."""
     _, height, width = images.shape
     if size is not None and tuple(size) != (height, width):
         raise InputError(f"images of {height}x{width} and a size of {size[0]}x{size[1]}; expected one of them")
-    if resample:
-        raise InputError("arrays and sets of images are not scaled", remedy="give `resample` to `load_images`")
+    if fit:
+        raise InputError("arrays and sets of images are not scaled", remedy="give `fit` to `load_images`")
     return height, width
 
 

@@ -38,7 +38,7 @@ def _coordinates(erf: ERF) -> dict[str, Any]:
     """Positions of pixel centres along y and x, also in millimetres where all images have one spacing."""
     found: dict[str, Any] = {"definition": list(erf.provenance.definitions)}
     spacings = {image.pixel_spacing for image in erf.images if image.status == "ok"}
-    is_known = len(spacings) == 1 and np.isfinite([*spacings]).all() and not erf.provenance.resample
+    is_known = len(spacings) == 1 and np.isfinite([*spacings]).all() and not erf.provenance.is_scaled
     for axis, length in zip("yx", erf.provenance.input_shape[1:], strict=True):
         found[axis] = (axis, np.arange(length), {"units": "px"})
         if is_known:

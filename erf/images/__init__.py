@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erf.errors import ImageError, InputError
-from erf.images.frame import NORMALISATIONS, Framing
+from erf.images.fit import FITS, INTERPOLATIONS
+from erf.images.frame import Framing
 from erf.images.image import Decoded, Failure, Image, Sample
 from erf.images.laterality import laterality_from_name, laterality_from_tissue
 from erf.images.manifest import PHANTOM, list_images, list_phantoms
+from erf.images.normalisation import NORMALISATIONS
 from erf.images.phantom import Phantom, draw_phantom
 from erf.images.progress import Progress, ProgressReport
 from erf.images.readers import read_image
@@ -20,6 +22,8 @@ from erf.images.stream import ImageSet
 from erf.images.thumbnail import overview
 
 __all__ = [
+    "FITS",
+    "INTERPOLATIONS",
     "NORMALISATIONS",
     "PHANTOM",
     "Decoded",
@@ -53,7 +57,8 @@ def load_images(
     channels: int = 1,
     inputs: Sequence[str] = (),
     normalisation: str = "standardise",
-    resample: bool = False,
+    fit: str = "pad",
+    interpolation: str = "bilinear",
     mirror: bool = False,
     lesions: int = 0,
     allow_outside: bool = False,
@@ -68,12 +73,13 @@ def load_images(
         source: Folder, manifest CSV, or `PHANTOM` for generated images.
         n: Number of images; of cases, for a network with several inputs.
         seed: Seed of the random choice and of the phantoms.
-        size: (height, width) of the frame in pixels, to which every image is padded or cropped.
+        size: (height, width) of the frame in pixels, to which every image is brought.
         channels: Channels of each input of the network.
         inputs: Names of the inputs of a network that takes several; a manifest then has a column `path:NAME` for each,
             and a phantom is generated for each.
-        normalisation: Key of `NORMALISATIONS`.
-        resample: Whether to scale each image to fit the frame.
+        normalisation: Key of `NORMALISATIONS`, or MEAN/STD.
+        fit: Key of `FITS`, by default `pad`, which resamples nothing; or `crop:SHARE`.
+        interpolation: Key of `INTERPOLATIONS`.
         mirror: Whether to mirror every image left to right.
         lesions: Number of findings in each phantom.
         allow_outside: Whether a manifest may name files outside its own folder.
@@ -93,7 +99,7 @@ def load_images(
     """
     if n < 1:
         raise InputError(f"n={n} images asked for; expected at least 1")
-    framing = Framing(size, channels, normalisation, resample, mirror)
+    framing = Framing(size, channels, normalisation, fit, interpolation, mirror)
     images = (
         list_phantoms(n, seed, size, lesions, inputs)
         if source == PHANTOM
@@ -114,7 +120,7 @@ def from_arrays(
     Args:
         arrays: Arrays (C, H, W) of a single shape, integer or floating point.
         laterality: 'left', 'right' or '' for each array; None if unknown.
-        normalisation: Key of `NORMALISATIONS`.
+        normalisation: Key of `NORMALISATIONS`, or MEAN/STD.
         mirror: Whether to mirror every image left to right.
 
     Returns:

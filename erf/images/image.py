@@ -62,7 +62,8 @@ class Image:
 class Placement:
     """Transformation from pixel coordinates of a file to those of the frame."""
 
-    scale: float = 1.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    """(y, x): pixels of the frame per pixel of the file."""
     top: int = 0
     """Frame row of the file's first row; negative if the image is cropped."""
     left: int = 0
@@ -71,7 +72,7 @@ class Placement:
 
     def to_frame(self, y: float, x: float) -> tuple[float, float]:
         """Convert a point (y, x) from pixels of the file to pixels of the frame."""
-        y, x = ((place + 0.5) * self.scale - 0.5 for place in (y, x))
+        y, x = ((place + 0.5) * scale - 0.5 for place, scale in zip((y, x), self.scale, strict=True))
         y, x = y + self.top, x + self.left
         return y, self.mirrored_width - 1 - x if self.mirrored_width else x
 

@@ -38,11 +38,13 @@ def laterality_from_tissue(pixels: NDArray[np.generic]) -> str:
     A left breast enters at the left edge and a right breast at the right, in images that were not mirrored.
 
     Args:
-        pixels: Image (C, H, W); only the first channel is used.
+        pixels: Image (C, H, W); only the first channel is used, and images in colour have no laterality.
 
     Returns:
         'left', 'right', or '' if both edges are alike, as in pictures of anything else.
     """
+    if len(pixels) > 1 and not np.array_equal(_sparse(pixels), _sparse(pixels[1:])):
+        return ""
     threshold, _, _ = tissue_threshold(pixels)
     tissue = _sparse(pixels) > threshold
     width = max(1, round(_EDGE * tissue.shape[1]))

@@ -235,7 +235,7 @@ def observe_images(
         cross_moments=profile.cross_moment[:, 0].astype(np.float64) if origin.finest_block else None,
         field_box=origin.field_box(),
         field_size=origin.field_size,
-        spacing=spacings.pop() if len(spacings) == 1 and not origin.resample else float("nan"),
+        spacing=spacings.pop() if len(spacings) == 1 and not origin.is_scaled else float("nan"),
     )
 
 

@@ -89,7 +89,9 @@ class Provenance(Origin):
     """'finite', 'infinite', 'data-dependent' where moving kernel taps leave no bound, or 'unknown' if imported."""
     definitions: tuple[str, ...]
     normalisation: str
-    resample: bool = False
+    fit: str = "pad"
+    """How images were brought to the size of the input."""
+    interpolation: str = "bilinear"
     mirrored: bool = False
     """Whether every image was flipped left to right inside its frame; `laterality` is that before the flip."""
     projections: int = 1
@@ -159,6 +161,11 @@ class Provenance(Origin):
             (name.replace("_", " "), "not known" if name in unknown else _words(name, getattr(self, name)))
             for name in PROVENANCE
         ]
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether images were scaled, so that pixels of the map are none of the detector."""
+        return self.fit != "pad"
 
     @property
     def shown_definition(self) -> str:

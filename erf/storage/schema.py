@@ -100,9 +100,16 @@ _RECORD: dict[str, tuple[Callable[[ImageRecord], bool], str]] = {
 
 def provenance_of(values: Mapping[str, Any]) -> Provenance:
     """Make a provenance from values by field; raise `ValueError` if invalid. Missing fields have their defaults."""
-    # Older files have one seed, that of images and weights.
-    found = _made(Provenance, {"image_seed": values.get("seed", 0)} | dict(values), _PROVENANCE)
+    found = _made(Provenance, _of_older(values), _PROVENANCE)
     return replace(found, crop=Box(*found.crop)) if found.crop else found
+
+
+def _of_older(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what older files lack: they have one seed, of images and weights, and two kinds of fit."""
+    found = {"image_seed": values.get("seed", 0)} | dict(values)
+    if "resample" in found and found.pop("resample"):
+        found["fit"] = "letterbox"
+    return found
 
 
 def record_of(values: Mapping[str, Any]) -> ImageRecord:

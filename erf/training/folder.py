@@ -184,10 +184,9 @@ class Folder:
 
 
 _KINDS: dict[str, type] = {
-    **dict.fromkeys(("model", "normalisation", "trained_on"), str),
+    **dict.fromkeys(("model", "normalisation", "fit", "interpolation", "trained_on"), str),
     **dict.fromkeys(("model_options", "data"), dict),
     **dict.fromkeys(("size", "classes"), list),
-    "resample": bool,
 }
 """Fields of run.json that an evaluation needs, and their types."""
 

@@ -13,7 +13,7 @@ from erf.training.recipe import Recipe
 SAVE_EVERY = 120.0
 """Seconds between snapshots within an epoch."""
 
-_TOLD = ("model", "model_options", "weights_sha256", "trained_on", "normalisation", "resample", "erf")
+_TOLD = ("model", "model_options", "weights_sha256", "trained_on", "normalisation", "fit", "interpolation", "erf")
 """Facts of the caller that must be unchanged when the training is resumed."""
 
 

@@ -155,8 +155,9 @@ def frame_mask(mask: NDArray[Any], placement: Placement, size: tuple[int, int]) 
         size: (height, width) of the frame.
     """
     framed = mask
-    for axis, (start, length) in enumerate(zip((placement.top, placement.left), size, strict=True)):
-        places = np.floor((np.arange(length) - start + 0.5) / placement.scale).astype(np.intp)
+    starts = (placement.top, placement.left)
+    for axis, (start, length, scale) in enumerate(zip(starts, size, placement.scale, strict=True)):
+        places = np.floor((np.arange(length) - start + 0.5) / scale).astype(np.intp)
         inside = (places >= 0) & (places < framed.shape[axis])
         framed = np.take(framed, np.where(inside, places, 0), axis)
         framed = np.where(inside[:, None] if axis == 0 else inside[None, :], framed, 0)
