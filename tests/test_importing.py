@@ -230,7 +230,7 @@ def test_the_command_imports_shows_measures_and_draws(tmp_path: Path, monkeypatc
     for command in ("show one.h5", "compare one.h5 b.h5", "report one.h5 b.h5 --resamples 100", "plot one.h5 -o x.png"):
         result = run(app, command.split())
         assert result.exit_code == 0, result.output
-    for options, words in ((["--center", "middle"], "expected y,x"), (["--center", "nan,1"], "two numbers")):
+    for options, words in ((["--center", "middle"], "expected 2 numbers"), (["--center", "nan,1"], "expected 2")):
         result = run(app, ["import", "one.npy", "-o", "c.h5", *options])
         assert (result.exit_code, words in result.output) == (2, True)
 

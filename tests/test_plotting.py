@@ -12,10 +12,12 @@ from erf.engine import compute_layers
 from erf.errors import InputError, OutputError
 from erf.measures import MEASURES, observe, smooth, stretch_length
 from erf.plotting import LAYOUT_NAMES, SUFFIXES
+from erf.plotting.coloring import Coloring
+from erf.plotting.contours import enclosing_levels
 from erf.plotting.figure import draw_figure
-from erf.plotting.layouts import LAYOUTS, _enclosing_levels
+from erf.plotting.layouts import LAYOUTS
 from erf.plotting.page import draw_page
-from erf.plotting.panels import caption, colored, compare, shrink, square_root
+from erf.plotting.panels import caption, compare, shrink, square_root
 from erf.results import ERF
 from tests.conftest import SIDES, small_network
 
@@ -51,10 +53,12 @@ def test_curves_are_shares_and_smoothing_keeps_their_sum(pair: list[ERF]) -> Non
     assert [stretch_length(length) for length in (100, 192, 1024, 1025, 3328)] == [1, 4, 4, 8, 16]
 
 
-def test_colour_scales(pair: list[ERF]) -> None:
-    panel = dataclasses.replace(compare(pair).panels[0, "all"], map=np.array([[1, 0.01, 0, -0.01]], dtype=np.float32))
-    np.testing.assert_allclose(colored(panel, "log"), [[1, 0.5, 0, -0.5]], atol=1e-6)
-    np.testing.assert_allclose(colored(panel, "sqrt"), [[1, 0.1, 0, -0.1]], atol=1e-6)
+def test_colour_scales() -> None:
+    values = np.array([[1, 0.01, 0, -0.01]], dtype=np.float32)
+    for scale, small in (("log", 0.5), ("sqrt", 0.1), ("linear", 0.01), ("power:0.25", 0.01**0.25)):
+        np.testing.assert_allclose(Coloring(scale).shown(values, (0, 1)), [[1, small, 0, -small]], atol=1e-6)
+    shown = Coloring("log1p").shown(np.array([[99.0, 9.0, 0.0]]), (0, 99))
+    np.testing.assert_allclose(shown, [[1, 0.5, 0]], atol=1e-12)  # log10(1 + x) / 2
     assert square_root(np.array([-4.0, 9.0])).tolist() == [-2, 3]
 
 
@@ -203,7 +207,7 @@ def test_differences_sum_to_nothing(pair: list[ERF]) -> None:
 def test_contours_enclose_their_share() -> None:
     y, x = np.mgrid[:60, :50]
     density = np.exp(-((y - 30.2) ** 2) / 120 - (x - 25.3) ** 2 / 90)  # off the grid: no ties
-    levels = _enclosing_levels(density, density)
+    levels = enclosing_levels(density, density, (0.99, 0.9, 0.5))
     assert levels == sorted(levels)
     for level, share in zip(levels, (0.99, 0.9, 0.5), strict=True):
         assert density[density >= level].sum() / density.sum() == pytest.approx(share, abs=0.01)

@@ -3,29 +3,24 @@ Ten networks trained on ImageNet
 ================================
 
 The maps were computed by OpenERF (MIT licence, see the folder ``data``) from networks of timm with ImageNet weights.
-The curves show how much of the mass lies within a distance of the centre.
+``erf.import_map`` makes receptive fields of them, which are drawn and measured like any other. Of 14 x 14 tokens,
+OpenERF differentiates the one left above the middle, whose centre is half a patch away from it; Swin has 7 x 7 units,
+of which one is in the middle.
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 
-with np.load("data/openerf.npz") as archive:
-    maps = {name: archive[name].astype(float) for name in archive}
+import erf
 
-figure, axes = plt.subplots(2, 5, figsize=(10, 4.6), layout="constrained")
-for axis, (name, field) in zip(axes.flat, maps.items(), strict=True):
-    axis.imshow((field / field.max()) ** 0.5, cmap="magma")
-    axis.set_axis_off()
-    axis.set_title(name.split(".")[0].replace("_patch", "\npatch"), fontsize=8)
+with np.load("data/openerf.npz") as archive:
+    maps = {name.split(".")[0]: archive[name] for name in archive if archive[name].shape == (224, 224)}
+
+centers = {name: (111.5, 111.5) if "swin" in name else (103.5, 103.5) for name in maps}
+fields = [erf.import_map(values, title=name, center=centers[name]) for name, values in maps.items()]
+erf.plot(fields[:4], scale="power:0.25", clip=(1, 99.5), joint_scale=True)
 
 # %%
-# Distances are shares of the side, because one of the networks has larger images.
+# The curves show how much of the mass lies within a distance of the unit. There are no intervals: a map without its
+# images has none.
 
-figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
-for name, field in maps.items():
-    y, x = (np.indices(field.shape) + 0.5) / len(field) - 0.5
-    distance = np.hypot(y, x).ravel()
-    order = distance.argsort()
-    axis.plot(distance[order], field.ravel()[order].cumsum() / field.sum(), label=name.split(".")[0])
-axis.set(xlabel="distance from the centre / side", ylabel="share of the mass")
-axis.legend(fontsize=7)
+erf.plot(fields, layout="radial")

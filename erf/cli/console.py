@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import math
 import os
 import re
 import signal
@@ -121,6 +122,22 @@ def parse_size(text: str) -> tuple[int, int]:
 def parse_list(text: str) -> tuple[str, ...]:
     """Split a text at commas, without empty parts."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_numbers(option: str, text: str, count: int = 0) -> tuple[float, ...]:
+    """Parse numbers separated by commas, `count` of them if it is not 0; none from an empty text.
+
+    Raises:
+        InputError: a part is no finite number, or there are more or fewer.
+    """
+    parts = parse_list(text)
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except ValueError:
+        numbers = ()
+    if len(numbers) < len(parts) or not all(map(math.isfinite, numbers)) or (count and parts and len(parts) != count):
+        raise InputError(f"{option} '{text}' not understood; expected {count or 'some'} numbers separated by commas")
+    return numbers
 
 
 def parse_options(texts: list[str], option: str = "--model-arg") -> dict[str, Any]:

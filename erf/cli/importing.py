@@ -1,12 +1,11 @@
 """`erf import`: make an ERF file of a map that another program has computed."""
 
-import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from erf.cli.console import reported_errors, say
+from erf.cli.console import parse_numbers, reported_errors, say
 from erf.cli.options import Overwrite
 from erf.definitions import DEFAULT_DEFINITION
 
@@ -47,17 +46,8 @@ def import_map(
 
 def _position(text: str) -> tuple[float, float] | None:
     """Parse `y,x`; None for an empty text."""
-    from erf.errors import InputError
-
-    if not text:
-        return None
-    try:
-        y, x = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"--center '{text}' not understood; expected y,x in pixels, such as 112,112") from error
-    if not math.isfinite(y + x):
-        raise InputError(f"--center '{text}' not understood; expected two numbers")
-    return y, x
+    numbers = parse_numbers("--center", text, count=2)
+    return (numbers[0], numbers[1]) if numbers else None
 
 
 def _unknown_images(is_mean_only: bool) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from erf.cli.console import busy, fail, parse_list, reported_errors
+from erf.cli.console import busy, fail, parse_list, parse_numbers, reported_errors
 from erf.cli.options import Labels, Overwrite
 from erf.definitions import DEFAULT_DEFINITION
 
@@ -20,12 +20,40 @@ def plot(
     ] = DEFAULT_DEFINITION,
     subsets: Annotated[str, typer.Option(help="Such as `left,right`; default: all that the files share.")] = "",
     labels: Labels = "",
-    scale: Annotated[str, typer.Option(help="Scale of the maps' colours: log, sqrt or linear.")] = "log",
+    scale: Annotated[
+        str,
+        typer.Option(
+            help="Scale of the maps' colours: log (four decades), sqrt, linear, log1p (log10(1 + map) over its "
+            "maximum, as RepLKNet), or a power such as power:0.2 (VMamba)."
+        ),
+    ] = "log",
+    colors: Annotated[
+        str, typer.Option(help="Colour map of the maps: viridis, magma, gray, RdYlGn, coolwarm or RdBu_r.")
+    ] = "",
+    clip: Annotated[
+        str,
+        typer.Option(
+            help="Percentiles of a map's pixels, such as `1,99.5`, beyond which colours do not change.",
+            metavar="LOW,HIGH",
+        ),
+    ] = "",
+    joint_scale: Annotated[
+        bool,
+        typer.Option(
+            "--joint-scale",
+            help="One colour scale for all maps, of the share of the mass per pixel (with log1p of the map itself); "
+            "else each map has its own.",
+        ),
+    ] = False,
+    shares: Annotated[
+        str, typer.Option(help="Shares of the mass in per cent that `--layout contours` draws.")
+    ] = "50,90,99",
     layout: Annotated[
         str,
         typer.Option(
             help="overview; paper, paper-curves (Tables 1 and A2 of the HCT paper); differences; contours; radial; "
-            "growth (files of several layers); convergence (with the number of images)."
+            "growth (files of several layers); convergence (with the number of images); ranks (of networks if their "
+            "gradients are multiplied by a number)."
         ),
     ] = "overview",
     over_training: Annotated[
@@ -44,6 +72,7 @@ def plot(
         if over_training:
             _draw_series(files, output, definition, parse_list(subsets), overwrite)
             return
+        limits = parse_numbers("--clip", clip, count=2)
         with writing([output], overwrite, SUFFIXES, files) as staging, busy("drawing"):
             erfs, names = load_named(files, labels)
             draw(
@@ -53,6 +82,10 @@ def plot(
                 subsets=parse_list(subsets),
                 labels=names,
                 scale=scale,
+                colors=colors,
+                clip=(limits[0], limits[1]) if limits else None,
+                joint_scale=joint_scale,
+                shares=[share / 100 for share in parse_numbers("--shares", shares)],
                 layout=layout,
             )
 

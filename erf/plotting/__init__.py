@@ -6,14 +6,17 @@ from typing import Any
 
 from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
-from erf.plotting.panels import MAP_SCALES, Comparison, compare
+from erf.plotting.coloring import COLOR_MAPS, MAP_SCALES, Coloring
+from erf.plotting.panels import SHARES, Comparison, compare
 from erf.results import ERF, shared_definition
 from erf.storage import as_erf
 from erf.storage.files import check_free, complete_file
 
-__all__ = ["MAP_SCALES", "SUFFIXES", "Comparison", "compare", "plot"]
+__all__ = ["COLOR_MAPS", "MAP_SCALES", "SUFFIXES", "Coloring", "Comparison", "compare", "plot"]
 
-LAYOUT_NAMES = ("overview", "paper", "paper-curves", "differences", "contours", "radial", "growth", "convergence")
+LAYOUT_NAMES = (
+    *("overview", "paper", "paper-curves", "differences", "contours", "radial", "growth", "convergence", "ranks"),
+)
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
@@ -26,6 +29,10 @@ def plot(
     subsets: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
     scale: str = "log",
+    colors: str = "",
+    clip: tuple[float, float] | None = None,
+    joint_scale: bool = False,
+    shares: Sequence[float] = SHARES,
     layout: str = "overview",
     interactive: bool = False,
     overwrite: bool = False,
@@ -38,10 +45,19 @@ def plot(
         definition: Definition of the maps; '' for the one that the first ERF shows by default.
         subsets: Names of one or more subsets; None for those that all ERFs have.
         labels: Labels of the ERFs; their titles if None.
-        scale: Scale of the maps' colours, 'log', 'sqrt' or 'linear'; the other `layouts` have their own.
+        scale: Scale of the maps' colours: 'log', 'sqrt', 'linear', 'log1p' for log10(1 + map) over its maximum as in
+            the figures of RepLKNet, or a power such as 'power:0.2' as in those of VMamba. This and the next three
+            are for the layout 'overview'; the others have their own.
+        colors: Colour map: 'viridis', 'magma', 'gray', 'RdYlGn', 'coolwarm' or 'RdBu_r'; '' for viridis, and for
+            RdBu_r if maps have negative values.
+        clip: Percentiles of a map's pixels, such as (1, 99.5), below and above which colours do not change.
+        joint_scale: Whether all maps have one scale, of the share of the mass per pixel (with 'log1p' of the map
+            itself), instead of each its own.
+        shares: Shares of the mass that the layout 'contours' draws, up to four.
         layout: 'overview', 'paper' and 'paper-curves' (Tables 1 and A2 of the HCT paper), 'differences', 'contours' of
-            equal mass over the mean image, 'radial' profiles, 'growth' over the layers of a network, or 'convergence'
-            of measures with the number of images.
+            equal mass over the mean image, 'radial' profiles, 'growth' over the layers of a network, 'convergence'
+            of measures with the number of images, or 'ranks' of networks if their gradients are multiplied by a
+            number, of any input sizes.
         interactive: Whether to return a figure of plotly, without a path.
         overwrite: Whether an existing file may be replaced.
 
@@ -69,9 +85,12 @@ def plot(
     if layout not in LAYOUT_NAMES or (layout != "overview" and is_page):
         found = f"layout '{layout}' of an HTML page" if layout in LAYOUT_NAMES else f"layout '{layout}'"
         raise InputError(f"{found} not known; expected one of {', '.join(LAYOUT_NAMES)}, in HTML overview only")
+    coloring = Coloring(scale, colors, clip, joint_scale)
+    if layout != "overview" and coloring != Coloring(scale):
+        raise InputError(f"layout '{layout}' has its own colours; colours, clipping and a joint scale are of overview")
     several = [as_erf(each) for each in ([erfs] if isinstance(erfs, ERF | str | Path) else erfs)]
     shown = definition or (shared_definition(several) if several else DEFAULT_DEFINITION)
-    comparison = compare(several, labels, shown, subsets, scale)
+    comparison = compare(several, labels, shown, subsets, coloring, shares, any_size=layout == "ranks")
     if path is None:
         return _page_figure(comparison) if interactive else _figure(comparison, layout)
     check_free(Path(path), overwrite)

@@ -12,7 +12,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from erf.measures import smooth
-from erf.plotting.panels import LOG_DECADES, Comparison, caption, colored, describe_scale, square_root
+from erf.plotting.coloring import LOG_DECADES
+from erf.plotting.panels import Comparison, caption, square_root
 from erf.plotting.saving import Figure
 from erf.results import ERF
 from erf.uncertainty import Interval
@@ -22,6 +23,8 @@ _CURVE_WIDTH = 2.7
 _WIDEST = 10.0
 """Largest width of a map in inches; the single row of a signal is drawn higher than to scale."""
 _TITLE_LETTERS = 24
+_LETTERS_OF_AN_INCH = 16
+"""Of a caption of 8 points."""
 _CURVES = (("across_rows", False), ("across_columns", False), ("across_rows", True), ("across_columns", True))
 
 
@@ -68,20 +71,16 @@ def _draw_row(comparison: Comparison, subset: str, axes: list[Axes]) -> None:
 def _draw_map(axis: Axes, comparison: Comparison, index: int, subset: str) -> None:
     height, width = comparison.size
     axis.imshow(
-        colored(comparison.panels[index, subset], comparison.scale),
-        cmap=_color_map(comparison),
+        comparison.shown(index, subset),
+        cmap=comparison.coloring.color_map(comparison.signed),
         vmin=-1 if comparison.signed else 0,
         vmax=1,
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="nearest",
         aspect="equal" if 2.6 * width / height < _WIDEST else "auto",
     )
-    mark_unit(axis, comparison.erfs[index], "black" if comparison.signed else "white")
+    mark_unit(axis, comparison.erfs[index], comparison.coloring.mark(comparison.signed))
     axis.tick_params(labelsize=8)
-
-
-def _color_map(comparison: Comparison) -> str:
-    return "RdBu_r" if comparison.signed else "viridis"
 
 
 def mark_unit(axis: Axes, erf: ERF, color: str) -> None:
@@ -150,11 +149,11 @@ def _label_bottom(comparison: Comparison, axes: list[Axes]) -> None:
 
 def _add_color_bar(figure: Figure, comparison: Comparison, axes: np.ndarray) -> None:
     low = -1 if comparison.signed else 0
-    colors = ScalarMappable(Normalize(low, 1), _color_map(comparison))
+    colors = ScalarMappable(Normalize(low, 1), comparison.coloring.color_map(comparison.signed))
     bar = figure.colorbar(colors, ax=list(axes.flat), location="bottom", aspect=40, shrink=0.9, pad=0.01)
-    bar.set_label(describe_scale(comparison), fontsize=8.5)
+    bar.set_label(comparison.coloring.describe(), fontsize=8.5)
     bar.ax.tick_params(labelsize=8)
-    if comparison.scale == "log":
+    if comparison.coloring.scale == "log" and comparison.coloring.clip is None:
         ticks, names = _decade_ticks(comparison, every=1 if len(comparison.erfs) > 1 and not comparison.signed else 2)
         bar.set_ticks(ticks, labels=names)
 
@@ -189,8 +188,15 @@ def extent(comparison: Comparison) -> tuple[float, float, float, float]:
     return -0.5, width - 0.5, height - 0.5, -0.5
 
 
+def format_blocks(comparison: Comparison) -> str:
+    """The blocks over which maps are drawn, in words."""
+    return f"blocks of {comparison.erfs[0].provenance.small_block} px"
+
+
 def foot(figure: Figure, comparison: Comparison, more: str = "") -> None:
     """Write the measured quantity and further remarks below a figure."""
     first, *rest = caption(comparison).split("\n")
     words = first.split(" Curves are")[0]
-    figure.supxlabel("\n".join([f"{words} {more}".strip(), *rest]), fontsize=8, x=0.01, ha="left")
+    width = max(60, int(_LETTERS_OF_AN_INCH * figure.get_figwidth()))
+    lines = [fill(line, width) for line in (f"{words} {more}".strip(), *rest)]
+    figure.supxlabel("\n".join(lines), fontsize=8, x=0.01, ha="left")

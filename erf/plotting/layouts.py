@@ -1,4 +1,4 @@
-"""Further arrangements of static pictures: those of the HCT paper, differences, contours, radial profiles."""
+"""Further arrangements of static pictures: those of the HCT paper, differences, radial profiles."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,25 +10,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, TwoSlopeNorm
-from matplotlib.lines import Line2D
-from scipy.ndimage import gaussian_filter
 
 from erf.errors import InputError
-from erf.measures import BLOCKS_OF_A_FIELD, Observations, smooth
-from erf.plotting.figure import draw_figure, extent, foot, label_map, mark_unit, new_figure
+from erf.measures import Observations, smooth
+from erf.plotting.contours import draw_contours
+from erf.plotting.figure import draw_figure, extent, foot, format_blocks, label_map, mark_unit, new_figure
 from erf.plotting.panels import Comparison, square_root
+from erf.plotting.ranks import draw_ranks
 from erf.plotting.saving import Figure
 from erf.plotting.trends import draw_convergence, draw_growth
 from erf.results import ERF
-from erf.results.grid import Array, Grid
+from erf.results.grid import Array
 from erf.uncertainty import Resampling, bands
 
 _PAPER_ORDER = {"all": "both", "right": "right", "left": "left"}
 _BANDS = Resampling(resamples=500, method="percentile")
-_CONTOURS = (0.5, 0.9, 0.99)
-_CONTOUR_SMOOTHING = 2.0
-_LARGEST_BLUR = 0.1
-"""Largest standard deviation of the smoothing, as a share of the extent of half the mass: areas grow by 2 %."""
 _RINGS_OF_A_RADIUS = 8
 """Ratio of radius to width of the rings of a profile, which are at least a pixel wide."""
 _CURVES = {"across_rows": ("Across rows", "x [px]", 1), "across_columns": ("Across columns", "y [px]", 0)}
@@ -62,7 +58,7 @@ def draw_paper(comparison: Comparison) -> Figure:
     colors = ScalarMappable(Normalize(0, 1e6 * top), "viridis")
     bar = figure.colorbar(colors, ax=list(grid[:, :count].flat), location="bottom", aspect=30, shrink=0.95, pad=0.01)
     bar.set_label("share of the mass [10⁻⁶ per px], one scale for all these maps", fontsize=8)
-    blocks = f"Maps over {_format_blocks(comparison)}, curves over {comparison.stretch} px."
+    blocks = f"Maps over {format_blocks(comparison)}, curves over {comparison.stretch} px."
     foot(figure, comparison, f"{blocks} Bands: 95 % intervals over images. On the right: square roots of both.")
     return figure
 
@@ -113,7 +109,7 @@ def draw_differences(comparison: Comparison) -> Figure:
         ScalarMappable(norm, "RdBu_r"), ax=list(grid.flat), location="bottom", aspect=40, shrink=0.9, pad=0.01
     )
     bar.set_label("difference of the shares of mass [10⁻⁶ per px]; red: more in the first named", fontsize=8.5)
-    foot(figure, comparison, f"Shares over {_format_blocks(comparison)}.")
+    foot(figure, comparison, f"Shares over {format_blocks(comparison)}.")
     return figure
 
 
@@ -127,75 +123,6 @@ def _differences(comparison: Comparison) -> Iterator[tuple[str, Array, ERF]]:
         for index, (label, erf) in named:
             values = _density(comparison, index, "right") - _density(comparison, index, "left")
             yield f"{label}\nright − left", 1e6 * values, erf
-
-
-def draw_contours(comparison: Comparison) -> Figure:
-    """Contours that enclose 50, 90 and 99 % of the mass, over the mean image of each subset."""
-    height, width = comparison.size
-    map_width = max(1.6, 3.2 * width / height)
-    subsets = comparison.subsets
-    size = (len(subsets) * (map_width + 0.7) + 0.4, 3.9 + 0.5 + 0.17 * len(comparison.erfs))
-    figure, grid = new_figure(size, 1, [map_width] * len(subsets))
-    for axis, subset in zip(grid[0], subsets, strict=True):
-        axis.imshow(_mean_image(comparison.erfs[0], subset), cmap="gray", vmin=0, vmax=255, extent=extent(comparison))
-        for index, (erf, color) in enumerate(zip(comparison.erfs, comparison.colors, strict=True)):
-            grid, density = _contoured(comparison.observed(index, subset))
-            y, x = grid.middles
-            levels = _enclosing_levels(density * grid.areas, density)
-            for level, style in zip(levels, (":", "--", "-"), strict=True):
-                axis.contour(x, y, density, [level], colors=[color], linewidths=1.1, linestyles=style)
-            axis.plot(*erf.provenance.unit_center[::-1], "+", color=color, markersize=6, markeredgewidth=0.8)
-        axis.set_title(f"{subset}, {comparison.counted(subset)}", fontsize=10, fontweight="bold")
-        axis.set_xlim(-0.5, width - 0.5)
-        axis.set_ylim(height - 0.5, -0.5)
-        label_map(axis)
-    handles = [
-        *(_line(color, "-", label) for label, color in zip(comparison.labels, comparison.colors, strict=True)),
-        *(
-            _line("0.5", style, f"{share:.0%} of the mass")
-            for share, style in zip(_CONTOURS, ("-", "--", ":"), strict=True)
-        ),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
-    foot(
-        figure,
-        comparison,
-        f"Behind: the mean of the images. Contours of the density in {_format_blocks(comparison)}, smoothed over "
-        f"{_CONTOUR_SMOOTHING:g} or less; of a field narrower than {BLOCKS_OF_A_FIELD}, in the file's finer blocks.",
-    )
-    return figure
-
-
-def _format_blocks(comparison: Comparison) -> str:
-    return f"blocks of {comparison.erfs[0].provenance.small_block} px"
-
-
-def _contoured(seen: Observations) -> tuple[Grid, Array]:
-    """Mass density, smoothed in square blocks, or in the blocks of the file if squares do not resolve the field."""
-    if seen.extent < BLOCKS_OF_A_FIELD * seen.grid.block:
-        return seen.grid, seen.all().small / seen.grid.areas
-    even = seen.grid.even
-    sigma = min(_CONTOUR_SMOOTHING, _LARGEST_BLUR * seen.extent / seen.grid.block)
-    return even, gaussian_filter(seen.grid.evened(seen.all().small) / even.areas, sigma)
-
-
-def _enclosing_levels(mass: Array, density: Array) -> list[float]:
-    """Densities above which 99, 90 and 50 % of the mass lie, in rising order."""
-    order = np.argsort(density.ravel())[::-1]
-    held = np.cumsum(mass.ravel()[order]) / mass.sum()
-    return [float(density.ravel()[order][np.searchsorted(held, share)]) for share in reversed(_CONTOURS)]
-
-
-def _line(color: str, style: str, label: str) -> Line2D:
-    return Line2D([], [], color=color, ls=style, label=label)
-
-
-def _mean_image(erf: ERF, subset: str) -> Array:
-    overview = erf.overview()
-    if overview is None or not overview.thumbnail.any():
-        raise InputError(f"{erf.provenance.title}: the file keeps no thumbnails; compute it again for contours")
-    rows = [index for index, image in enumerate(erf.images) if image.status == "ok" and subset in image.subsets]
-    return np.asarray(overview.thumbnail[rows].mean(0), np.float64)
 
 
 def draw_radial(comparison: Comparison) -> Figure:
@@ -256,6 +183,7 @@ LAYOUTS: dict[str, Callable[[Comparison], Figure]] = {
     "radial": draw_radial,
     "growth": draw_growth,
     "convergence": draw_convergence,
+    "ranks": draw_ranks,
 }
 """Arrangements of a static picture, by name."""
 

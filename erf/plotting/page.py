@@ -2,16 +2,15 @@
 
 import numpy as np
 import plotly.graph_objects as go
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from erf.measures import smooth
 from erf.plotting.panels import (
     Comparison,
-    Panel,
     caption,
-    colored,
-    describe_scale,
     number_of_images,
     shrink,
     square_root,
@@ -21,6 +20,7 @@ from erf.text import for_html
 Values = NDArray[np.float32]
 
 _MAP_PIXELS = 416
+_COLORS = 33
 _ROW_HEIGHT = 380
 _LINEAR = "share [‰ per px]"
 _ROOTED = "√ share [√‰ per px]"
@@ -33,7 +33,7 @@ def draw_page(comparison: Comparison) -> str:
     return _PAGE.format(
         title=for_html(" and ".join(comparison.labels)),
         caption="<br>".join(for_html(line) for line in caption(comparison).splitlines()),
-        scale=describe_scale(comparison),
+        scale=comparison.coloring.describe(),
         plot=plot,
     )
 
@@ -111,7 +111,7 @@ def _add_map(figure: go.Figure, comparison: Comparison, index: int, subset: str,
     small, factor = shrink(panel.map, _MAP_PIXELS)
     block = panel.block * factor
     middle = (block - 1) / 2
-    values = colored(Panel(small, block, panel.across_rows, panel.across_columns), comparison.scale)
+    values = comparison.shown(index, subset, small)
     heatmap = go.Heatmap(
         z=np.round(values * 127 + 128 if comparison.signed else values * 255).astype(np.uint8),
         customdata=small,
@@ -119,15 +119,14 @@ def _add_map(figure: go.Figure, comparison: Comparison, index: int, subset: str,
         dx=block,
         y0=middle,
         dy=block,
-        colorscale="RdBu" if comparison.signed else "Viridis",
-        reversescale=comparison.signed,
+        colorscale=_color_scale(comparison.coloring.color_map(comparison.signed)),
         zmin=0,
         zmax=255,
         showscale=False,
         hovertemplate="x %{x} px, y %{y} px<br>%{customdata:.2e} of the maximum<extra></extra>",
     )
     figure.add_trace(heatmap, row=row, col=index + 1)
-    color = "black" if comparison.signed else "white"
+    color = comparison.coloring.mark(comparison.signed)
     box = erf.provenance.field_box()
     if box is not None:
         edges = {"x0": box.left, "x1": box.right, "y0": box.top, "y1": box.bottom}
@@ -137,6 +136,12 @@ def _add_map(figure: go.Figure, comparison: Comparison, index: int, subset: str,
     figure.add_annotation(
         x=x, y=y, text="+", showarrow=False, font={"color": color, "size": 16}, row=row, col=index + 1
     )
+
+
+def _color_scale(name: str) -> list[tuple[float, str]]:
+    """A colour map of matplotlib for plotly."""
+    places = np.linspace(0, 1, _COLORS)
+    return [(place, to_hex(color)) for place, color in zip(places.tolist(), colormaps[name](places), strict=True)]
 
 
 def _add_curve(

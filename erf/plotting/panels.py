@@ -11,7 +11,9 @@ from erf.definitions import DEFAULT_DEFINITION
 from erf.errors import InputError
 from erf.images.thumbnail import block_means
 from erf.measures import Observations, observe, stretch_length
+from erf.plotting.coloring import Coloring, Limits
 from erf.results import ERF, Curve, Map, Statistics, labels_of
+from erf.results.grid import Array
 from erf.text import as_names
 
 PAPER_COLORS = {"gmic": "#1f77b4", "def-gmic": "#2ca02c", "hct": "#ff7f0e"}
@@ -21,8 +23,9 @@ _OTHER_COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#d62728", "#8c564b
 _FIRST_SUBSETS = ("all", "left", "right")
 
 
-MAP_SCALES = ("log", "sqrt", "linear")
-LOG_DECADES = 4
+SHARES = (0.5, 0.9, 0.99)
+"""Shares of the mass that contours enclose."""
+
 _MAP_PIXELS = 832
 
 
@@ -32,6 +35,10 @@ class Panel:
 
     map: NDArray[np.float32]
     """Means over square blocks, scaled to a largest magnitude of 1."""
+    largest: float
+    """The magnitude that was scaled to 1."""
+    total: float
+    """Sum of the magnitudes of all pixels of the mean."""
     block: int
     """Side of the blocks, in pixels."""
     across_rows: NDArray[np.float64]
@@ -50,9 +57,12 @@ class Comparison:
     subsets: tuple[str, ...]
     panels: Mapping[tuple[int, str], Panel]
     """Panels by index of the ERF and subset."""
-    scale: str
-    """Colour scale of the maps."""
+    coloring: Coloring = field(default_factory=Coloring)
+    """Colours of the maps."""
+    shares: tuple[float, ...] = SHARES
+    """Shares of the mass that contours enclose, in rising order."""
     _observed: dict[tuple[int, str], Observations] = field(default_factory=dict)
+    _limited: dict[tuple[int, str], Limits] = field(default_factory=dict)
 
     @property
     def signed(self) -> bool:
@@ -75,6 +85,25 @@ class Comparison:
             self._observed[key] = observe(self.erfs[index], subset, self.definition)
         return self._observed[key]
 
+    def shown(self, index: int, subset: str, values: NDArray[np.floating] | None = None) -> Array:
+        """A map on its colour scale; `values` replaces that of its panel, such as means over larger blocks."""
+        relative = self.panels[index, subset].map if values is None else values
+        return self.coloring.shown(relative * self._unit(index, subset), self._limits(index, subset))
+
+    def _unit(self, index: int, subset: str) -> float:
+        """Factor of a panel's map before it is coloured."""
+        panel = self.panels[index, subset]
+        if self.coloring.is_absolute or not self.coloring.joint:
+            return panel.largest if self.coloring.is_absolute else 1.0
+        return panel.largest / panel.total if panel.total else 0.0
+
+    def _limits(self, index: int, subset: str) -> Limits:
+        keys = list(self.panels) if self.coloring.joint else [(index, subset)]
+        if keys[0] not in self._limited or not self.coloring.joint:
+            values = np.concatenate([(self.panels[key].map * self._unit(*key)).ravel() for key in keys])
+            self._limited[keys[0]] = self.coloring.limits(values, self.signed)
+        return self._limited[keys[0]]
+
     def counted(self, subset: str) -> str:
         """Number of images of a subset in each ERF, in words."""
         return f"N = {' / '.join(dict.fromkeys(number_of_images(erf, subset) for erf in self.erfs))}"
@@ -90,23 +119,39 @@ def compare(
     labels: Sequence[str] | None = None,
     definition: str = DEFAULT_DEFINITION,
     subsets: Sequence[str] | None = None,
-    scale: str = "log",
+    coloring: Coloring | None = None,
+    shares: Sequence[float] = SHARES,
+    any_size: bool = False,
 ) -> Comparison:
-    """Collect ERFs for a common figure; raise `InputError` if something is missing or differs."""
+    """Collect ERFs for a common figure; raise `InputError` if something is missing or differs.
+
+    Args:
+        erfs: One or more ERFs, of one input size unless `any_size` is set.
+        labels: Labels of the ERFs; their titles if None.
+        definition: Definition of the maps.
+        subsets: Names of subsets; None for those that all ERFs have.
+        coloring: Colours of the maps; the default ones if None.
+        shares: Shares of the mass that contours enclose.
+        any_size: Whether the figure has no axes in pixels that all ERFs share.
+    """
     if not erfs:
         raise InputError("nothing to plot: expected at least one ERF")
-    common_size(erfs)
+    if not any_size:
+        common_size(erfs)
+    if not shares or not all(0 < share < 1 for share in shares):
+        raise InputError(f"shares {', '.join(f'{share:g}' for share in shares)}; expected some between 0 and 1")
     shared = [name for name in erfs[0].subsets if all(name in erf.subsets for erf in erfs)]
     chosen = as_names(subsets) or tuple(sorted(shared, key=_subset_order))
-    if scale not in MAP_SCALES:
-        raise InputError(f"scale '{scale}' not known; expected one of {', '.join(MAP_SCALES)}")
     names = labels_of(erfs, labels)
     panels = {
         (index, subset): _panel(erf.statistics(subset, definition))
         for subset in chosen
         for index, erf in enumerate(erfs)
     }
-    return Comparison(tuple(erfs), names, model_colors(erfs), definition, chosen, panels, scale)
+    colors = model_colors(erfs)
+    return Comparison(
+        tuple(erfs), names, colors, definition, chosen, panels, coloring or Coloring(), tuple(sorted(shares))
+    )
 
 
 def common_size(erfs: Sequence[ERF]) -> tuple[int, int]:
@@ -120,7 +165,10 @@ def common_size(erfs: Sequence[ERF]) -> tuple[int, int]:
 
 def _panel(statistics: Statistics) -> Panel:
     small, block = shrink(statistics.mean, _MAP_PIXELS)
-    return Panel(_relative(small), block, _share(statistics.across_rows), _share(statistics.across_columns))
+    largest, total = float(np.abs(small).max()), float(np.abs(statistics.mean).sum(dtype=np.float64))
+    return Panel(
+        _relative(small), largest, total, block, _share(statistics.across_rows), _share(statistics.across_columns)
+    )
 
 
 def _subset_order(name: str) -> tuple[int, str]:
@@ -164,21 +212,6 @@ def square_root(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.asarray(np.sign(values) * np.sqrt(np.abs(values)))
 
 
-def colored(panel: Panel, scale: str) -> NDArray[np.floating]:
-    """Values of a map on its colour scale; zero on a log scale is the lowest value shown."""
-    if scale == "log":
-        magnitude = np.maximum(np.abs(panel.map), 10.0**-LOG_DECADES)
-        return np.asarray(np.sign(panel.map) * (LOG_DECADES + np.log10(magnitude)) / LOG_DECADES)
-    return square_root(panel.map) if scale == "sqrt" else panel.map
-
-
-def describe_scale(comparison: Comparison) -> str:
-    """The colour scale of the maps in words."""
-    if comparison.scale == "log":
-        return f"share of the map's maximum, log scale over {LOG_DECADES} decades"
-    return "square root of the share of the map's maximum" if comparison.scale == "sqrt" else "share of the maximum"
-
-
 def describe_field(erf: ERF) -> str:
     """The theoretical receptive field in words."""
     height, width = erf.provenance.field_size
@@ -190,7 +223,7 @@ def describe_field(erf: ERF) -> str:
 
 
 def caption(comparison: Comparison) -> str:
-    """Description of the measured quantity, for the foot of a figure."""
+    """Description of the measured quantity and of its colours, for the foot of a figure."""
     meaning = {
         "signed": "mean gradient",
         "abs": "mean absolute gradient",
@@ -202,6 +235,9 @@ def caption(comparison: Comparison) -> str:
         "Curves are shares of their total"
         + (f", pale for every pixel, solid for means over {comparison.stretch} px." if comparison.stretch > 1 else ".")
     ]
+    if comparison.coloring != Coloring():
+        colors = comparison.coloring.color_map(comparison.signed)
+        lines.append(f"Colours of the maps: {comparison.coloring.describe()}; {colors}.")
     for label, erf in zip(comparison.labels, comparison.erfs, strict=True):
         origin = erf.provenance
         model = "" if label == origin.title else f"{origin.title}, "

@@ -11,8 +11,8 @@ from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
 from erf.measures import MEASURES, smooth, stretch_length
+from erf.plotting.coloring import LOG_DECADES
 from erf.plotting.figure import draw_intervals
-from erf.plotting.panels import LOG_DECADES
 from erf.plotting.saving import Figure, save_figure
 from erf.storage.files import check_free, complete_file
 from erf.storage.series import Moment, Series
@@ -70,7 +70,7 @@ def _figure(series: Series, definition: str, subsets: tuple[str, ...]) -> Figure
     grid[-1, -2].set_xlabel("x [px]", fontsize=8.5)
     grid[-1, -1].set_xlabel("y [px]", fontsize=8.5)
     bar = upper.colorbar(
-        ScalarMappable(Normalize(-LOG_DECADES, 0), "viridis"), ax=list(grid[:, : len(shown)].flat),
+        ScalarMappable(Normalize(-0), "viridis"), ax=list(grid[:, : len(shown)].flat),
         location="bottom", aspect=50, shrink=0.8, pad=0.01,
     )  # fmt: skip
     bar.set_label("share of the map's maximum, powers of ten", fontsize=8)

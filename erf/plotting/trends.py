@@ -11,8 +11,9 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from erf.errors import InputError
 from erf.measures import MEASURES
+from erf.plotting.coloring import LOG_DECADES, Coloring
 from erf.plotting.figure import draw_intervals, extent, foot, mark_unit, new_figure
-from erf.plotting.panels import LOG_DECADES, Comparison, colored
+from erf.plotting.panels import Comparison
 from erf.plotting.saving import Figure
 from erf.results import unit_labels
 from erf.text import for_matplotlib
@@ -79,7 +80,7 @@ def _names(comparison: Comparison, members: Sequence[int]) -> list[str]:
 
 def _draw_layer(axis: Axes, comparison: Comparison, index: int, subset: str, name: str) -> None:
     erf = comparison.erfs[index]
-    values = colored(comparison.panels[index, subset], "log")
+    values = Coloring("log").shown(comparison.panels[index, subset].map, (0.0, 1.0))
     axis.imshow(values, cmap="viridis", vmin=0, vmax=1, extent=extent(comparison), interpolation="nearest")
     mark_unit(axis, erf, "white")
     axis.set_title(name, fontsize=8.5)
