@@ -198,3 +198,18 @@ def test_only_regular_files_are_replaced(make: Callable[[Path], None], message: 
     with pytest.raises(OutputError, match=message), complete_file(place) as part:
         part.write_text("")
     assert os.lstat(place).st_mode == before
+
+
+def test_a_finished_run_is_recognised_by_its_results_and_what_differs() -> None:
+    def finished(*differences: str, **options: bool) -> bool:
+        with Staging([Path("a.h5"), Path("a.png")], **{"resume": True} | options) as staging:
+            staging.begin({"seed": 0})
+            return staging.is_finished([Path("a.h5")], lambda: differences)
+
+    assert not finished("seed")  # nothing is there to differ
+    Path("a.h5").write_text("done")
+    assert finished()
+    with pytest.raises(OutputExistsError, match=r"^a\.h5 is of another run: other seed; layer;"):
+        finished("seed", "layer", "seed")
+    assert not finished("seed", overwrite=True)
+    assert [entry.name for entry in Path().iterdir()] == ["a.h5"]

@@ -1,7 +1,7 @@
 """Execution of `erf compute`: compute, write, merge, draw and report."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +15,14 @@ from erf.cli.job import Job
 from erf.cli.outcome import draw, report
 from erf.cli.remedies import message_of
 from erf.cli.tables import print_stage_times
-from erf.engine import compute_layers
-from erf.errors import CheckpointError, ErfError, FormatError, InterruptedRunError, OutputExistsError
-from erf.images import ImageSet, ProgressReport
+from erf.engine.file_run import FileRun
+from erf.errors import CheckpointError, ErfError, InterruptedRunError, OutputExistsError
+from erf.images import ProgressReport
 from erf.network.devices import reuse_freed_memory
 from erf.process import StopRequest
 from erf.profiling import profiled
-from erf.results import Origin
-from erf.storage import FileSink, checkpoint, load
-from erf.storage.checkpoint import Checkpoint, changed_images
-from erf.storage.outputs import check_new, check_outputs
+from erf.storage import FileSink, load
+from erf.storage.outputs import check_outputs
 from erf.storage.staging import Staging
 
 
@@ -44,16 +42,17 @@ def compute_files(job: Job) -> bool:
         images = job.selection.choose(job.network, progress)
         job.selection.check_outputs(outputs, images)
         identity = job.identity(images)
-        is_finished = processes.is_first and _is_finished(job, files, staging, images, identity)
+        run = FileRun(staging, files, images, job.identified(identity))
+        is_finished = processes.is_first and _is_finished(job, run, identity)
         if processes.is_first and not is_finished:
             job = job.salted(staging.folder)
         if not processes.from_first(is_finished):
             job = job.salted(staging.folder)
-            _run(job, files, staging, job.hidden(images), job.identified(identity), progress, stop)
+            _compute(job, replace(run, images=job.hidden(images), origin=job.identified(identity)), progress, stop)
             processes.wait()
         if not processes.is_first:
             return False
-        written = _publish(job, files, staging, is_finished)
+        written = _publish(job, run, is_finished)
     erfs = [load(file) for file in files]
     if written:
         report(erfs, written, job)
@@ -71,78 +70,26 @@ def compute_profiled(job: Job) -> bool:
     return some_skipped
 
 
-def _is_finished(
-    job: Job, files: Sequence[Path], staging: Staging, images: ImageSet, identity: Mapping[str, Any]
-) -> bool:
+def _is_finished(job: Job, run: FileRun, identity: Mapping[str, Any]) -> bool:
     """Whether an earlier run of the same command wrote the results; also binds the saved progress to this run."""
-    job.begin(files, staging, identity)
-    if staging.is_moving:
-        return True
-    if not job.resume or staging.has_progress or not all(file.exists() for file in files):
-        check_new(staging.outputs, job.overwrite)
-        return False
-    unlike = [words for file in files for words in _unlike_file(file, job, images, identity)]
-    if unlike and not job.overwrite:
-        raise OutputExistsError(f"{files[0]} is of another run: other {'; '.join(dict.fromkeys(unlike))}")
-    return not unlike
-
-
-def _unlike_file(file: Path, job: Job, images: ImageSet, identity: Mapping[str, Any]) -> list[str]:
-    """List the settings of an existing result that differ from the current run."""
-    try:
-        found = load(file)
-    except FormatError:
-        return ["kind of file"]
-    before, now = found.provenance, job.identified(identity)
+    job.begin(run.files, run.staging, identity)
     names = ["model", "image_seed", "weights_sha256", *([] if job.privacy else ["source"])]
-    differences = [name for name in names if getattr(before, name) != getattr(now, name)]
-    differences += ["seed"] if before.seed != job.settings.seed else []
-    if before.shard != (job.part if job.processes.count == 1 else (1, 1)):
-        differences.append("shard")
-    if before.identity != now.identity and not differences:
-        differences.append("images or options")
-    return differences or changed_images(images, found.images, file.stat().st_mtime)
+    expected = {name: getattr(run.origin, name) for name in names}
+    shard = job.part if job.processes.count == 1 else (1, 1)
+    return run.is_finished(**expected, seed=job.settings.seed, shard=shard)
 
 
-def _run(
-    job: Job,
-    files: Sequence[Path],
-    staging: Staging,
-    images: ImageSet,
-    origin: Origin,
-    progress: ProgressReport,
-    stop: StopRequest,
-) -> None:
-    """Compute the part of this process, unless an earlier process has completed it."""
-    parts = [job.part_of(file, staging) for file in files]
-    folder = staging.folder / job.processes.name
-    if all(part.exists() for part in parts) and not (folder / "state.json").exists():
-        changed = changed_images(images, load(parts[0]).images, parts[0].stat().st_mtime)
-        if changed:
-            raise CheckpointError(f"the progress in {staging.folder} is of another run: other {'; '.join(changed)}")
-        return
-    with ExitStack() as stack:
-        saved = stack.enter_context(Checkpoint(folder, resume=True, every=checkpoint.EVERY))
-        sinks = [stack.enter_context(FileSink(part, overwrite=True)) for part in parts]
-        reuse_freed_memory()
-        compute_layers(
-            job.network.model,
-            images if job.part == (1, 1) else images.shard(*job.part),
-            job.layers,
-            job.settings,
-            origin=origin,
-            sinks=sinks,
-            scratch=job.output.parent,
-            progress=progress,
-            checkpoint=saved,
-            stop=stop,
-            warn=warn,
-        )
+def _compute(job: Job, run: FileRun, progress: ProgressReport, stop: StopRequest) -> None:
+    """Compute the part of this process."""
+    reuse_freed_memory()
+    mine = run if job.part == (1, 1) else replace(run, images=run.images.shard(*job.part))
+    process = job.processes.name if job.processes.count > 1 else ""
+    mine.compute(job.network.model, job.layers, job.settings, process=process, progress=progress, stop=stop, warn=warn)
 
 
-def _publish(job: Job, files: Sequence[Path], staging: Staging, is_finished: bool) -> list[Path]:
+def _publish(job: Job, run: FileRun, is_finished: bool) -> list[Path]:
     """Merge and draw the results, and move them to their final names; return the new files."""
-    drawing = job.drawing(files)
+    files, staging, drawing = run.files, run.staging, job.drawing(run.files)
     drawn = [drawing] if drawing else []
     if is_finished and not staging.is_moving:
         if drawing is None or drawing.exists():
@@ -152,20 +99,19 @@ def _publish(job: Job, files: Sequence[Path], staging: Staging, is_finished: boo
         return drawn
     if not staging.is_moving:
         if job.processes.count > 1:
-            _merge(job, files, staging)
+            _merge(job, run)
         if drawing is not None:
             draw([load(staging.part(file)) for file in files], staging.part(drawing))
     staging.publish()
     return [*files, *drawn]
 
 
-def _merge(job: Job, files: Sequence[Path], staging: Staging) -> None:
+def _merge(job: Job, run: FileRun) -> None:
     """Merge the parts of all processes into one file per result."""
-    for file in files:
-        names = [replace(job.processes, rank=rank).name for rank in range(job.processes.count)]
-        parts = [load(staging.folder / f"{name}.{file.name}") for name in names]
-        with FileSink(staging.part(file), overwrite=True) as sink:
-            merge(parts, sink=sink)
+    names = [replace(job.processes, rank=rank).name for rank in range(job.processes.count)]
+    for file in run.files:
+        with FileSink(run.staging.part(file), overwrite=True) as sink:
+            merge([load(run.part(file, name)) for name in names], sink=sink)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """One call of `erf compute`: the images, the network, the settings and the outputs that determine it."""
 
-import json
 import os
 import re
 import shlex
@@ -16,6 +15,7 @@ from erf.building.weights import code_digest
 from erf.cli.console import warn
 from erf.cli.processes import Processes
 from erf.engine import find_units
+from erf.engine.file_run import identify, identity_digest
 from erf.engine.settings import Settings
 from erf.images import PHANTOM, ImageSet, ProgressReport, load_images
 from erf.images.readers import READ_SUFFIXES
@@ -110,36 +110,28 @@ class Job:
         """Return the images, anonymised if requested."""
         return images if self.privacy is None else self.privacy.images(images)
 
-    def part_of(self, file: Path, staging: Staging) -> Path:
-        """Return the path where this process writes its part of a file."""
-        alone = self.processes.count == 1
-        return staging.part(file) if alone else staging.folder / f"{self.processes.name}.{file.name}"
-
     def identity(self, images: ImageSet) -> dict[str, Any]:
         """Return all settings that determine the results; they are equal for all parts of a run."""
-        network, settings = self.network, asdict(self.settings)
-        kept = {name: value for name, value in settings.items() if name not in ("device", "workers", "strict")}
+        network = self.network
         selection = {
             name: value for name, value in asdict(self.selection).items() if name not in ("source", "allow_outside")
         }
-        found = {
+        facts = {
             "model": network.name if self.privacy is None else Path(network.name).name,
             "code": code_digest(network.name),
             "model options": network.options,
             "weights sha256": network.weights_sha256,
             "layers": list(self.layers),
             "size": list(network.size),
-            **kept,
             **selection,
             "images": images.digest,
             "anonymous": self.privacy is not None,
         }
-        return {name.replace("_", " "): json.loads(json.dumps(value, default=str)) for name, value in found.items()}
+        return {name.replace("_", " "): value for name, value in identify(self.settings, facts).items()}
 
     def identified(self, identity: Mapping[str, Any], **weights: str) -> Origin:
         """Return the origin with a digest of the identity; `weights` replaces entries about the weights."""
-        digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        return self.origin(identity=digest, **weights)
+        return self.origin(identity=identity_digest(identity), **weights)
 
     def origin(self, **known: str) -> Origin:
         """Return the provenance that the engine cannot know; `known` replaces some of its values."""

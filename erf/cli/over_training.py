@@ -81,25 +81,17 @@ class _Run:
 
     def is_finished(self) -> bool:
         """Whether the results exist, or only have to be moved to their final names."""
-        from erf.storage.outputs import check_new
+        return self._staging.is_finished(self._staging.outputs, self._differences)
 
-        if self._staging.is_moving:
-            return True
-        if self._job.resume and not self._staging.has_progress and self._is_there():
-            return True
-        check_new(self._staging.outputs, self._job.overwrite)
-        return False
-
-    def _is_there(self) -> bool:
+    def _differences(self) -> list[str]:
         from erf.tracking.snapshots import kept_series
 
-        if not all(path.exists() for path in self._staging.outputs):
-            return False
-        found = kept_series(self._job.output)
-        identity = self._job.identified(self._identity).identity
-        return found is not None and [
+        found, identity = kept_series(self._job.output), self._job.identified(self._identity).identity
+        before = found and [
             (one.epoch, one.provenance.weights_sha256, one.provenance.identity) for one in found.moments
-        ] == [(one.epoch, one.sha256, identity) for one in self._snapshots]
+        ]
+        now = [(one.epoch, one.sha256, identity) for one in self._snapshots]
+        return [] if before == now else ["weights, images or options"]
 
     def compute(self) -> None:
         """Compute the missing results; write the series and its picture."""

@@ -1,10 +1,8 @@
 """The ERF of one unit in one call: the network and the images from any source, in memory or in a file."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +15,15 @@ from erf.building import Model, Network, build_network, own_normalisation
 from erf.building.weights import code_digest, state_digest, structure_digest
 from erf.definitions import DEFAULT_DEFINITION
 from erf.engine.api import compute_layers
+from erf.engine.file_run import FileRun, identify, identity_digest
 from erf.engine.settings import Settings
-from erf.errors import ImageError, InputError, OutputExistsError
+from erf.errors import ImageError, InputError
 from erf.gradients.units import CENTER, UnitChoice
 from erf.images import PHANTOM, Image, ImageSet, Progress, ProgressReport, from_arrays, load_images
 from erf.network.inputs import Arguments
 from erf.process import StopRequest
 from erf.results import ERF, MemorySink, Origin, Sink
-from erf.storage import SUFFIXES, FileSink, load
-from erf.storage.checkpoint import Checkpoint, changed_images
+from erf.storage import SUFFIXES, load
 from erf.storage.outputs import check_outputs
 from erf.storage.staging import Staging
 from erf.text import as_names
@@ -188,8 +186,8 @@ def compute(
         origin = origin or network.origin(image_seed=image_seed, source=source)
         taken = layer or network.layers()[0]
         if output is not None:
-            run = _FileRun(Path(output), overwrite, resume)
-            return run.compute(network, chosen, taken, settings, origin, report)
+            staging = Staging([Path(output)], overwrite, resume)
+            return _compute_file(staging, network, chosen, taken, settings, origin, report)
         sinks = [sink or MemorySink()]
         (erf,) = compute_layers(
             network.model, chosen, [taken], settings, origin=origin, sinks=sinks, scratch=scratch, progress=report
@@ -197,64 +195,30 @@ def compute(
     return erf
 
 
-class _FileRun:
-    """A run whose result is a file, and whose progress is kept next to it until it is complete."""
-
-    def __init__(self, path: Path, overwrite: bool, resume: bool) -> None:
-        self.path, self.overwrite, self.resume = path, overwrite, resume
-
-    def compute(
-        self,
-        network: Network,
-        images: ImageSet,
-        layer: str,
-        settings: Settings,
-        origin: Origin,
-        progress: Progress | None,
-    ) -> ERF:
-        identity = _identity(network, images, layer, settings)
-        digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        with StopRequest() as stop, Staging([self.path], self.overwrite, self.resume) as staging:
-            if self._is_finished(staging, images, digest):
-                return load(self.path)
-            staging.begin(identity)
-            part = staging.part(self.path)
-            with Checkpoint(staging.folder / "run", resume=True) as saved, FileSink(part, overwrite=True) as sink:
-                compute_layers(
-                    network.model,
-                    images,
-                    [layer],
-                    settings,
-                    origin=replace(origin, identity=digest),
-                    sinks=[sink],
-                    scratch=self.path.parent,
-                    progress=progress,
-                    checkpoint=saved,
-                    stop=stop,
-                )
-            staging.publish()
-        return load(self.path)
-
-    def _is_finished(self, staging: Staging, images: ImageSet, digest: str) -> bool:
-        """Whether an earlier call wrote the result; `OutputExistsError` if the file is of another one."""
-        if staging.is_moving:
-            staging.publish()
-        elif not self.resume or staging.has_progress or not self.path.exists():
-            return False
-        found = load(self.path)
-        changed = changed_images(images, found.images, self.path.stat().st_mtime)
-        if found.provenance.identity == digest and not changed:
-            return True
-        if not self.overwrite:
-            words = "; ".join(changed) or "network, images or settings"
-            raise OutputExistsError(f"{self.path} is of another run: other {words}")
-        return False
+def _compute_file(
+    staging: Staging,
+    network: Network,
+    images: ImageSet,
+    layer: str,
+    settings: Settings,
+    origin: Origin,
+    progress: Progress | None,
+) -> ERF:
+    """Compute the only output of a staging area, or load it if it is finished."""
+    (path,) = staging.outputs
+    identity = identify(settings, _facts(network, images, layer))
+    with StopRequest() as stop, staging:
+        staging.begin(identity)
+        run = FileRun(staging, [path], images, replace(origin, identity=identity_digest(identity)))
+        if not run.is_finished():
+            run.compute(network.model, [layer], settings, progress=progress, stop=stop)
+        staging.publish()
+    return load(path)
 
 
-def _identity(network: Network, images: ImageSet, layer: str, settings: Settings) -> dict[str, Any]:
-    """Return all that determines the result, ready for JSON."""
-    kept = {name: value for name, value in asdict(settings).items() if name not in ("device", "workers", "strict")}
-    found = {
+def _facts(network: Network, images: ImageSet, layer: str) -> dict[str, Any]:
+    """Return what determines the result besides the settings."""
+    return {
         "model": network.name,
         "code": code_digest(network.name),
         "structure": structure_digest(network.model),
@@ -266,7 +230,6 @@ def _identity(network: Network, images: ImageSet, layer: str, settings: Settings
         "preprocessing": asdict(images.framing),
         "shard": images.part,
     }
-    return json.loads(json.dumps(found | kept, default=str))
 
 
 def _content(image: Image) -> str:

@@ -8,13 +8,13 @@ the results while they are renamed, and is the last to be removed: a command tha
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from erf.errors import CheckpointError, UnfinishedRunError
+from erf.errors import CheckpointError, OutputExistsError, UnfinishedRunError
 from erf.storage.files import complete_file, move, unwritable
 from erf.storage.lock import Lock
 from erf.storage.outputs import check_new
@@ -117,6 +117,22 @@ class Staging:
             self._clear(self.folder)
         with complete_file(path) as part:
             part.write_text(json.dumps(now), encoding="utf-8")
+
+    def is_finished(self, results: Sequence[Path], differences: Callable[[], Sequence[str]]) -> bool:
+        """Whether the results of a run exist or only have to be given their names.
+
+        `differences` lists what differs between the run that wrote them and this one; where they may not be replaced,
+        such a difference is an `OutputExistsError`.
+        """
+        if self.is_moving:
+            return True
+        if not self.resume or self.has_progress or not all(path.exists() for path in results):
+            check_new(self.outputs, self.overwrite)
+            return False
+        found = list(dict.fromkeys(differences()))
+        if found and not self.overwrite:
+            raise OutputExistsError(f"{results[0]} is of another run: other {'; '.join(found)}")
+        return not found
 
     def publish(self) -> None:
         """Give all results their names; if that is cut short, the next command knows of it."""
