@@ -16,13 +16,11 @@ if TYPE_CHECKING:
     from erf.checks import FieldReport as FieldReport
     from erf.checks import GradientReport as GradientReport
     from erf.checks import check as check
-    from erf.checks import check_gradient as check_gradient
     from erf.checks import receptive_field as receptive_field
     from erf.comparison import ComparisonTable as ComparisonTable
     from erf.comparison import Estimate as Estimate
     from erf.comparison import compare as compare
     from erf.comparison import measure as measure
-    from erf.comparison import tabulate as tabulate
     from erf.definitions import DEFINITIONS as DEFINITIONS
     from erf.engine import compute as compute
     from erf.engine import compute_layers as compute_layers
@@ -47,7 +45,6 @@ if TYPE_CHECKING:
     from erf.images import load_images as load_images
     from erf.importing import import_map as import_map
     from erf.measures import MEASURES as MEASURES
-    from erf.measures import pick_measures as pick_measures
     from erf.measures import radial_mass as radial_mass
     from erf.models import ModelError as ModelError
     from erf.models import WeightsError as WeightsError
@@ -66,8 +63,6 @@ if TYPE_CHECKING:
     from erf.storage.series import Series as Series
     from erf.storage.series import load_series as load_series
     from erf.theory.fields import ReceptiveField as ReceptiveField
-    from erf.theory.layers import list_layers as list_layers
-    from erf.theory.tracing import theoretical_receptive_field as theoretical_receptive_field
     from erf.tracking import TrainingMonitor as TrainingMonitor
     from erf.tracking import compute_series as compute_series
     from erf.tracking import find_snapshots as find_snapshots
@@ -113,7 +108,6 @@ _HOME = {
     "anonymise": "storage.privacy",
     "build_network": "building",
     "check": "checks",
-    "check_gradient": "checks",
     "compare": "comparison",
     "compute": "engine",
     "compute_layers": "engine",
@@ -123,20 +117,16 @@ _HOME = {
     "from_arrays": "images",
     "import_map": "importing",
     "layers": "building",
-    "list_layers": "theory.layers",
     "load": "storage",
     "load_images": "images",
     "load_series": "storage.series",
     "measure": "comparison",
     "merge": "accumulation.merging",
-    "pick_measures": "measures",
     "plot": "plotting",
     "radial_mass": "measures",
     "receptive_field": "checks",
     "save": "storage",
     "summarise": "report.summary",
-    "tabulate": "comparison",
-    "theoretical_receptive_field": "theory.tracing",
     "to_pandas": "frames",
     "to_xarray": "frames",
     "unit_gradient": "gradients.autograd",

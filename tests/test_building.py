@@ -58,7 +58,7 @@ def test_a_module_is_a_network_too() -> None:
     with pytest.warns(AssumptionWarning, match="layer 'output' is taken"):
         assert network.layers() == ("output",)
     assert network.layers(("*",)) == ("0", "1", "2", "output")
-    with pytest.raises(LayerError, match="no layer matches 'x\\*'; `list_layers` lists them"):
+    with pytest.raises(LayerError, match=r"no layer matches 'x\*'; `erf\.layers` lists them"):
         network.layers(("x*",))
     with pytest.warns(AssumptionWarning, match="found 4 units; the first is taken"):
         assert network.locate("0", "grid:2x2")[2] == (4, 3)
@@ -81,7 +81,7 @@ def test_the_digest_of_a_module_is_of_its_weights() -> None:
 
 def test_a_gradient_is_checked() -> None:
     network = erf.build_network(small(), size=(16, 12))
-    report = erf.check_gradient(network, "2")
+    report = erf.check(network, "2")
     assert report.passed
     assert (report.layer, report.unit, report.input_shape) == ("2", (8, 6), (1, 16, 12))
     names = [check.name for check in report.checks]
@@ -111,7 +111,7 @@ class Faulty(nn.Module):
 
 
 def test_a_wrong_gradient_fails() -> None:
-    report = erf.check_gradient(erf.build_network(Faulty(), size=(16, 12)), "conv")
+    report = erf.check(erf.build_network(Faulty(), size=(16, 12)), "conv")
     assert not report.passed
     assert {check.name for check in report.checks if not check.passed} == {
         "finite differences, random directions",

@@ -192,7 +192,7 @@ one, two = erf.load("one.h5"), erf.load("two.h5")
 merged = erf.merge([one, two])
 erf.save(merged, "merged.h5")
 erf.save(erf.anonymise(merged), "anonymous.h5")
-erf.tabulate([merged], erf.pick_measures()[0])
+erf.compare(merged)
 erf.plot([one, two], "picture.png")
 for command in (
     "show merged.h5",

@@ -16,6 +16,7 @@ from erf.errors import ErfError, LayerError
 from erf.models import create_model, model_card
 from erf.models.sources import input_channels
 from erf.theory.layers import default_layer, list_layers
+from erf.theory.tracing import theoretical_receptive_field
 from tests.agreement import assert_statistics_agree, plain_gradient
 
 FIRST, LAST = "channels first", "channels last"
@@ -242,7 +243,7 @@ def test_the_layer_that_is_taken_by_default(name: str, layer: str) -> None:
 )
 def test_published_theoretical_fields(name: str, layer: str, field: int) -> None:
     model = create_model(name)
-    found = erf.theoretical_receptive_field(model, layer, (3, 299, 299))
+    found = theoretical_receptive_field(model, layer, (3, 299, 299))
     assert found.size == (field, field)
 
 

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -389,3 +391,15 @@ def test_files_can_be_compared_and_drawn_by_their_paths(result: erf.ERF, tmp_pat
     wrong: Any = 3
     with pytest.raises(erf.InputError, match="found a int, expected an ERF or the path"):
         erf.compare(wrong)
+
+
+def test_the_options_of_a_run_are_those_of_its_settings() -> None:
+    options = signature(erf.compute).parameters
+    differing = {one.name for one in fields(erf.Settings) if options[one.name].default != one.default}
+    assert differing == {"arguments", "seed"}  # of the network, by default
+
+
+def test_a_check_takes_a_network_that_is_built_with_any_seed() -> None:
+    built = erf.build_network(network(), size=SIZE, seed=3)
+    assert erf.check(built, "2").passed
+    assert erf.receptive_field(built, "2").holds

@@ -57,7 +57,7 @@ def test_every_option_of_a_remedy_exists() -> None:
         ("use a smaller `size` or `micro_batch`", "use a smaller --size or --micro-batch"),
         ("start again with `overwrite=True`", "start again with --overwrite"),
         ("train with `where=view=CC`", "train with --where view=CC"),
-        ("`list_layers` lists them", "`erf layers` lists them"),
+        ("`erf.layers` lists them", "`erf layers` lists them"),
         ("look at `something`", "look at `something`"),
     ],
 )

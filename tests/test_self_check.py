@@ -20,6 +20,7 @@ from erf.engine import compute_layers
 from erf.errors import InterruptedRunError, SelfCheckWarning
 from erf.results import ERF
 from erf.storage.checkpoint import Checkpoint
+from erf.theory.tracing import theoretical_receptive_field
 from tests.agreement import Reference, assert_gradients_agree, plain_gradient
 from tests.test_cli import call, in_an_empty_folder  # noqa: F401 (a fixture)
 
@@ -275,8 +276,8 @@ def test_a_program_that_reads_values_gets_whole_images_one_by_one() -> None:
     def network() -> nn.Sequential:
         return between(Applied(lambda x: 2 * x if x.mean() > 0.1 else x.tanh()))
 
-    assert erf.theoretical_receptive_field(network(), "2", (1, *SIZE)).unbounded_by == ("item",)
-    assert erf.theoretical_receptive_field(network(), "0", (1, *SIZE)).kind == "finite"
+    assert theoretical_receptive_field(network(), "2", (1, *SIZE)).unbounded_by == ("item",)
+    assert theoretical_receptive_field(network(), "0", (1, *SIZE)).kind == "finite"
     found = run(network(), images())
     assert {ONE, WHOLE} <= set(found.provenance.self_check["way"].split(", "))
     assert_gradients_agree(found.statistics().mean, expected_map(network(), images()), rtol=5e-3)

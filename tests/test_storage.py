@@ -309,16 +309,16 @@ def test_a_file_of_version_1_is_measured_as_before(tmp_path: Path) -> None:
 def test_what_a_file_of_version_1_does_not_resolve_is_withheld(tmp_path: Path) -> None:
     result = wide_erf(layer="0")
     old = as_version_1(result, tmp_path / "old.h5")
-    table = erf.tabulate([old], *erf.pick_measures(("r50", "rms_radius")))
+    table = erf.compare(old, measures=("r50", "rms_radius"))
     assert observe(old).extent < 3 * old.provenance.small_block
     assert np.isnan(table.entries[0]["r50"].interval.value)
     assert np.isfinite(table.entries[0]["rms_radius"].interval.value)
     assert any("r50 withheld" in note for note in table.notes)
-    table = erf.tabulate([result], *erf.pick_measures(("r50", "rms_radius")))
+    table = erf.compare(result, measures=("r50", "rms_radius"))
     assert np.isfinite(table.entries[0]["r50"].interval.value)
     assert not any("withheld" in note for note in table.notes)
     with pytest.raises(erf.InputError, match=r"finest blocks kept .* 1 / 0; compare like with like"):
-        erf.tabulate([result, old], *erf.pick_measures(("variability",)))
+        erf.compare(result, old, measures=("variability",))
 
 
 def test_a_file_of_version_1_can_be_saved_merged_and_drawn(tmp_path: Path) -> None:

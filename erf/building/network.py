@@ -178,12 +178,12 @@ class Network:
         points = self.mapped_layers()
         if not patterns:
             layer = default_layer(points)
-            warn(f"layer '{layer}' is taken, the last map of several units; `list_layers` lists all")
+            warn(f"layer '{layer}' is taken, the last map of several units; `erf.layers` lists all")
             return (layer,)
         if is_all:
             found = [point.name for point in points if point.suits and point.depth == 1]
         else:
             found = [name for one in patterns for name in (match_layers(points, one) if _MARKS & set(one) else [one])]
         if not found:
-            raise LayerError(f"'{','.join(patterns)}' names no layer", remedy="`list_layers` lists all")
+            raise LayerError(f"'{','.join(patterns)}' names no layer", remedy="`erf.layers` lists all")
         return tuple(dict.fromkeys(found))

@@ -127,7 +127,7 @@ def receptive_field(
     share: float = SHARE,
     size: tuple[int, int] | None = None,
     weights: str | Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     model_args: Mapping[str, Any] | None = None,
     depth: int = 0,
     trust: bool = False,
@@ -142,7 +142,7 @@ def receptive_field(
         share: share of the gradient to keep, for the advice on overlapping tiles.
         size: (height, width) of the input in pixels; None for the network's own.
         weights: as for `erf.build_network`.
-        seed: seed of untrained weights.
+        seed: seed of untrained weights; None for 0, or that of a network of `build_network`.
         model_args: options of the network.
         depth: slices of a volume, for networks with 3-D convolutions.
         trust: whether an archive `file.pt2`, which is code, may be opened.

@@ -87,13 +87,16 @@ def check(
     *,
     size: tuple[int, int] | None = None,
     weights: str | Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     image_seed: int = 0,
     model_args: Mapping[str, Any] | None = None,
     depth: int = 0,
     trust: bool = False,
+    warn: Warn = warn_of_assumption,
 ) -> GradientReport:
     """Check a unit's gradient on noise: where it ends, and whether finite differences and theory agree with it.
+
+    Finite differences need no backward pass: random pixels are changed one by one.
 
     Args:
         model: name, module, function that returns a module, or network, as for `erf.compute`.
@@ -101,14 +104,15 @@ def check(
         unit: choice of one unit.
         size: (height, width) of the input in pixels; None for the network's own.
         weights: as for `erf.build_network`.
-        seed: seed of untrained weights.
+        seed: seed of untrained weights; None for 0, or that of a network of `build_network`.
         image_seed: seed of the noise.
         model_args: options of the network.
         depth: slices of a volume, for networks with 3-D convolutions.
         trust: whether an archive `file.pt2`, which is code, may be opened.
+        warn: called with one line where a value is assumed.
 
     Returns:
-        The checks in their order.
+        The checks in their order; those after a failure that leaves them without meaning are not made.
 
     Raises:
         ModelError: the network cannot be built.
@@ -122,32 +126,10 @@ def check(
         True
     """
     network = build_network(model, weights, seed=seed, size=size, model_args=model_args, depth=depth, trust=trust)
-    return check_gradient(network, layer, unit, seed=image_seed)
-
-
-def check_gradient(
-    network: Network, layer: str = "", unit: UnitChoice = "center", *, seed: int = 0, warn: Warn = warn_of_assumption
-) -> GradientReport:
-    """Check the gradient of a unit on noise, also without any backward pass: random pixels are changed one by one.
-
-    Args:
-        network: a network of `build_network`.
-        layer: name of the layer; '' for the default layer.
-        unit: choice of one unit.
-        seed: seed of the noise.
-        warn: called with one line where a value is assumed.
-
-    Returns:
-        The checks in their order; those after a failure that leaves them without meaning are not made.
-
-    Raises:
-        LayerError: the network has no such layer or unit.
-        InsufficientMemoryError: a pass does not fit into memory.
-    """
     with memory_errors(SMALLER):
         name, traced, place = network.locate(layer, unit, warn=warn)
         target = Target(name, (place,), traced.layout)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(image_seed)
         noise = torch.randn((1, *network.input_shape), generator=generator).to(blank(network.model, ()))
         checks = [
             Check("random numbers in eval mode", "drawn: the run seeds them" if traced.random else "none"),

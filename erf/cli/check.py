@@ -38,12 +38,13 @@ def check(
     pass. Exit code 2 if a check fails.
     """
     with reported_errors():
-        from erf.checks.gradient import COLUMNS, check_gradient
+        from erf.checks.gradient import COLUMNS
+        from erf.checks.gradient import check as check_unit
         from erf.cli.tables import print_table
 
         network = build_network(model, weights, seed, size, model_arg, depth, trust)
         with busy("checking"):
-            report = check_gradient(network, layer, unit, seed=image_seed, warn=warn_of_assumption)
+            report = check_unit(network, layer, unit, image_seed=image_seed, warn=warn_of_assumption)
         print_table(report.title, list(COLUMNS), report.rows, left=3)
     if not report.passed:
         raise typer.Exit(BAD_INPUT)

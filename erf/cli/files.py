@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from erf.cli.console import parse_list
-from erf.comparison import ComparisonTable, tabulate
-from erf.measures import pick_measures
+from erf.comparison import ComparisonTable, compare
 from erf.results import ERF
 from erf.storage import load
 from erf.uncertainty import Resampling
@@ -46,9 +45,9 @@ def tabulate_files(
         allow_different: whether files measured with different settings may be compared.
     """
     erfs, names = load_named(files, labels)
-    return tabulate(
-        erfs,
-        *pick_measures(parse_list(measures)),
+    return compare(
+        *erfs,
+        measures=parse_list(measures),
         labels=names,
         subset=subset,
         definition=definition,

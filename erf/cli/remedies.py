@@ -34,14 +34,14 @@ OPTIONS = {
 """Options of the commands by the names of Python's arguments."""
 
 COMMANDS = {
-    "list_layers": "`erf layers`",
+    "layers": "`erf layers`",
     "list_models": "`erf models`",
     "load_series": "`erf show` or `erf plot --over-training`",
     "save_predictions": "`erf evaluate`",
 }
 """Commands by the names of the functions that do the same."""
 
-_NAME = re.compile(r"`(\w+)(?:=([^`]+))?`")
+_NAME = re.compile(r"`(?:erf\.)?(\w+)(?:=([^`]+))?`")
 """Name of an argument or a function in a remedy, and the value of an argument."""
 
 

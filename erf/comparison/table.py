@@ -120,7 +120,7 @@ def tabulate(
     by_patient: bool = True,
     allow_different: bool = False,
 ) -> ComparisonTable:
-    """Measure and compare ERFs.
+    """Measure and compare ERFs, as `compare` does with names of measures and files.
 
     Differences are to the first ERF, paired if the same images were used; their p values are corrected by the method
     of Benjamini and Hochberg.
@@ -141,16 +141,6 @@ def tabulate(
 
     Raises:
         InputError: There are no ERFs, labels do not match, or settings differ.
-
-    Example:
-        >>> import torch, erf
-        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
-        >>> images = erf.load_images("phantom", n=4, size=(64, 48))
-        >>> results = [erf.compute(model, images, layer=layer, device="cpu") for layer in ("0", "1")]
-        >>> measures, _ = erf.pick_measures(("rms_radius",))
-        >>> table = erf.tabulate(results, measures, allow_different=True, labels=["first", "second"])
-        >>> table.entries[0]["rms_radius"].interval.value < table.entries[1]["rms_radius"].interval.value
-        True
     """
     if not erfs:
         raise InputError("nothing to compare: expected at least one ERF")

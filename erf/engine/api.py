@@ -47,6 +47,8 @@ def compute_layers(
 ) -> tuple[ERF, ...]:
     """Compute the ERFs of units of one or more layers with one forward pass per image and one backward pass per unit.
 
+    `compute` is simpler: it also builds the network, chooses the images and writes a file, for a single unit.
+
     Args:
         model: as in `compute`.
         images: as in `compute`.

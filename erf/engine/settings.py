@@ -21,7 +21,7 @@ ALL_CHANNELS, SIGNS = "all", "signs"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of a run; the same as the arguments of `compute`.
+    """Settings of a run of `compute_layers`; the arguments of `compute` with the same names explain them.
 
     Example:
         >>> import erf

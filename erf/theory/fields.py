@@ -15,7 +15,7 @@ class ReceptiveField:
     Example:
         >>> import torch, erf
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
-        >>> field = erf.theoretical_receptive_field(model, "0", (1, 64, 48))
+        >>> field = erf.receptive_field(model, "0", size=(64, 48)).trace.field
         >>> field.kind, field.nearest((7.2, 3.6))
         ('finite', (7, 4))
     """

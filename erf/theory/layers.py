@@ -50,13 +50,9 @@ class MappedLayer:
 
 
 def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange = alone) -> list[MappedLayer]:
-    """All layers that yield a map of an input (C, H, W), in the order in which they return.
+    """List the layers of a module that yield a map of an input (C, H, W), in the order in which they return.
 
-    Example:
-        >>> import torch, erf
-        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
-        >>> [point.name for point in erf.list_layers(model, (1, 64, 48))]
-        ['0', '1', 'output']
+    `erf.layers` builds the network, and shows them as a table.
     """
     calls: dict[str, int] = {}
     found: dict[str, MappedLayer] = {}
@@ -112,5 +108,5 @@ def match_layers(points: Sequence[MappedLayer], pattern: str) -> list[str]:
     maps = [point for point in points if point.calls == 1 and point.trace.layout.places]
     names = [point.name for point in maps if fnmatch.fnmatchcase(point.name, pattern)]
     if not names:
-        raise LayerError(f"no layer matches '{pattern}'", remedy="`list_layers` lists them")
+        raise LayerError(f"no layer matches '{pattern}'", remedy="`erf.layers` lists them")
     return names

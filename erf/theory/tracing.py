@@ -290,7 +290,7 @@ def follow(layer: str, output: Tensor, follower: Follower, size: Sequence[int]) 
         raise LayerError(
             f"layer '{layer}' of shape {tuple(output.shape)} is not a map over the input",
             remedy="choose a layer before positions are pooled, mixed into channels or put in an order that is not "
-            "known (`list_layers` lists them)",
+            "known (`erf.layers` lists them)",
         )
     if not all(layout.grid):
         raise LayerError(
@@ -314,7 +314,8 @@ def theoretical_receptive_field(model: nn.Module, layer: str, input_shape: Seque
 
     Uses the recursion of Araujo, Norris, Sim (Distill 2019) over the operators of one forward pass, so that branches,
     dilation and padding are accounted for as they run. The size is infinite where an operator is global, or is not
-    known to be local; `ReceptiveField.unbounded_by` names it.
+    known to be local; `ReceptiveField.unbounded_by` names it. `erf.receptive_field` builds the network, projects one
+    unit, and compares the field with gradients.
 
     Args:
         model: the network.
@@ -324,12 +325,5 @@ def theoretical_receptive_field(model: nn.Module, layer: str, input_shape: Seque
     Raises:
         LayerError: the layer is unknown, is not called or called more than once, or yields no map.
         InputError: the model cannot run on an input of this shape.
-
-    Example:
-        >>> import torch, erf
-        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
-        >>> field = erf.theoretical_receptive_field(model, "1", (1, 64, 48))
-        >>> field.size, field.stride, field.center((10, 20))
-        ((5.0, 5.0), (1.0, 1.0), (10.0, 20.0))
     """
     return trace(model, [layer], input_shape)[layer].field

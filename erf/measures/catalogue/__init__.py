@@ -51,12 +51,6 @@ def pick_measures(names: tuple[str, ...] = ()) -> tuple[list[Measure], list[str]
 
     Raises:
         InputError: A name does not exist.
-
-    Example:
-        >>> import erf
-        >>> measures, area_ratios = erf.pick_measures(("r50", "replknet50"))
-        >>> measures[0].description, area_ratios
-        ("radius around the unit's centre that holds 50 % of the mass", ['replknet50'])
     """
     names = names or DEFAULT_MEASURES
     if "all" in names:
