@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from erf.models import WeightsError as WeightsError
     from erf.network.inputs import Arguments as Arguments
     from erf.plotting import plot as plot
+    from erf.plotting.series import plot_series as plot_series
     from erf.report.summary import Summary as Summary
     from erf.report.summary import summarise as summarise
     from erf.results import ERF as ERF
@@ -123,6 +124,7 @@ _HOME = {
     "measure": "comparison",
     "merge": "accumulation.merging",
     "plot": "plotting",
+    "plot_series": "plotting.series",
     "radial_mass": "measures",
     "receptive_field": "checks",
     "save": "storage",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import AxesImage
 from torch import nn
 
 import erf
@@ -192,5 +193,6 @@ def test_a_monitor_adds_an_erf_when_it_is_due(tmp_path: Path, monkeypatch: pytes
         (2, {"validation_auc": 0.5}),
     ]
     assert [one.provenance.weights for one in series.moments] == ["", "002-image.safetensors"]
+    assert len(erf.plot_series(series, subsets=["all"]).findobj(AxesImage)) == 2
     assert len(measured) == 2
     assert network.model not in measured  # a run moves the network to its own device

@@ -231,6 +231,12 @@ def test_every_layout_is_written(pair: list[ERF], layout: str, tmp_path: Path) -
             erf.plot(pair, tmp_path / "a.html", layout=layout)
 
 
+def test_the_text_below_a_narrow_figure_is_wrapped(pair: list[ERF]) -> None:
+    figure = LAYOUTS["contours"](compare(pair, subsets=["left"]))
+    (text,) = (text for text in figure.texts if text.get_text().startswith("Definition"))
+    assert text.get_window_extent().x1 < figure.bbox.x1
+
+
 def test_growth_puts_layers_in_the_order_of_the_pass(arrays: list[np.ndarray], tmp_path: Path) -> None:
     images = erf.from_arrays(arrays, SIDES)
     erfs = compute_layers(small_network(), images, ["5", "0", "2"])

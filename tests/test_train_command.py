@@ -125,6 +125,8 @@ def test_the_series_has_the_erf_of_every_epoch(trained: Path, tmp_path: Path) ->
     assert "lean" in shown
     call("plot", "--over-training", trained / "erf.h5", "-o", tmp_path / "series.png", "--subsets", "left,right")
     assert (tmp_path / "series.png").stat().st_size > 50_000
+    with pytest.raises(InputError, match=r"x\.html: suffix '\.html' not known; expected one of \.png, \.svg, \.pdf"):
+        erf.plot_series(series, tmp_path / "x.html")
     assert "read it with `erf show` or `erf plot --over-training`" in call(
         "plot", trained / "erf.h5", "-o", tmp_path / "x.png", code=2
     )

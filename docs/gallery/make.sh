@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes the pictures of this folder from generated mammograms: about eight minutes on two CPU cores. Needs the extra timm.
-# With names of pictures as arguments, only those are made: `sh docs/gallery/make.sh swin-tiny`. Two of them need trainings
-# and are made only when they are named: hct-over-training (20 minutes) and magnification (10 minutes).
+# With names of pictures as arguments, only those are made: `sh docs/gallery/make.sh swin-tiny`; gmic-hct also makes
+# front.png, the picture of the site's first page. Two of them need trainings and are made only when they are named:
+# hct-over-training (20 minutes) and magnification (10 minutes).
 set -eu
 cd "$(dirname "$0")"
 work=$(mktemp -d)
@@ -19,6 +20,7 @@ if wanted gmic-hct; then
         erf compute --model "$model" --no-picture -o "$work/$model.h5"
     done
     erf plot "$work/gmic.h5" "$work/hct.h5" -o gmic-hct.png --overwrite
+    python front.py "$work/gmic.h5" "$work/hct.h5" front.png
 fi
 
 if wanted hct-over-training; then

@@ -95,7 +95,7 @@ class _Run:
 
     def compute(self) -> None:
         """Compute the missing results; write the series and its picture."""
-        from erf.plotting.series import draw_series
+        from erf.plotting.series import plot_series
         from erf.storage.series import save_series
         from erf.tracking import compute_series
 
@@ -107,7 +107,7 @@ class _Run:
         save_series(series, self._staging.part(job.output), overwrite=True)
         if job.picture is not None:
             definition = job.settings.definitions[0]
-            draw_series(series, self._staging.part(job.picture), definition=definition, overwrite=True)
+            plot_series(series, self._staging.part(job.picture), definition=definition, overwrite=True)
 
     def _origin(self, snapshot: "Snapshot") -> "Origin":
         return self._job.identified(self._identity, weights=str(snapshot.file), weights_sha256=snapshot.sha256)

@@ -93,10 +93,10 @@ def plot(
 def _draw_series(files: list[Path], output: Path, definition: str, subsets: tuple[str, ...], overwrite: bool) -> None:
     from erf.cli.writing import writing
     from erf.plotting import SUFFIXES
-    from erf.plotting.series import draw_series
+    from erf.plotting.series import plot_series
     from erf.storage.series import load_series
 
     if len(files) != 1:
         fail(f"{len(files)} files over training; expected one series")
     with writing([output], overwrite, SUFFIXES[:-1], files) as staging, busy("drawing"):
-        draw_series(load_series(files[0]), staging.part(output), definition=definition, subsets=subsets)
+        plot_series(load_series(files[0]), staging.part(output), definition=definition, subsets=subsets)

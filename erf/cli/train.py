@@ -341,9 +341,9 @@ def _report(output: Path, epochs: "Sequence[Mapping[str, Any]]", monitor: "Train
     draw_curves(output, output / "curves.png")
     written = [output / "final.safetensors", output / "curves.png"]
     if monitor is not None:
-        from erf.plotting.series import draw_series
+        from erf.plotting.series import plot_series
 
-        draw_series(monitor.series(), monitor.path.with_suffix(".png"), overwrite=True)
+        plot_series(monitor.series(), monitor.path.with_suffix(".png"), overwrite=True)
         written += [monitor.path, monitor.path.with_suffix(".png")]
     say(f"last: {_format_epoch(epochs[-1])}")
     say(f"written: {', '.join(map(str, written))}")

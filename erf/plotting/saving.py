@@ -13,6 +13,9 @@ from erf.text import printable
 
 F = TypeVar("F", bound=MatplotlibFigure)
 
+PICTURES = (".png", ".svg", ".pdf")
+"""Suffixes of static figures."""
+
 
 class Figure(MatplotlibFigure):
     """Figure that shows itself in a notebook, without pyplot."""

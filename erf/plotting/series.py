@@ -10,10 +10,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
+from erf.errors import InputError
 from erf.measures import MEASURES, smooth, stretch_length
 from erf.plotting.coloring import LOG_DECADES
 from erf.plotting.figure import draw_intervals
-from erf.plotting.saving import Figure, save_figure
+from erf.plotting.saving import PICTURES, Figure, literal, save_figure
 from erf.storage.files import check_free, complete_file
 from erf.storage.series import Moment, Series
 from erf.uncertainty import Resampling, estimate
@@ -25,23 +26,41 @@ _RADII = {"rms_radius": ("rms radius", "#2ca02c"), "r50": ("r50", "#1f77b4"), "r
 _SIDES = {"left": "#1f77b4", "right": "#d62728"}
 
 
-def draw_series(
+def plot_series(
     series: Series,
-    path: Path,
+    path: str | Path | None = None,
     *,
     definition: str = "abs",
     subsets: Sequence[str] = (),
     overwrite: bool = False,
-) -> None:
+) -> Any:
     """Draw maps of some epochs per subset, curves of all epochs, and measures with their intervals over epochs.
 
-    Raises `InputError` for a subset or definition that is not there, `OutputError` where the picture cannot be written.
+    Args:
+        series: ERFs over a training.
+        path: PNG, SVG or PDF file; None to return the figure.
+        definition: definition of the maps.
+        subsets: names of the subsets; default: all images, left and right, as far as there are any.
+        overwrite: whether an existing file may be replaced.
+
+    Returns:
+        The path, or a figure of matplotlib, which shows itself in a notebook.
+
+    Raises:
+        InputError: a subset or definition is not in the series, or the suffix of the path is not known.
+        OutputError: the path cannot be written.
     """
-    check_free(path, overwrite)
     names = tuple(subsets) or tuple(name for name in ("all", "left", "right") if name in series.subsets)
+    if path is None:
+        return literal(_figure(series, definition, names))
+    path = Path(path)
+    if path.suffix.lower() not in PICTURES:
+        raise InputError(f"{path}: suffix '{path.suffix}' not known; expected one of {', '.join(PICTURES)}")
+    check_free(path, overwrite)
     figure = _figure(series, definition, names)
     with complete_file(path) as part:
         save_figure(figure, part)
+    return path
 
 
 def _figure(series: Series, definition: str, subsets: tuple[str, ...]) -> Figure:
