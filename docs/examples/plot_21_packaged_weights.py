@@ -49,8 +49,8 @@ for values, classes in zip(*scores.topk(3), strict=True):
     print(", ".join(f"{name} {value:.0%}" for name, value in zip(names, values, strict=True)))
 
 # %%
-# Each photograph is cut into six crops, which overlap a little. The theoretical receptive field of the layer ``blocks.3``
-# fits into a crop.
+# Each photograph is cut into six crops, which overlap a little. The theoretical receptive field of the layer
+# ``blocks.3`` fits into a crop.
 
 crops = photographs.unfold(2, 224, 203).unfold(3, 224, 208).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 224, 224)
 

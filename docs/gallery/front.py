@@ -1,4 +1,4 @@
-"""Draw the picture of the site's first page from ERF files of gmic and hct: `python front.py gmic.h5 hct.h5 front.png`."""
+"""Draw the picture of the site's first page: `python front.py gmic.h5 hct.h5 front.png`."""
 
 import sys
 
