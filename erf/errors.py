@@ -94,5 +94,9 @@ class AssumptionWarning(UserWarning):
     """A value that neither the caller nor the network gives, so that one was assumed."""
 
 
+class ImageWarning(UserWarning):
+    """Images of a run that were used, but whose preprocessing or gradient calls for a look."""
+
+
 class SelfCheckWarning(UserWarning):
     """A run that falls back to a slower way of computing, or that could not be checked."""

@@ -119,6 +119,16 @@ def bad_folder(*kinds: str) -> Path:
     return folder
 
 
+def test_remarks_on_images_are_summed_up(tmp_path: Path) -> None:
+    for name in ("a_L", "b_L", "c_R"):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).random((1, 40, 30)))
+    result = call("compute", "-m", "gmic", "--images", tmp_path, "-n", 3, "--no-picture", *SMALL)
+    assert result.exit_code == 0
+    (line,) = [line for line in result.stderr.splitlines() if "less than half" in line]
+    assert line.startswith("erf: 3 of 3 images, first ")
+    assert line.endswith("use a smaller --size, or --fit letterbox")
+
+
 def test_a_bad_image_among_good_ones_is_skipped_and_told() -> None:
     folder = bad_folder("good", "other", "truncated")
     result = call("compute", "-m", "gmic", "--images", folder, *SMALL)

@@ -216,6 +216,14 @@ def test_few_images_are_noted(pair: list[ERF]) -> None:
     assert note == "4 images are too few for intervals and p values to be relied on"
 
 
+def test_a_note_is_printed_once_and_stands_in_every_format(files: list[str]) -> None:
+    result = call("second.h5", "--subset", "left", "--resamples", 100, "-o", "a.md")
+    note = "images are too few for intervals"
+    assert result.stderr.count(note) == 1
+    assert note not in result.stdout
+    assert note in Path("a.md").read_text()
+
+
 def test_patients_or_images_are_drawn(pair: list[ERF]) -> None:
     named = replace(
         pair[0], images=tuple(replace(image, patient_id=f"p{row // 2}") for row, image in enumerate(pair[0].images))

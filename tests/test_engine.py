@@ -18,7 +18,7 @@ from erf.engine import compute, compute_layers
 from erf.engine.groups import split_into_rounds
 from erf.engine.memory import fitting_batch
 from erf.engine.settings import Settings
-from erf.errors import SelfCheckWarning
+from erf.errors import ImageWarning, SelfCheckWarning
 from erf.gradients.autograd import unit_gradients
 from erf.images import Image, ImageSet, from_arrays
 from erf.measures import observe
@@ -189,7 +189,9 @@ def test_a_gradient_that_is_not_finite_is_passed_over(arrays: list[np.ndarray]) 
 def test_a_gradient_that_is_zero_is_told(arrays: list[np.ndarray]) -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU()).double()
     model[0].bias.data.fill_(-100)
-    result = compute(model, from_arrays(arrays), layer="1")
+    with pytest.warns(ImageWarning, match=r"^6 of 6 images, first array:0: the gradient is zero everywhere") as caught:
+        result = compute(model, from_arrays(arrays), layer="1")
+    assert len(caught) == 1
     assert {record.message for record in result.images} == {
         "the gradient is zero everywhere: it is zero at the output of '0' (Conv2d) and was not at that of '1' (ReLU); "
         "its output is zero everywhere, as that of a dead ReLU"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import erf
-from erf.errors import ErfError, LayerError
+from erf.errors import ErfError, ImageWarning, LayerError
 from erf.models import create_model, model_card
 from erf.models.sources import input_channels
 from erf.theory.layers import default_layer, list_layers
@@ -372,7 +372,8 @@ def test_broken_networks_are_refused_with_the_place(network: type[nn.Module], wo
 
 def test_a_dead_network_says_where_it_died() -> None:
     torch.manual_seed(0)
-    found = erf.compute(Dead(), noise_images(2), layer="output", device="cpu")
+    with pytest.warns(ImageWarning, match="2 of 2 images, first array:0: the gradient is zero"):
+        found = erf.compute(Dead(), noise_images(2), layer="output", device="cpu")
     assert not found.statistics().mean.any()
     for record in found.images:
         assert "zero at the output of 'first' (Conv2d) and was not at that of 'relu' (ReLU)" in record.message

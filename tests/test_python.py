@@ -18,12 +18,13 @@ from torch import nn
 import erf
 from erf.building import build_network
 from erf.engine import compute_layers
-from erf.errors import OutputExistsError, UnfinishedRunError
+from erf.errors import ImageWarning, OutputExistsError, UnfinishedRunError
 from erf.models import create_model
 from erf.plotting.saving import Figure
 
 SIZE = (96, 64)
 WRONG: Any = 3
+WRONG_SIZE: Any = (64, 64, 3)
 SMALL: dict[str, Any] = {"n": 4, "size": SIZE, "device": "cpu", "progress": False}
 
 
@@ -256,6 +257,13 @@ def test_a_finished_run_over_other_contents_is_refused(tmp_path: Path) -> None:
             r"expected one or more of a single shape \(C,",
         ),
         (lambda: erf.compute("gmic", output="a.png", **SMALL), "expected one of .h5, .hdf5"),
+        (
+            lambda: erf.compute("gmic", **SMALL | {"size": "64x64"}),
+            "size '64x64'; expected .height, width. in pixels, or",
+        ),
+        (lambda: erf.compute("gmic", **SMALL | {"until": "2 %"}), "until '2 %'; expected a share such as 0.02, or"),
+        (lambda: erf.compute("gmic", **SMALL, until=2), "half width 2 of the value; expected a share between 0 and 1"),
+        (lambda: erf.load_images(n=1, size=WRONG_SIZE), "size .64, 64, 3.; expected"),
         (erf.compare, "nothing to compare"),
         (lambda: erf.receptive_field("gmic", "nothing", size=SIZE), "unknown layer 'nothing'"),
         (lambda: erf.layers("gmic", "nothing*", size=SIZE), "nothing"),
@@ -369,7 +377,8 @@ def test_half_precision_tensors_are_images() -> None:
 def test_a_unit_that_sees_padding_only_has_an_empty_field() -> None:
     model = nn.Sequential(nn.ZeroPad2d((3, 3, 0, 0)), nn.Conv2d(1, 2, 2), nn.Softplus())
     images = torch.rand(2, 1, 24, 24)
-    found = erf.compute(model, images, layer="2", unit=(0, 0), device="cpu", progress=False)
+    with pytest.warns(ImageWarning, match="the gradient is zero everywhere"):
+        found = erf.compute(model, images, layer="2", unit=(0, 0), device="cpu", progress=False)
     assert not found["all"].mean.any()
     assert "none: the maps are zero everywhere" in str(found)
 
@@ -403,3 +412,28 @@ def test_a_check_takes_a_network_that_is_built_with_any_seed() -> None:
     built = erf.build_network(network(), size=SIZE, seed=3)
     assert erf.check(built, "2").passed
     assert erf.receptive_field(built, "2").holds
+
+
+def test_a_number_is_a_square_and_a_share_is_a_stopping_rule() -> None:
+    given: dict[str, Any] = {"layer": "2", "device": "cpu", "progress": False}
+    found = erf.compute(network(), n=40, size=48, until=0.9, **given)
+    assert found.provenance.input_shape == (1, 48, 48)
+    assert found.count() < 40
+    assert erf.load_images(n=1, size=48).shape == (1, 48, 48)
+    side: Any = np.int64(48)
+    assert erf.layers(network(), size=side).network.size == (48, 48)
+
+
+def test_small_images_are_told_once(tmp_path: Path) -> None:
+    sizes = {"0_L": (40, 30), "1_R": (47, 31), "2_L": (47, 32), "3_R": (48, 31)}
+    for name, size in sizes.items():
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).random((1, *size)))
+    words = "2 of 4 images, first .*_[LR].npy: less than half as high and as wide as the input of 96x64 pixels"
+    with pytest.warns(ImageWarning, match=words) as caught:
+        found = erf.compute(network(), tmp_path, layer="2", **SMALL)
+    assert len(caught) == 1
+    small = {record.path: "less than half" in record.message for record in found.images}
+    assert {Path(path).name: is_small for path, is_small in small.items()} == {
+        "0_L.npy": True, "1_R.npy": True, "2_L.npy": False, "3_R.npy": False,
+    }  # fmt: skip
+    assert not erf.compute(network(), tmp_path, layer="2", fit="letterbox", **SMALL).remarks

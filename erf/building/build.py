@@ -1,6 +1,6 @@
 """Networks built from a name, a module or code, with weights from any source."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import nn
 from erf.building.network import Network, Warn, warn_of_assumption
 from erf.building.weights import file_state, find_weights, hidden_branches, origin_of_weights
 from erf.errors import InputError
+from erf.images.size import Size, as_size
 from erf.models import ModelCard, WeightsError, create_model, load_weights, model_card
 from erf.models.sources import FALLBACK_SIZE, input_axes, input_channels, input_names, module_card
 from erf.network.inputs import Arguments
@@ -25,7 +26,7 @@ def build_network(
     weights: str | Path | None = None,
     *,
     seed: int | None = None,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     model_args: Mapping[str, Any] | None = None,
     depth: int = 0,
     trust: bool = False,
@@ -45,7 +46,7 @@ def build_network(
         weights: file (safetensors or a `torch.save` state dict), 'shipped', 'none', `timm:TAG`, or None for shipped
             weights if there are any, and else an untrained network.
         seed: seed of untrained weights; None for 0, or that of a network.
-        size: (height, width) of the input in pixels; None for the network's own.
+        size: (height, width) of the input in pixels, or the side of a square; None for the network's own.
         model_args: options of the network.
         depth: slices of a volume, for networks with 3-D convolutions.
         trust: whether an archive `file.pt2`, which is code, may be opened.
@@ -60,7 +61,7 @@ def build_network(
         WeightsError: the weights cannot be read, do not fit, or changed meanwhile.
     """
     options = dict(model_args or {})
-    size = tuple(size) if isinstance(size, Sequence) else size  # type: ignore[assignment]
+    size = None if size is None else as_size(size)
     if taken := sorted(set(_OWN) & options.keys()):
         raise InputError(f"'{taken[0]}' is no option of a network", remedy=f"give it as `{taken[0]}`")
     if isinstance(model, Network):

@@ -9,6 +9,7 @@ from typing import Any
 from erf.building.build import Model, build_network
 from erf.building.network import Network
 from erf.errors import LayerError
+from erf.images.size import Size
 from erf.text import html_table, text_table
 from erf.theory.layers import MappedLayer, default_layer, match_layers
 
@@ -78,7 +79,7 @@ def layers(
     model: Model,
     *patterns: str,
     levels: int = LEVELS,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     weights: str | Path | None = None,
     model_args: Mapping[str, Any] | None = None,
     depth: int = 0,
@@ -90,7 +91,7 @@ def layers(
         model: name, module, function that returns a module, or network, as for `erf.compute`.
         patterns: names or shell-style patterns of layers; without any, all down to `levels`.
         levels: depth of modules within modules that is listed.
-        size: (height, width) of the input in pixels; None for the network's own.
+        size: (height, width) of the input in pixels, or the side of a square; None for the network's own.
         weights: as for `erf.build_network`.
         model_args: options of the network.
         depth: slices of a volume, for networks with 3-D convolutions.

@@ -11,6 +11,7 @@ from erf.building import Model, Network, build_network
 from erf.building.network import SMALLER, Warn, warn_of_assumption
 from erf.gradients.support import Probe, border_layer, probe, theoretical_box
 from erf.gradients.units import UnitChoice
+from erf.images.size import Size
 from erf.network.devices import memory_errors
 from erf.network.layers import Unit
 from erf.text import html_table
@@ -125,7 +126,7 @@ def receptive_field(
     unit: UnitChoice = "center",
     *,
     share: float = SHARE,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     weights: str | Path | None = None,
     seed: int | None = None,
     model_args: Mapping[str, Any] | None = None,
@@ -140,7 +141,7 @@ def receptive_field(
         layer: name of the layer; '' for the default layer.
         unit: choice of one unit.
         share: share of the gradient to keep, for the advice on overlapping tiles.
-        size: (height, width) of the input in pixels; None for the network's own.
+        size: (height, width) of the input in pixels, or the side of a square; None for the network's own.
         weights: as for `erf.build_network`.
         seed: seed of untrained weights; None for 0, or that of a network of `build_network`.
         model_args: options of the network.

@@ -17,6 +17,7 @@ from erf.gradients.flow import directions_agree, gradient_end, is_repeatable, pi
 from erf.gradients.support import probe, theoretical_box
 from erf.gradients.units import UnitChoice
 from erf.images import from_arrays
+from erf.images.size import Size
 from erf.network.devices import memory_errors
 from erf.network.inputs import Arguments
 from erf.network.layers import Unit
@@ -85,7 +86,7 @@ def check(
     layer: str = "",
     unit: UnitChoice = "center",
     *,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     weights: str | Path | None = None,
     seed: int | None = None,
     image_seed: int = 0,
@@ -102,7 +103,7 @@ def check(
         model: name, module, function that returns a module, or network, as for `erf.compute`.
         layer: name of the layer; '' for the default layer.
         unit: choice of one unit.
-        size: (height, width) of the input in pixels; None for the network's own.
+        size: (height, width) of the input in pixels, or the side of a square; None for the network's own.
         weights: as for `erf.build_network`.
         seed: seed of untrained weights; None for 0, or that of a network of `build_network`.
         image_seed: seed of the noise.

@@ -114,7 +114,7 @@ def _explain() -> None:
 
 def _print(table: "ComparisonTable", mm: bool) -> None:
     from erf.cli.tables import print_table
-    from erf.comparison.formats import caption, difference_rows, value_rows
+    from erf.comparison.formats import describe_methods, difference_rows, value_rows
 
     head, rows = value_rows(table, mm)
     if shutil.get_terminal_size().columns < _WIDE:  # `--list` shows the meanings
@@ -123,6 +123,6 @@ def _print(table: "ComparisonTable", mm: bool) -> None:
     if len(table.erfs) > 1:
         head, rows = difference_rows(table, mm)
         print_table(f"differences to {table.labels[0]}", head, rows, left=2)
-    say(caption(table))
+    say(describe_methods(table))
     for note in table.notes:
         warn(note)

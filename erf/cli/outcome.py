@@ -42,9 +42,8 @@ def draw(erfs: Sequence[ERF], picture: Path) -> Path:
 
 def _report_images(erf: ERF) -> None:
     """Print warnings about single images and list the skipped ones."""
-    for record in erf.images:
-        if record.status == "ok" and record.message:
-            warn(f"{record.path}: {translate(record.message)}")
+    for remark in erf.remarks:
+        warn(translate(remark))
     if erf.failures:
         warn(f"{len(erf.failures)} of {len(erf.images)} images were skipped:")
         for record in erf.failures:

@@ -96,7 +96,12 @@ def format_number(value: float, sign: str = "") -> str:
 
 
 def caption(table: "ComparisonTable") -> str:
-    """Description of the statistical methods, in a sentence or two, with notes."""
+    """Description of the statistical methods, with notes."""
+    return " ".join([describe_methods(table), *(f"Note: {note}." for note in table.notes)])
+
+
+def describe_methods(table: "ComparisonTable") -> str:
+    """Description of the statistical methods, in a sentence or two."""
     resampling = table.resampling
     counts = " / ".join(map(str, dict.fromkeys(table.images)))
     lines = [
@@ -106,7 +111,7 @@ def caption(table: "ComparisonTable") -> str:
     ]
     if len(table.erfs) > 1:
         lines.append(f"p values of differences: jackknife-t, two-sided, corrected by {CORRECTION}.")
-    return " ".join([*lines, *(f"Note: {note}." for note in table.notes)])
+    return " ".join(lines)
 
 
 def to_markdown(table: "ComparisonTable", millimetres: bool = False) -> str:

@@ -1,10 +1,11 @@
 """The ERF of one unit in one call: the network and the images from any source, in memory or in a file."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ from erf.definitions import DEFAULT_DEFINITION
 from erf.engine.api import compute_layers
 from erf.engine.file_run import FileRun, identify, identity_digest
 from erf.engine.settings import Settings
-from erf.errors import ImageError, InputError
+from erf.errors import ImageError, ImageWarning, InputError
 from erf.gradients.units import CENTER, UnitChoice
 from erf.images import PHANTOM, Image, ImageSet, Progress, ProgressReport, from_arrays, load_images
+from erf.images.size import Size, as_size
 from erf.network.inputs import Arguments
 from erf.process import StopRequest
 from erf.results import ERF, MemorySink, Origin, Sink
@@ -27,9 +29,7 @@ from erf.storage import SUFFIXES, load
 from erf.storage.outputs import check_outputs
 from erf.storage.staging import Staging
 from erf.text import as_names
-
-if TYPE_CHECKING:
-    from erf.uncertainty import StoppingRule
+from erf.uncertainty import StoppingRule
 
 Images = str | Path | ImageSet | Sequence[NDArray[np.generic] | Tensor] | NDArray[np.generic] | Tensor
 
@@ -41,7 +41,7 @@ def compute(
     n: int = 100,
     layer: str = "",
     weights: str | Path | None = None,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     model_args: Mapping[str, Any] | None = None,
     trust: bool = False,
     image_seed: int = 0,
@@ -64,7 +64,7 @@ def compute(
     workers: int | None = None,
     deterministic: bool = False,
     strict: bool = False,
-    until: "StoppingRule | None" = None,
+    until: StoppingRule | float | None = None,
     crop: bool = True,
     self_check: bool = True,
     output: str | Path | None = None,
@@ -91,7 +91,7 @@ def compute(
         layer: path of the module whose output (N, C, h, w) holds the unit; '' for the default layer, `output` for the
             model's own output, and `layer:key` where a module returns several tensors.
         weights: file, 'shipped', 'none' or `timm:TAG`; None for shipped weights if there are any.
-        size: (height, width) of the input in pixels; None for that of the images or the network.
+        size: (height, width) of the input in pixels, or the side of a square; None for that of images or network.
         model_args: options of the network.
         trust: whether an archive `file.pt2`, which is code, may be opened.
         image_seed: seed of the draw of images and of phantoms.
@@ -122,7 +122,8 @@ def compute(
         workers: threads that decode ahead; None for one on a CPU and four with a GPU.
         deterministic: use only algorithms that give the same bits each time.
         strict: stop at the first image that cannot be used, instead of skipping it.
-        until: stop as soon as a measure is known to this precision; by default all images are used.
+        until: stop as soon as a measure is known to this precision, such as 0.02 for an interval of r50 with a half
+            width of 2 % of the value; by default all images are used.
         crop: where the theoretical receptive field is finite, feed the network only the part of the image that
             contains it; the gradient is the same and takes less time.
         self_check: compare, on the first image, the fast way of computing with the plain one, and fall back to a slower
@@ -138,7 +139,8 @@ def compute(
             number done, and the total.
 
     Returns:
-        The ERF with its maps by subset and definition, the records of all images, and the provenance.
+        The ERF with its maps by subset and definition, the records of all images, and the provenance. An `ImageWarning`
+        sums up remarks on images, such as those with a gradient that is zero everywhere.
 
     Raises:
         ModelError: the network cannot be built.
@@ -162,6 +164,7 @@ def compute(
         raise InputError("`output` and `sink` at once; expected one of them")
     if output is not None:
         check_outputs([Path(output)], SUFFIXES)
+    size = None if size is None else as_size(size)
     given = images if isinstance(images, ImageSet | str | Path) else _of_arrays(images, model, normalisation)
     if isinstance(given, ImageSet):
         size = _size_of(given, size, fit or interpolation)
@@ -169,12 +172,13 @@ def compute(
         network = Network.of_module(model, given.shape)  # `arguments` say how it is called, if need be
     else:
         network = build_network(model, weights, seed=seed, size=size, model_args=model_args, trust=trust)
+    rule = None if until is None else StoppingRule.of(until)
     settings = Settings(
         unit=unit, channel=channel, aligned=aligned, method=method, method_options=method_options,
         arguments=arguments or network.arguments, definitions=as_names(definitions), subset_by=as_names(subset_by),
         projections=projections, seed=network.seed if seed is None else seed, precision=precision, device=device,
         batch_size=batch_size, workers=workers,
-        deterministic=deterministic, strict=strict, until=until, crop=crop, self_check=self_check,
+        deterministic=deterministic, strict=strict, until=rule, crop=crop, self_check=self_check,
     )  # fmt: skip
     with _display(progress, network.name) as report:
         source = str(given) if isinstance(given, str | Path) else ""
@@ -187,12 +191,15 @@ def compute(
         taken = layer or network.layers()[0]
         if output is not None:
             staging = Staging([Path(output)], overwrite, resume)
-            return _compute_file(staging, network, chosen, taken, settings, origin, report)
-        sinks = [sink or MemorySink()]
-        (erf,) = compute_layers(
-            network.model, chosen, [taken], settings, origin=origin, sinks=sinks, scratch=scratch, progress=report
-        )
-    return erf
+            found = _compute_file(staging, network, chosen, taken, settings, origin, report)
+        else:
+            (found,) = compute_layers(
+                network.model, chosen, [taken], settings, origin=origin, sinks=[sink or MemorySink()], scratch=scratch,
+                progress=report,
+            )  # fmt: skip
+    for remark in found.remarks:
+        warnings.warn(remark, ImageWarning, stacklevel=2)
+    return found
 
 
 def _compute_file(

@@ -18,6 +18,7 @@ from erf.images.phantom import Phantom, draw_phantom
 from erf.images.progress import Progress, ProgressReport
 from erf.images.readers import read_image
 from erf.images.selection import draw
+from erf.images.size import Size, as_size
 from erf.images.stream import ImageSet
 from erf.images.thumbnail import overview
 
@@ -53,7 +54,7 @@ def load_images(
     *,
     n: int = 100,
     seed: int = 0,
-    size: tuple[int, int] = (3328, 2560),
+    size: Size = (3328, 2560),
     channels: int = 1,
     inputs: Sequence[str] = (),
     normalisation: str = "standardise",
@@ -73,7 +74,7 @@ def load_images(
         source: Folder, manifest CSV, or `PHANTOM` for generated images.
         n: Number of images; of cases, for a network with several inputs.
         seed: Seed of the random choice and of the phantoms.
-        size: (height, width) of the frame in pixels, to which every image is brought.
+        size: (height, width) of the frame in pixels, or the side of a square, to which every image is brought.
         channels: Channels of each input of the network.
         inputs: Names of the inputs of a network that takes several; a manifest then has a column `path:NAME` for each,
             and a phantom is generated for each.
@@ -99,6 +100,7 @@ def load_images(
     """
     if n < 1:
         raise InputError(f"n={n} images asked for; expected at least 1")
+    size = as_size(size)
     framing = Framing(size, channels, normalisation, fit, interpolation, mirror)
     images = (
         list_phantoms(n, seed, size, lesions, inputs)

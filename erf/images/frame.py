@@ -1,5 +1,6 @@
 """Preprocessing of decoded pixels: the model's frame, channels, intensity scale."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +72,18 @@ class Framing:
         notes = decoded.notes
         if image.laterality and seen and seen != image.laterality:
             notes += (f"labelled {image.laterality}, but the tissue lies at the {seen} edge: mirrored or mislabelled",)
+        notes += self._notes_of_padding(decoded.pixels.shape[1:])
         normalise(image.path, pixels, self.normalisation, decoded.pixels.dtype)
         return Sample(image, pixels, decoded.sha256, notes, placement)
+
+    def _notes_of_padding(self, size: Sequence[int]) -> tuple[str, ...]:
+        """Return a remark on an image of (height, width) that fills less than half of each side of the frame."""
+        if Fit.parse(self.fit).name != "pad" or any(2 * own >= side for own, side in zip(size, self.size, strict=True)):
+            return ()
+        return (
+            f"less than half as high and as wide as the input of {self.size[0]}x{self.size[1]} pixels, so that most of "
+            "it is padding; use a smaller `size`, or `fit` letterbox",
+        )
 
     def _framed(self, pixels: NDArray[Any], vertical: str, side: str) -> tuple[NDArray[Any], Placement]:
         fit, before = Fit.parse(self.fit), (pixels.shape[1], pixels.shape[2])

@@ -214,6 +214,19 @@ class ERF:
         return bool(self.provenance.imported) and len(self.images) == 1
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """Remarks on images that were used, each once, with the number of images and the first of them."""
+        paths: dict[str, list[str]] = {}
+        for image in self.images:
+            if image.status == "ok" and image.message:
+                paths.setdefault(image.message, []).append(image.path)
+        total = len(self.images)
+        return tuple(
+            f"{found[0]}: {words}" if len(found) == 1 else f"{len(found)} of {total} images, first {found[0]}: {words}"
+            for words, found in paths.items()
+        )
+
+    @property
     def failures(self) -> tuple[ImageRecord, ...]:
         """Images that could not be used."""
         return tuple(image for image in self.images if image.status != "ok")

@@ -1,6 +1,9 @@
 """Stopping criterion: enough images for a given precision."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
 
 from erf.errors import InputError
 from erf.measures import MEASURES, Observations
@@ -32,6 +35,15 @@ class StoppingRule:
             raise InputError(
                 f"half width {self.relative:g} of the value; expected a share between 0 and 1, such as 0.02"
             )
+
+    @classmethod
+    def of(cls, until: Any) -> "StoppingRule":
+        """Return a rule, or that of a half width alone; raise `InputError` for anything else."""
+        if isinstance(until, StoppingRule):
+            return until
+        if isinstance(until, float | int | np.floating):
+            return cls(float(until))
+        raise InputError(f"until {until!r}; expected a share such as 0.02, or a `StoppingRule`")
 
     def estimate(self, observed: Observations) -> Interval:
         """Compute the measure with an interval corrected for repeated checks."""
