@@ -118,6 +118,31 @@ def test_millimetres_where_the_spacing_is_known(pair: list[ERF]) -> None:
     assert tabulate([mixed], measures, resampling=QUICK).shown(0, MEASURES["r50"], millimetres=True) == (1.0, "px")
 
 
+def test_files_for_programs_are_in_millimetres_where_these_are_asked_for(pair: list[ERF]) -> None:
+    one, two = (
+        replace(result, images=tuple(replace(image, pixel_spacing=spacing) for image in result.images))
+        for result, spacing in zip(pair, (0.07, 0.1), strict=True)
+    )
+    table = tabulate([one, two], pick_measures(("r50", "gini"))[0], resampling=QUICK, allow_different=True)
+    rows = {
+        millimetres: [
+            list(csv.DictReader(io.StringIO(table.to_csv(millimetres=millimetres)))),
+            json.loads(table.to_json(millimetres=millimetres))["values"],
+        ]
+        for millimetres in (False, True)
+    }
+    for pixels, lengths in zip(rows[False], rows[True], strict=True):
+        assert [row["unit"] for row in pixels] == ["px", "", "px", ""]
+        assert [row["unit"] for row in lengths] == ["mm", "", "mm", ""]
+        for index, factor in enumerate((0.07, 1, 0.1, 1)):
+            for name in ("value", "low", "high"):
+                assert float(lengths[index][name]) == pytest.approx(factor * float(pixels[index][name]), rel=1e-12)
+        assert pixels[2]["difference"]
+        assert not lengths[2].get("difference")  # of other spacings
+        assert float(lengths[3]["difference"]) == float(pixels[3]["difference"])
+    assert json.loads(table.to_json(millimetres=True))["measures"]["r50"]["unit"] == "mm"
+
+
 @pytest.mark.parametrize(
     ("interval", "words"),
     [

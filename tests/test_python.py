@@ -437,3 +437,20 @@ def test_small_images_are_told_once(tmp_path: Path) -> None:
         "0_L.npy": True, "1_R.npy": True, "2_L.npy": False, "3_R.npy": False,
     }  # fmt: skip
     assert not erf.compute(network(), tmp_path, layer="2", fit="letterbox", **SMALL).remarks
+
+
+def test_objects_show_themselves_in_a_few_lines(result: erf.ERF) -> None:
+    network = build_network("gmic", size=SIZE)
+    images = erf.load_images("phantom", n=3, size=SIZE)
+    shown = {
+        "Statistics over": result["left"],
+        f"Provenance of {result.provenance.title}": result.provenance,
+        "ImageSet of 3 images (2 left, 1 right), 1x96x64": images,
+        "Network gmic: input 1x96x64": network,
+        "Measure r50 [px], size: radius": erf.MEASURES["r50"],
+    }
+    for words, one in shown.items():
+        assert repr(one).startswith(words)
+        assert repr(one).count("\n") < 3
+        assert max(map(len, repr(one).splitlines())) < 200
+        assert "array" not in repr(one)

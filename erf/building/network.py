@@ -35,7 +35,7 @@ def warn_of_assumption(words: str) -> None:
     warnings.warn(words, AssumptionWarning, stacklevel=3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Network:
     """A network and the description of its input, as `build_network` makes it."""
 
@@ -62,6 +62,13 @@ class Network:
         channels, height, width = input_shape
         weights, digest = origin_of_weights(card.name, model, card, None)
         return cls(card.name, model, card, (height, width), channels, weights=weights, weights_sha256=digest)
+
+    def __repr__(self) -> str:
+        parameters = sum(each.numel() for each in self.model.parameters())
+        options = "".join(f", {name} {value}" for name, value in self.options.items())
+        shape = "x".join(map(str, self.input_shape))
+        weights = self.weights or f"untrained, seed {self.seed}"
+        return f"Network {self.name}{options}: input {shape}, {parameters:,} parameters, weights {weights}"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from erf.measures import Measure
 from erf.text import (
     for_csv,
     for_html,
@@ -169,8 +168,11 @@ def _tabular(head: list[str], rows: list[list[str]], drop: int | None = None) ->
     )
 
 
-def records(table: "ComparisonTable") -> Iterator[dict[str, Any]]:
-    """Every number at full precision, in the measure's own unit: one record per ERF and measure."""
+def records(table: "ComparisonTable", millimetres: bool = False) -> Iterator[dict[str, Any]]:
+    """Every number at full precision with its unit: one record per ERF and measure.
+
+    Differences are left out where an ERF and the first have no common unit, as lengths in pixels of other spacings.
+    """
     for index, label in enumerate(table.labels):
         common = {
             "label": label,
@@ -181,22 +183,24 @@ def records(table: "ComparisonTable") -> Iterator[dict[str, Any]]:
             "pixel_spacing_mm": table.spacings[index],
         }
         for measure in table.measures:
-            yield common | _record(measure, table.entries[index][measure.name])
+            factor, unit = table.shown(index, measure, millimetres)
+            has_difference = table.has_common_scale(index, measure, millimetres)
+            yield common | _record(measure.name, unit, factor, table.entries[index][measure.name], has_difference)
         for name, ratio in table.area_ratios[index].items():
             yield common | {"measure": name, "unit": "%", "value": 100 * ratio}
 
 
-def _record(measure: Measure, entry: "Entry") -> dict[str, Any]:
-    interval, difference, factor = entry.interval, entry.difference, measure.factor
+def _record(measure: str, unit: str, factor: float, entry: "Entry", has_difference: bool) -> dict[str, Any]:
+    interval, difference = entry.interval, entry.difference
     record: dict[str, Any] = {
-        "measure": measure.name,
-        "unit": measure.unit,
+        "measure": measure,
+        "unit": unit,
         "value": factor * interval.value,
         "low": factor * interval.low,
         "high": factor * interval.high,
         "side_p": entry.side_p,
     }
-    if difference is not None:
+    if difference is not None and has_difference:
         record |= {
             "difference": factor * difference.value,
             "difference_low": factor * difference.low,
@@ -231,7 +235,7 @@ def to_csv(table: "ComparisonTable", millimetres: bool = False) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, _COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    for record in records(table):
+    for record in records(table, millimetres):
         writer.writerow({name: "" if _is_nothing(value) else for_csv(value) for name, value in record.items()})
     return out.getvalue()
 
@@ -249,14 +253,15 @@ def to_json(table: "ComparisonTable", millimetres: bool = False) -> str:
         "measures": {
             measure.name: {
                 "meaning": measure.description,
-                "unit": measure.unit,
+                "unit": table.shown(0, measure, millimetres)[1],
                 "range": measure.bounds,
                 "source": measure.source,
             }
             for measure in table.measures
         },
         "values": [
-            {name: None if _is_nothing(value) else value for name, value in record.items()} for record in records(table)
+            {name: None if _is_nothing(value) else value for name, value in record.items()}
+            for record in records(table, millimetres)
         ],
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -79,9 +79,13 @@ class ComparisonTable:
         """Return LaTeX tabulars for the package booktabs."""
         return formats.to_latex(self, millimetres)
 
-    def to_csv(self) -> str:
+    def to_csv(self, *, millimetres: bool = False) -> str:
         """Return every number at full precision as CSV, one line per ERF and measure."""
-        return formats.to_csv(self)
+        return formats.to_csv(self, millimetres)
+
+    def to_json(self, *, millimetres: bool = False) -> str:
+        """Return settings, notes and every number at full precision as JSON."""
+        return formats.to_json(self, millimetres)
 
     def to_pandas(self) -> Any:
         """Return every number at full precision as a `pandas.DataFrame`, one row per ERF and measure."""

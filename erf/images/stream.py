@@ -1,7 +1,7 @@
 """Image sets, and prefetching of preprocessed images."""
 
 import difflib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageSet:
     """The images of a run and their common preprocessing."""
 
@@ -94,6 +94,13 @@ class ImageSet:
             for value in {image.value(column) for image in self.images}:
                 if not value.isprintable():
                     raise InputError(f"column '{column}' has the value {value!r}; expected printable text for a subset")
+
+    def __repr__(self) -> str:
+        sides = Counter(image.laterality or "unknown side" for image in self.images)
+        counts = ", ".join(f"{count} {side}" for side, count in sorted(sides.items()))
+        shape = "x".join(map(str, self.shape))
+        preprocessing = f"fit {self.framing.fit}, normalisation {self.framing.normalisation}"
+        return f"ImageSet of {len(self)} images ({counts}), {shape}, {preprocessing}"
 
     def __len__(self) -> int:
         return len(self.images)

@@ -17,7 +17,7 @@ RESOLUTION = {
 """Resolution of each part of the per-image profiles."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Measure:
     """One number of an ERF."""
 
@@ -36,6 +36,10 @@ class Measure:
     """Lower and upper limit of the result of `of`."""
     weighing: str = "mass"
     """Weight of an image in the measure: its 'mass', its mass within its side ('sides'), or equal ('images')."""
+
+    def __repr__(self) -> str:
+        unit = f" [{self.unit}]" if self.unit else ""
+        return f"Measure {self.name}{unit}, {self.group}: {self.description}"
 
     def of(self, sample: Sample) -> Array:
         """Compute the measure for a batch of samples, as fractions instead of per cent; NaN if not resolved."""

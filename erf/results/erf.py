@@ -32,7 +32,7 @@ class Spread:
     of `Profile.small`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Statistics:
     """The ERF of one subset under one definition.
 
@@ -57,6 +57,10 @@ class Statistics:
     """(H,), sum of the mean over columns: a curve along y."""
     draws: Profile | None = None
     """Mean profile over images of each draw of random projections, stacked; None for a single draw."""
+
+    def __repr__(self) -> str:
+        size, (y, x) = f"{len(self.across_columns)}x{len(self.across_rows)}", self.centroid  # without reading the maps
+        return f"Statistics over {self.count} images: map of {size} px, centroid y {y:.1f}, x {x:.1f}"
 
     def spread(self) -> Spread | None:
         """Return the spread of single draws; None for a single draw. Valid for definitions without negative values."""

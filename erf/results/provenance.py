@@ -38,7 +38,7 @@ class Origin:
     """SHA-256 of the settings and the list of images of the whole run; '' if the caller does not give it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Provenance(Origin):
     """Complete description of a measurement: enough to repeat it, and to interpret the maps without the model."""
 
@@ -153,6 +153,13 @@ class Provenance(Origin):
         if self.slices:
             words.append(f"summed over {self.slices} slices")
         return ", ".join(words)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.input_shape))
+        return (
+            f"Provenance of {self.title}, {self.weights_text}\n{self.target}; input {shape}, definitions "
+            f"{', '.join(self.definitions)}; `described()` lists all attributes"
+        )
 
     def described(self) -> list[tuple[str, str]]:
         """List every attribute with its value in words."""
