@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from erf.network.inputs import Arguments as Arguments
     from erf.plotting import plot as plot
     from erf.plotting.series import plot_series as plot_series
+    from erf.report.atlas import Atlas as Atlas
+    from erf.report.atlas import atlas as atlas
     from erf.report.summary import Summary as Summary
     from erf.report.summary import summarise as summarise
     from erf.results import ERF as ERF
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Arguments": "network.inputs",
+    "Atlas": "report.atlas",
     "CheckpointError": "errors",
     "ComparisonTable": "comparison",
     "DEFINITIONS": "definitions",
@@ -107,6 +110,7 @@ _HOME = {
     "UnitGradient": "gradients.attribution",
     "WeightsError": "models",
     "anonymise": "storage.privacy",
+    "atlas": "report.atlas",
     "build_network": "building",
     "check": "checks",
     "compare": "comparison",

@@ -86,6 +86,12 @@ def _card(name: str, summary: str, build: Callable[..., nn.Module], **more: Any)
     return ModelCard(name=name, summary=summary, paper="", build=build, parameters=0, layers=(), **card)
 
 
+def list_timm(pattern: str) -> list[str]:
+    """List timm's networks that match a shell-style pattern; `ModelError` without timm."""
+    names: list[str] = _library("timm", "timm").list_models(pattern)
+    return names
+
+
 def _timm_card(name: str, network: str) -> ModelCard:
     timm = _library("timm", "timm")
     _check_known(network.split(".", maxsplit=1)[0], timm.list_models(), "timm")

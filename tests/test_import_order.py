@@ -56,6 +56,7 @@ WITH_TORCH = {
     "erf.gradients",
     "erf.accumulation.running",
     "erf.accumulation.stored",
+    "erf.report.atlas",
     "erf.building",
     "erf.checks",
     "erf.engine",

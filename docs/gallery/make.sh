@@ -39,6 +39,15 @@ if wanted hct-growth; then
     cp "$work/hct.png" hct-growth.png
 fi
 
+# Pages of many networks, in build/, not here: only when they are named, 15 minutes each.
+if wanted atlas; then
+    erf atlas atlas.txt --size 224x224 -n 10 -o ../../build/atlas
+fi
+
+if wanted zoo; then
+    erf atlas '*' --size 256x256 -n 10 --weights none --title "Networks with a name, untrained" -o ../../build/zoo
+fi
+
 # One command each.
 for model in def-gmic hct-nystrom wavemix swin-tiny; do
     if wanted "$model"; then

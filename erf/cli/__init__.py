@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from erf.cli.anonymise import anonymise
+from erf.cli.atlas import atlas
 from erf.cli.bench import bench
 from erf.cli.check import check
 from erf.cli.compare import compare
@@ -57,6 +58,7 @@ for command in (
     compare,
     plot,
     report,
+    atlas,
     show,
     models,
     layers,

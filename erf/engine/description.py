@@ -31,6 +31,8 @@ class RunDescription:
     """Modules that behave differently in training."""
     is_random: bool
     """Whether the network or the method draws random numbers."""
+    parameters: int
+    """Number of parameters of the network."""
     precision_error: float
     """Error of the gradient on noise, relative to full precision."""
 
@@ -64,6 +66,7 @@ class RunDescription:
             field_size=_plane(traced.field.extent(unit.unit), 1.0),
             field_shift=_plane(traced.field.shift(unit.unit)),
             field_stride=_plane(traced.field.stride, 1.0),
+            parameters=self.parameters,
             depth=traced.depth,
             crop=box,
             self_check=self_check,

@@ -126,11 +126,17 @@ def plan_run(model: nn.Module, images: ImageSet, layers: Sequence[str], settings
         draws=draws,
         seeds=Seeds(settings.seed, is_random, device),
         memory=memory,
-        description=RunDescription(origin, images, settings, device, switched_off(model), is_random, error),
+        description=RunDescription(
+            origin, images, settings, device, switched_off(model), is_random, _parameters(model), error
+        ),
         batch_size=given or memory.batch_size(passes.fast, units),
         batch_size_is_given=given is not None,
         like=blank(model, ()),
     )
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(each.numel() for each in model.parameters())
 
 
 def _plan_passes(model: nn.Module, units: Sequence[MeasuredUnit], memory: MemoryEstimate, is_random: bool) -> PassPlan:

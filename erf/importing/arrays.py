@@ -70,6 +70,18 @@ def read_array(path: Path, name: str = "") -> StoredArray:
     return StoredArray(values, path.name, member.filename.removesuffix(".npy"), digest.hexdigest())
 
 
+def array_names(path: Path) -> list[str]:
+    """List the names of the arrays in an archive; [''] for any other file.
+
+    Raises:
+        FormatError: The file is missing or damaged.
+    """
+    if path.suffix.lower() != ".npz":
+        return [""]
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        return list(_members(archive))
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Convert whatever a damaged file raises to a `FormatError`."""
@@ -84,9 +96,14 @@ def _reading(path: Path) -> Iterator[None]:
         raise FormatError(f"{path}: cannot be read as an array of NumPy ({words}); expected .npy or .npz") from error
 
 
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Members of an archive by the names of their arrays."""
+    return {item.filename.removesuffix(".npy"): item for item in archive.infolist() if item.filename.endswith(".npy")}
+
+
 def _chosen(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     """Return the member of an archive that holds the array of a name."""
-    found = {item.filename.removesuffix(".npy"): item for item in archive.infolist() if item.filename.endswith(".npy")}
+    found = _members(archive)
     if name in found or (len(found) == 1 and not name):
         return found[name] if name else next(iter(found.values()))
     shown = ", ".join(list(found)[:10]) + (", …" if len(found) > 10 else "")

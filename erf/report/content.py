@@ -1,12 +1,10 @@
 """Content of a report as plain data: maps, curves with bands, images, provenance, and the meaning of measures."""
 
 import base64
-import io
 from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
@@ -15,6 +13,7 @@ from erf.comparison import ComparisonTable
 from erf.comparison.formats import caption, difference_rows, value_rows
 from erf.measures import Observations, observe_subsets, smooth, stretch_length
 from erf.plotting.panels import common_size, describe_field, model_colors, shrink
+from erf.plotting.thumbnails import data_url, shaded
 from erf.results import ERF
 from erf.results.grid import Array
 from erf.storage.privacy import identifiers
@@ -32,7 +31,6 @@ _KEPT_BACK = ("paths of images", "sums over contents, for who has the image", "c
 
 _BANDS = Resampling(resamples=400, method="percentile")
 _DIGITS = 5
-_COLORS = 64
 
 
 def describe(table: ComparisonTable) -> dict[str, Any]:
@@ -150,19 +148,10 @@ def _images(erf: ERF, definition: str) -> Iterator[dict[str, Any]]:
 
 def _grey(values: NDArray[np.uint8]) -> str:
     """Thumbnail in 64 levels of grey."""
-    return _png(Pillow.fromarray(values & 0xFC))
+    return data_url(Pillow.fromarray(values & 0xFC))
 
 
 def _shaded(values: NDArray[np.floating]) -> str:
     """Map in 64 colours of viridis over four decades."""
     magnitude = np.abs(values)
-    relative = np.log10(np.maximum(magnitude / (magnitude.max() or 1), 1e-4)) / 4 + 1
-    picture = Pillow.fromarray(np.rint(relative * (_COLORS - 1)).astype(np.uint8), "P")
-    picture.putpalette(mpl.colormaps["viridis"](np.linspace(0, 1, _COLORS), bytes=True)[:, :3].tobytes())
-    return _png(picture)
-
-
-def _png(picture: Pillow.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return shaded(np.log10(np.maximum(magnitude / (magnitude.max() or 1), 1e-4)) / 4 + 1)

@@ -78,6 +78,8 @@ class Provenance(Origin):
     """(y, x) in pixels from the unit's centre to the middle of that field; not 0 where neighbours share up-sampled
     units."""
     field_stride: tuple[float, float]
+    parameters: int = 0
+    """Number of parameters of the network; 0 in older files, and where it is not known."""
     depth: int = 0
     """Number of operators the forward pass runs before the layer returns."""
     crop: tuple[int, ...] = ()
@@ -196,7 +198,17 @@ class Provenance(Origin):
 _NOT_IMPORTED = (
     *("model_options", "weights", "weights_sha256", "image_seed", "source", "seed", "layer", "unit", "channel"),
     *("method", "method_options", "layout", "eval_mode", "random", "feature_shape", "field_size", "field_shift"),
-    *("field_stride", "field_kind", "depth", "crop", "self_check", "normalisation", "resample", "projections"),
+    *(
+        "field_stride",
+        "field_kind",
+        "parameters",
+        "depth",
+        "crop",
+        "self_check",
+        "normalisation",
+        "resample",
+        "projections",
+    ),
     *("precision", "precision_error", "device", "deterministic"),
 )
 """Attributes that an imported map does not tell."""

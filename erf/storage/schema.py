@@ -79,6 +79,7 @@ _PROVENANCE: dict[str, tuple[Callable[[Provenance], bool], str]] = {
     "finest_block": (_is_finest, "a length up to that of small_block, of a unit in or near the image"),
     "projections": (lambda it: 1 <= it.projections <= 1e6, "a positive number"),
     "slices": (lambda it: 0 <= it.slices <= MAX_PIXELS, "a number"),
+    "parameters": (lambda it: it.parameters >= 0, "a number"),
     "depth": (lambda it: 0 <= it.depth < 1e9, "a number"),
     "precision_error": (lambda it: it.precision_error >= 0, "a share"),
     "model_options": (lambda it: len(it.title) <= _LONGEST_DRAWN, "a few options"),
