@@ -14,7 +14,6 @@ from erf.plotting.figure import new_figure
 from erf.plotting.panels import Comparison
 from erf.plotting.saving import Figure
 from erf.results.grid import Array
-from erf.text import for_matplotlib
 
 FACTORS = 10.0 ** np.arange(9)
 """Factors of the gradient, 1 to 10⁸."""
@@ -105,7 +104,7 @@ def _draw(axis: Axes, ranks: Array, labels: Sequence[str], is_right: bool) -> No
         color = colors[number % len(colors)]
         axis.plot(FACTORS, row, "o-", color=color, lw=1.8, markersize=4)
         axis.annotate(
-            for_matplotlib(label), (FACTORS[column], row[column]), (end, place), textcoords=("axes fraction", "data"),
+            label, (FACTORS[column], row[column]), (end, place), textcoords=("axes fraction", "data"),
             va="center", ha=side, fontsize=8, color=np.multiply(color, 0.75), annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": color, "lw": 0.8},
         )  # fmt: skip
