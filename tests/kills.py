@@ -31,7 +31,8 @@ import erf.storage.checkpoint
 from erf.cli import main
 
 SLOW_TO_IMPORT = (
-    "erf.cli.computing", "erf.cli.files", "erf.evaluation.tables", "erf.plotting.evaluation", "erf.plotting.layouts",
+    "erf.cli.computing", "erf.cli.erf_files", "erf.evaluation.tables", "erf.plotting.evaluation",
+    "erf.plotting.layouts",
     "erf.plotting.series", "erf.plotting.training", "erf.report", "erf.training", "torch.distributed", "rich.progress",
 )  # fmt: skip
 

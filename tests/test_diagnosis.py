@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from erf.box import Box, is_inside
 from erf.gradients.autograd import Target
-from erf.gradients.flow import directions_agree, gradient_end, is_repeatable, pixels_agree, switched_off
-from erf.gradients.support import Probe, border_layer, probe, theoretical_box
+from erf.gradients.diagnosis import directions_agree, gradient_end, is_repeatable, pixels_agree, switched_off
+from erf.gradients.probe import Probe, border_layer, probe, theoretical_box
 from erf.network.modes import frozen
 from erf.theory.layers import default_layer, list_layers, match_layers
 from erf.theory.tracing import trace

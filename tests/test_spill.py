@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from erf.gradients.spill import _Spilled, saved_on_disk
+from erf.gradients.saved_tensors import _Spilled, saved_on_disk
 from tests.conftest import small_network
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from erf.box import Box
 from erf.building import Model, Network, build_network
 from erf.building.network import SMALLER, Warn, warn_of_assumption
-from erf.gradients.support import Probe, border_layer, probe, theoretical_box
+from erf.gradients.probe import Probe, border_layer, probe, theoretical_box
 from erf.gradients.units import UnitChoice
 from erf.images.size import Size
 from erf.network.devices import memory_errors

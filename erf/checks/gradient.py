@@ -13,8 +13,8 @@ from erf.building.network import SMALLER, Warn, warn_of_assumption
 from erf.engine import choose_run_way
 from erf.engine.settings import Settings
 from erf.gradients.autograd import Target
-from erf.gradients.flow import directions_agree, gradient_end, is_repeatable, pixels_agree, switched_off
-from erf.gradients.support import probe, theoretical_box
+from erf.gradients.diagnosis import directions_agree, gradient_end, is_repeatable, pixels_agree, switched_off
+from erf.gradients.probe import probe, theoretical_box
 from erf.gradients.units import UnitChoice
 from erf.images import from_arrays
 from erf.images.size import Size

@@ -49,8 +49,8 @@ def compare(
         if list_:
             _explain()
             return
-        from erf.cli.files import tabulate_files
-        from erf.cli.writing import writing
+        from erf.cli.erf_files import tabulate_files
+        from erf.cli.output_files import writing
         from erf.comparison import FORMATS, render
         from erf.storage.files import complete_file
         from erf.uncertainty import Resampling
@@ -77,7 +77,7 @@ def compare(
 def _mirror(
     files: list[Path], labels: str, subset: str, definition: str, resampling: "Resampling", by_image: bool
 ) -> None:
-    from erf.cli.files import load_named
+    from erf.cli.erf_files import load_named
     from erf.cli.tables import print_table
     from erf.comparison.mirror import mirror_rows, mirror_test
     from erf.comparison.table import FEW

@@ -12,8 +12,8 @@ import typer
 from erf.accumulation.merging import merge
 from erf.cli.console import complain, fail, say, warn
 from erf.cli.job import Job
-from erf.cli.outcome import draw, report
 from erf.cli.remedies import message_of
+from erf.cli.run_report import draw, report
 from erf.cli.tables import print_stage_times
 from erf.engine.file_run import FileRun
 from erf.errors import CheckpointError, ErfError, InterruptedRunError, OutputExistsError

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from erf.cli.console import fail, parse_list, reported_errors, say
-from erf.cli.examples import frame_of, with_classes
 from erf.cli.network import build_network
+from erf.cli.network_options import frame_of, with_classes
 from erf.cli.options import (
     EVALUATION,
     IMAGES,
@@ -128,8 +128,8 @@ def evaluate(
     accuracy of networks trained on one magnification on each of them.
     """
     with reported_errors():
+        from erf.cli.output_files import writing
         from erf.cli.tables import print_table
-        from erf.cli.writing import writing
         from erf.datasets import ExampleChoice
         from erf.plotting import SUFFIXES
         from erf.storage.outputs import check_outputs

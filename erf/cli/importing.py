@@ -28,8 +28,8 @@ def import_map(
 ) -> None:
     """Import a map of another program as an ERF file, which is then measured, drawn and compared like any other."""
     with reported_errors():
+        from erf.cli.output_files import writing
         from erf.cli.tables import print_subsets
-        from erf.cli.writing import writing
         from erf.importing import import_map as make
         from erf.storage import SUFFIXES, save
 

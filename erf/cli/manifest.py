@@ -31,7 +31,7 @@ def manifest(
     """
     output = output or folder / "manifest.csv"
     with reported_errors():
-        from erf.cli.writing import writing
+        from erf.cli.output_files import writing
         from erf.datasets.layouts import layout_of, recognise
 
         with writing([output], overwrite, (".csv",)) as staging:

@@ -18,8 +18,8 @@ def merge(
     """Merge the files of `erf compute --shard` into that of the whole run; overlapping images are refused."""
     with reported_errors():
         from erf.accumulation.merging import merge as merge_erfs
+        from erf.cli.output_files import writing
         from erf.cli.tables import print_subsets
-        from erf.cli.writing import writing
         from erf.storage import SUFFIXES, FileSink, load
 
         with writing([output], overwrite, SUFFIXES, files) as staging:

@@ -64,8 +64,8 @@ def plot(
 ) -> None:
     """Draw maps, curves across rows and columns, and their square roots."""
     with reported_errors():
-        from erf.cli.files import load_named
-        from erf.cli.writing import writing
+        from erf.cli.erf_files import load_named
+        from erf.cli.output_files import writing
         from erf.plotting import SUFFIXES
         from erf.plotting import plot as draw
 
@@ -91,7 +91,7 @@ def plot(
 
 
 def _draw_series(files: list[Path], output: Path, definition: str, subsets: tuple[str, ...], overwrite: bool) -> None:
-    from erf.cli.writing import writing
+    from erf.cli.output_files import writing
     from erf.plotting import SUFFIXES
     from erf.plotting.series import plot_series
     from erf.storage.series import load_series

@@ -25,8 +25,8 @@ def report(
 ) -> None:
     """Write an interactive page: numbers, maps, curves, images, provenance; it works offline."""
     with reported_errors():
-        from erf.cli.files import tabulate_files
-        from erf.cli.writing import writing
+        from erf.cli.erf_files import tabulate_files
+        from erf.cli.output_files import writing
         from erf.report import SUFFIXES, write_report
         from erf.uncertainty import Resampling
 

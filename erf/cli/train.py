@@ -19,8 +19,8 @@ from erf.cli.console import (
     say,
     warn,
 )
-from erf.cli.examples import frame_of, with_classes
 from erf.cli.network import build_network, pick_layers
+from erf.cli.network_options import frame_of, with_classes
 from erf.cli.options import (
     IMAGES,
     OUTPUT,

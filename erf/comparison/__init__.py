@@ -1,6 +1,6 @@
 """Numerical comparison of ERFs: check of comparability, table, and output formats."""
 
-from erf.comparison.checks import differing
+from erf.comparison.comparability import differing
 from erf.comparison.estimate import Estimate, measure
 from erf.comparison.formats import FORMATS, render
 from erf.comparison.table import ComparisonTable, compare, tabulate

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from erf.comparison import formats
-from erf.comparison.checks import check_alike
+from erf.comparison.comparability import check_alike
 from erf.comparison.estimate import Estimate, observed
 from erf.errors import InputError
 from erf.measures import BLOCKS_OF_A_FIELD, SIDE_MEASURES, Measure, Observations, measure_map, pick_measures

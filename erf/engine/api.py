@@ -9,7 +9,7 @@ from torch import nn
 
 from erf.engine.accumulators import Accumulator, Measurement, Measurements
 from erf.engine.batches import BatchGradients, sums_device
-from erf.engine.choice import choose, chosen_before
+from erf.engine.choice import choose_for_run, chosen_before
 from erf.engine.diagnosis import GradientDiagnosis
 from erf.engine.memory import REMEDY, check_disk, worker_count
 from erf.engine.plan import Plan, plan_run
@@ -84,7 +84,7 @@ def compute_layers(
         plan = plan_run(model, images, layers, settings, origin or Origin(model=type(model).__name__))
         _check_sinks(sinks, len(plan.units))
         saved = checkpoint.load() if checkpoint and checkpoint.exists() else None
-        choice = chosen_before(saved) if saved else choose(plan)
+        choice = chosen_before(saved) if saved else choose_for_run(plan)
         if choice.warning:
             warn(choice.warning)
         plan.check_memory(choice.way)
@@ -102,7 +102,7 @@ def compute_layers(
 def choose_run_way(model: nn.Module, images: ImageSet, layers: Sequence[str], settings: Settings) -> Choice:
     """Choose the way in which a run would compute, compared with the plain way on the first image."""
     with memory_errors(REMEDY):
-        return choose(plan_run(model, images, layers, settings, Origin()))
+        return choose_for_run(plan_run(model, images, layers, settings, Origin()))
 
 
 def _measurements(

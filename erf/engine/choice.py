@@ -6,7 +6,7 @@ from itertools import islice
 from erf.engine.batches import BatchGradients, LocatedSample
 from erf.engine.memory import activation_bytes
 from erf.engine.plan import Plan
-from erf.engine.self_check import Choice, choose_way, unchecked
+from erf.engine.self_check import Choice, choose_for_image, unchecked
 from erf.errors import CheckpointError, NoGradientError
 from erf.gradients.way import PLAIN, Way
 from erf.images import Failure, ImageSet
@@ -18,7 +18,7 @@ _TRIED = 4
 """Maximum number of images the self-check tries until one has a finite gradient."""
 
 
-def choose(plan: Plan) -> Choice:
+def choose_for_run(plan: Plan) -> Choice:
     """Choose the way of computing by comparing the fastest with the plain one on the first usable image."""
     fast = plan.fastest()
     return _checked(plan, fast) if plan.settings.self_check else unchecked(fast, "not asked for")
@@ -45,7 +45,9 @@ def _checked(plan: Plan, fast: Way) -> Choice:
     gradients = plan.gradients(fast)
     try:
         with stage("check"), deterministic_algorithms(plan.settings.deterministic):
-            choices = (choose_way(fast, gradients, plan.passes, item) for item in _samples(plan.images, gradients))
+            choices = (
+                choose_for_image(fast, gradients, plan.passes, item) for item in _samples(plan.images, gradients)
+            )
             choice = next((choice for choice in islice(choices, _TRIED) if choice is not None), None)
     except NoGradientError:
         return unchecked(fast, "no gradient arrives")  # the run reports where it ends

@@ -11,7 +11,7 @@ from erf.engine.batches import BatchGradients, ImageGradients, LocatedSample
 from erf.engine.settings import ALL_CHANNELS
 from erf.engine.units import MeasuredUnit
 from erf.errors import ImageError, LayerError, NoGradientError
-from erf.gradients.flow import gradient_end
+from erf.gradients.diagnosis import gradient_end
 from erf.images import Sample
 
 _NOTHING = 1e-5

@@ -16,7 +16,7 @@ from erf.engine.settings import PRECISIONS, Settings
 from erf.engine.units import MeasuredUnit, measured_units, trace_layers
 from erf.errors import InputError
 from erf.gradients.autograd import unit_gradients
-from erf.gradients.flow import switched_off
+from erf.gradients.diagnosis import switched_off
 from erf.gradients.methods import is_random as is_random_method
 from erf.gradients.way import Way
 from erf.images import ImageSet

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erf.errors import FormatError
-from erf.storage.sums import SummedFile, open_regular
+from erf.storage.checksums import SummedFile, open_regular
 from erf.text import one_line
 
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}

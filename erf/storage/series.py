@@ -29,11 +29,11 @@ from erf.results import (
     kept,
     unlike,
 )
+from erf.storage.checksums import append_sums
 from erf.storage.files import PatientFile, check_free, complete_file, open_locked
 from erf.storage.format import COMPRESSION, text_array
 from erf.storage.guarded import Expected, are_sound, attribute, child, length, opened, parse_json, read, texts
 from erf.storage.schema import provenance_of, record_of
-from erf.storage.sums import append_sums
 
 FORMAT = "erf-toolkit series"
 FORMAT_VERSION = 2

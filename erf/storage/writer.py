@@ -27,11 +27,11 @@ from erf.results import (
     kept,
 )
 from erf.results.grid import ZONE
+from erf.storage.checksums import append_sums
 from erf.storage.compression import write_compressed
 from erf.storage.files import PatientFile, check_free, move, open_locked, unwritable
 from erf.storage.format import COMPRESSION, FORMAT, FORMAT_VERSION, RECORD_TEXTS, group_name, text_array
 from erf.storage.reader import load
-from erf.storage.sums import append_sums
 
 _SCALES = {
     "across_rows": ("x",),

@@ -8,6 +8,6 @@ background could hide a defect from that test, so it is repeated on the image wi
 a unit of the first image sees a blank background, both ways are compared on the image with noise instead.
 """
 
-from erf.engine.self_check.choosing import Choice, choose_way, unchecked
+from erf.engine.self_check.choosing import Choice, choose_for_image, unchecked
 
-__all__ = ["Choice", "choose_way", "unchecked"]
+__all__ = ["Choice", "choose_for_image", "unchecked"]

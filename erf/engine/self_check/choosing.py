@@ -46,7 +46,7 @@ def unchecked(way: Way, reason: str, warns: bool = False) -> Choice:
     return Choice(way, {"result": f"not checked: {reason}", "way": way.description}, warning=warning)
 
 
-def choose_way(fast: Way, gradients: BatchGradients, passes: PassPlan, item: LocatedSample) -> Choice | None:
+def choose_for_image(fast: Way, gradients: BatchGradients, passes: PassPlan, item: LocatedSample) -> Choice | None:
     """Choose the fast way if it agrees with the plain one on an image, otherwise the first simpler way that does.
 
     Args:

@@ -12,7 +12,7 @@ from erf.engine.batches import BatchGradients, LocatedSample
 from erf.engine.self_check.differences import FrameGradients, are_finite, are_within, on_frame, together
 from erf.engine.self_check.perturbation import nudge_parameters, nudged, varied, with_pixels
 from erf.engine.units import MeasuredUnit
-from erf.gradients.spill import saved_on_disk
+from erf.gradients.saved_tensors import saved_on_disk
 from erf.gradients.way import PLAIN, Way
 
 _TIGHT, _COARSEST = 2.0**13, 2.0**-8
