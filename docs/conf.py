@@ -32,6 +32,7 @@ exclude_patterns = ["_extensions", "examples", "gallery", "auto_examples/*.ipynb
 source_suffix = {".md": "myst-nb", ".myst": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
 root_doc = "index"
 default_role = "code"
+smartquotes = False  # texts of commands and docstrings hold options such as --resume
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4

@@ -24,6 +24,7 @@ def _command(name: str, command: Any) -> str:
         if getattr(parameter, "hidden", False) or parameter.name == "help":
             continue
         words, meaning = parameter.get_help_record(context) or _argument(parameter)
+        words = words.replace(" range>", ">")  # the range itself follows the meaning
         panels.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(
             f"::::{{option}} {words}\n{meaning}\n::::"
         )

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from sphinx_gallery.scrapers import figure_rst
-
 from erf.plotting.saving import Figure
 
 
@@ -16,4 +14,5 @@ def collect(block: Any, variables: dict[str, Any], settings: dict[str, Any]) -> 
     variables["example_globals"]["___"] = None
     path = Path(next(variables["image_path_iterator"]))
     shown.savefig(path)
-    return str(figure_rst([str(path)], settings["src_dir"]))
+    source = path.relative_to(settings["src_dir"]).as_posix()
+    return f"\n.. image:: /{source}\n   :class: sphx-glr-single-img\n   :alt: Maps and curves\n"

@@ -1,4 +1,4 @@
-"""What the site takes from outside this folder, and links that differ between the repository and the site."""
+"""What the site takes from outside this folder, links that differ from the repository's, and links of pictures."""
 
 import re
 from pathlib import Path
@@ -57,9 +57,17 @@ def _public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, child: 
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", f"erf.{name}", node, child)
 
 
+def _enlarge(app: Sphinx, document: nodes.document, page: str) -> None:
+    """Let pictures lead to themselves at full size, and describe those that cells have drawn."""
+    for image in document.findall(nodes.image):
+        image.setdefault("alt", "Picture that the cell above has drawn")
+        image.setdefault("scale", 100)  # Sphinx links pictures of a given scale
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the rules."""
     app.connect("config-inited", _copy)
     app.connect("source-read", _link)
     app.connect("missing-reference", _public_name)
+    app.connect("doctree-resolved", _enlarge)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
