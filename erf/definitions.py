@@ -1,9 +1,9 @@
 """Definitions of the ERF: reductions of the signed input gradient of a unit to a map.
 
-Each definition is applied to every input channel first, and the channels are summed after: with several channels the
-order matters, because opposite signs would cancel. `signed` is the mean gradient of Luo et al. (NIPS 2016,
-arXiv 1701.04128); `relu` is the rule of Ding et al. (CVPR 2022, arXiv 2203.06717), `square` the quantity whose
-expectation over random weights has a closed form.
+The first four are applied to every input channel, and the channels are summed after; in `relu-sum` (OpenERF) and
+`abs-sum` (local attribution maps, arXiv 2011.11036) they are summed before, so that opposite signs cancel. `signed` is
+the mean gradient of Luo et al. (NIPS 2016, arXiv 1701.04128); `relu` is the rule of Ding et al. (CVPR 2022, arXiv
+2203.06717), `square` the quantity whose expectation over random weights has a closed form.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,8 @@ DEFINITIONS: dict[str, Callable[[Any], Any]] = {
     "abs": lambda gradient: abs(gradient).sum(-3),
     "relu": lambda gradient: gradient.clip(min=0).sum(-3),
     "square": lambda gradient: (gradient * gradient).sum(-3),
+    "relu-sum": lambda gradient: gradient.sum(-3).clip(min=0),
+    "abs-sum": lambda gradient: abs(gradient.sum(-3)),
 }
 """Reductions by name, of an array (NumPy or PyTorch) (..., C, H, W) to (..., H, W)."""
 

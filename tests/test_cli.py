@@ -88,7 +88,7 @@ def test_options_reach_the_run(mammograms: Path) -> None:
     loaded = erf.load("out.h5")
     origin = loaded.provenance
     assert (origin.layer, origin.unit, origin.seed, origin.normalisation) == ("stage2", (3, 4), 5, "unit")
-    assert origin.definitions == ("signed", "abs", "relu", "square")
+    assert origin.definitions == tuple(erf.DEFINITIONS)
     assert origin.input_shape == (1, 128, 96)
     assert origin.fit == "letterbox"
     assert origin.deterministic

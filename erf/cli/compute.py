@@ -69,7 +69,8 @@ def compute(
         str,
         typer.Option(
             help="`center`, `y,x` in the layer's map, `pixel:y,x`, `grid:3x3`, several with `;`. For each image: "
-            "`max`, or `column:NAME` of the manifest; maps are then aligned on the unit.",
+            "`max`, or `column:NAME` of the manifest; maps are then aligned on the unit. `window:16x16`: the sum "
+            "over so many units.",
             rich_help_panel=GRADIENT,
         ),
     ] = "center",
@@ -86,6 +87,14 @@ def compute(
             rich_help_panel=GRADIENT,
         ),
     ] = "all",
+    activation: Annotated[
+        str,
+        typer.Option(
+            help="Function of the unit's channels of which the gradient is taken: `none`, `relu`, `sigmoid`, "
+            "`softmax`, or `edges` of a window.",
+            rich_help_panel=GRADIENT,
+        ),
+    ] = "none",
     method: Annotated[
         str,
         typer.Option(
@@ -119,8 +128,8 @@ def compute(
     definitions: Annotated[
         str,
         typer.Option(
-            help="How a gradient becomes a map: signed, abs, relu, square, several with commas, or `all`; "
-            "one pass serves all.",
+            help="How a gradient becomes a map: signed, abs, relu, square, relu-sum, abs-sum, several with commas, or "
+            "`all`; one pass serves all.",
             rich_help_panel=GRADIENT,
         ),
     ] = DEFAULT_DEFINITION,
@@ -248,7 +257,7 @@ def compute(
         part = _part(shard, processes)
         network = build_network(model, str(epochs[0]) if epochs else weights, seed, size, model_arg, depth, trust)
         settings = Settings(
-            unit=unit, channel=_channel(channel), aligned=aligned, method=method,
+            unit=unit, channel=_channel(channel), aligned=aligned, activation=activation, method=method,
             method_options=parse_options(method_arg or [], "--method-arg") or None, arguments=network.arguments,
             definitions=tuple(DEFINITIONS) if definitions == "all" else parse_list(definitions),
             subset_by=parse_list(subset_by), projections=projections, seed=seed, precision=precision,

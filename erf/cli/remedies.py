@@ -5,6 +5,7 @@ import re
 from erf.errors import ErfError
 
 OPTIONS = {
+    "activation": "--activation",
     "allow_different": "--allow-different",
     "allow_missing": "--allow-missing",
     "allow_outside": "--allow-outside",

@@ -10,6 +10,7 @@ _ALIKE = {
     "layer": "layers",
     "input_shape": "input shapes (channels, height, width)",
     "normalisation": "normalisations",
+    "activation": "activations",
     "fit": "fits",
     "interpolation": "interpolations",
     "mirrored": "mirroring",

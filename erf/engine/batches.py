@@ -139,6 +139,7 @@ class BatchGradients:
 
     def _target(self, target: Target, unit: MeasuredUnit, batch: Sequence[LocatedSample], draw: int) -> Target:
         """Adapt a target to these images: their own units, and the output gradients of the channels."""
+        target = replace(target, activation=self.settings.activation, window=unit.window)
         if batch[0].own_units:
             target = replace(target, units=tuple(item.own_units[unit] for item in batch))
         channels, choice = unit.trace.feature_shape[0], self.settings.channel

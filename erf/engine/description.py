@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from math import isfinite
 from platform import python_version
 
 import torch
@@ -53,6 +54,7 @@ class RunDescription:
             units="" if settings.unit == CENTER or not isinstance(settings.unit, str) else settings.unit,
             aligned=settings.moves,
             channel=str(settings.channel),
+            activation=settings.activation,
             method=settings.method,
             method_options=dict(settings.method_options or {}),
             layout=traced.layout.description,
@@ -60,11 +62,11 @@ class RunDescription:
             slices=settings.arguments.depth,
             eval_mode=self.eval_mode,
             random=self.is_random,
-            unit_center=_plane(traced.field.center(unit.unit)),
+            unit_center=_plane(unit.center),
             input_shape=self.images.shape,
             feature_shape=traced.feature_shape,
-            field_size=_plane(traced.field.extent(unit.unit), 1.0),
-            field_shift=_plane(traced.field.shift(unit.unit)),
+            field_size=_plane(tuple(high - low for low, high in unit.seen), 1.0),
+            field_shift=_plane(tuple(_middle(*ends) for ends in unit.seen)),
             field_stride=_plane(traced.field.stride, 1.0),
             parameters=self.parameters,
             depth=traced.depth,
@@ -92,6 +94,10 @@ class RunDescription:
 def _plane(values: tuple[float, ...], of_row: float = 0.0) -> tuple[float, float]:
     """Return the values along (y, x); a signal has one row, whose value is `of_row`."""
     return (values[-2], values[-1]) if len(values) > 1 else (of_row, values[0])
+
+
+def _middle(low: float, high: float) -> float:
+    return (low + high) / 2 if isfinite(high - low) else 0.0
 
 
 def _device_name(device: torch.device) -> str:

@@ -51,6 +51,7 @@ def compute(
     unit: UnitChoice = CENTER,
     channel: int | str = "all",
     aligned: bool = False,
+    activation: str = "none",
     method: str = "gradient",
     method_options: Mapping[str, Any] | None = None,
     arguments: Arguments | None = None,
@@ -105,6 +106,8 @@ def compute(
             squares of all channels without bias.
         aligned: average the maps of several units, shifted so that the units coincide; maps of units that differ
             between images are always aligned.
+        activation: function of the unit's channels of which the gradient is taken: 'relu', 'sigmoid' or 'softmax', for
+            probabilities; of a window, 'edges' is the sum of the magnitudes of its gradient.
         method: one of `METHODS`, by default the gradient.
         method_options: options of the method.
         arguments: how an image is passed to the model; None to infer it.
@@ -174,7 +177,8 @@ def compute(
         network = build_network(model, weights, seed=seed, size=size, model_args=model_args, trust=trust)
     rule = None if until is None else StoppingRule.of(until)
     settings = Settings(
-        unit=unit, channel=channel, aligned=aligned, method=method, method_options=method_options,
+        unit=unit, channel=channel, aligned=aligned, activation=activation, method=method,
+        method_options=method_options,
         arguments=arguments or network.arguments, definitions=as_names(definitions), subset_by=as_names(subset_by),
         projections=projections, seed=network.seed if seed is None else seed, precision=precision, device=device,
         batch_size=batch_size, workers=workers,

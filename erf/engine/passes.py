@@ -84,7 +84,8 @@ def plan_passes(
     Returns:
         The passes; one over the whole image where crops are disabled or do not apply.
     """
-    if settings.moves or not settings.crop or settings.arguments != Arguments() or settings.method != "gradient":
+    is_plain = settings.arguments == Arguments() and settings.method == "gradient" and not settings.window
+    if settings.moves or not settings.crop or not is_plain:
         return (whole_pass(units, shape),)
     groups = min(_groupings(units, shape[1:]), key=lambda groups: _work(groups, shape[1:]))
     traces = {each.layer: each.trace for each in units}

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS, shown_definition
 from erf.errors import InputError
+from erf.gradients.autograd import ACTIVATIONS, EDGES
 from erf.gradients.methods import METHODS
-from erf.gradients.units import CENTER, UnitChoice, is_by_image
+from erf.gradients.units import CENTER, UnitChoice, is_by_image, window_of
 from erf.network.inputs import Arguments
 from erf.text import as_names
 
@@ -32,6 +33,7 @@ class Settings:
     unit: UnitChoice = CENTER
     channel: int | str = ALL_CHANNELS
     aligned: bool = False
+    activation: str = "none"
     method: str = "gradient"
     method_options: Mapping[str, Any] | None = None
     arguments: Arguments = Arguments()  # noqa: RUF009 (frozen)
@@ -74,8 +76,24 @@ class Settings:
                 "channels",
                 remedy="ask for `definitions` square",
             )
+        self._check_activation()
         if self.moves and (self.arguments.depth or self.arguments.signal):
             raise InputError("maps of volumes and signals cannot be aligned on a unit; choose one unit for all images")
+
+    def _check_activation(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise InputError(f"activation '{self.activation}' not known; expected one of {', '.join(ACTIVATIONS)}")
+        if self.activation == "softmax" and self.channel == ALL_CHANNELS:
+            raise InputError("all probabilities of a softmax sum to 1", remedy="choose one `channel`")
+        if self.window and self.moves:
+            raise InputError("a window of units cannot be aligned; choose single units")
+        if self.activation == EDGES and not self.window:
+            raise InputError("edges of a single unit; choose a window of units as `unit`, such as window:16x16")
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """Lengths of the window of units whose values are summed; () for single units."""
+        return window_of(self.unit)
 
     @property
     def shown_definition(self) -> str:

@@ -7,7 +7,7 @@ from torch import nn
 
 from erf.engine.settings import Settings
 from erf.errors import InputError, LayerError
-from erf.gradients.autograd import Target
+from erf.gradients.autograd import Target, window_range
 from erf.gradients.units import center_unit, resolve_units
 from erf.network.layers import Unit
 from erf.theory.tracing import Trace, trace
@@ -23,10 +23,37 @@ class MeasuredUnit:
     trace: Trace
     sources: tuple[Unit, ...]
     """Units whose maps are averaged: the unit itself, or those that are aligned on it."""
+    window: Unit = ()
+    """Number of units along each axis, around the unit, whose values are summed; () for the unit alone."""
 
     @property
     def target(self) -> Target:
-        return Target(self.layer, (self.unit,), self.trace.layout)
+        return Target(self.layer, (self.unit,), self.trace.layout, window=self.window)
+
+    @property
+    def corners(self) -> tuple[Unit, Unit]:
+        """First and last unit of the window."""
+        if not self.window:
+            return self.unit, self.unit
+        first, stop = zip(*window_range(self.unit, self.window), strict=True)
+        return first, tuple(index - 1 for index in stop)
+
+    @property
+    def center(self) -> tuple[float, ...]:
+        """Centre of the unit, or of the window, in pixels."""
+        first, last = (self.trace.field.center(corner) for corner in self.corners)
+        return tuple((one + other) / 2 for one, other in zip(first, last, strict=True))
+
+    @property
+    def seen(self) -> tuple[tuple[float, float], ...]:
+        """Lower and upper end, along each axis, of what the unit or window sees, in pixels from its centre."""
+        field, ends = self.trace.field, []
+        for axis, center in enumerate(self.center):
+            middles = [field.center(one)[axis] + field.shift(one)[axis] - center for one in self.corners]
+            halves = [field.extent(one)[axis] / 2 for one in self.corners]
+            low = min(middle - half for middle, half in zip(middles, halves, strict=True))
+            ends.append((low, max(middle + half for middle, half in zip(middles, halves, strict=True))))
+        return tuple(ends)
 
     def shift(self, unit: Unit) -> tuple[int, int]:
         """Return the shift (y, x) in pixels that aligns the map of another unit with that of this one."""
@@ -63,7 +90,7 @@ def measured_units(traces: Mapping[str, Trace], settings: Settings) -> tuple[Mea
         shape = traced.feature_shape[1:]
         sources = resolve_units(settings.unit, layer, shape, traced.field)
         if not settings.moves:
-            units += [MeasuredUnit(layer, unit, traced, (unit,)) for unit in sources]
+            units += [MeasuredUnit(layer, unit, traced, (unit,), settings.window) for unit in sources]
             continue
         if settings.projections > 1 and len(sources) > 1:
             raise InputError("an average over units and over draws of projections; expected one of them")

@@ -19,6 +19,30 @@ from erf.network.layers import Layout, Unit, forward_to
 T = TypeVar("T")
 
 
+EDGES = "edges"
+
+
+def _edges(maps: Tensor) -> Tensor:
+    """Return the magnitude of the differences to the next unit below and on the right; (N, C, h, w) loses one each."""
+    inner = maps[..., :-1, :-1]
+    return torch.linalg.vector_norm(torch.stack([maps[..., 1:, :-1] - inner, maps[..., :-1, 1:] - inner]), dim=0)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda values: values,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "softmax": lambda values: values.softmax(1),
+    EDGES: _edges,
+}
+"""Functions of the values (N, C, …) of a unit or window, of which the gradient is taken; `edges` of windows only."""
+
+
+def window_range(unit: Unit, window: Unit) -> list[tuple[int, int]]:
+    """Return the half-open ranges of a window whose middle is a unit; of an even length, the upper of both middles."""
+    return [(index - length // 2, index - length // 2 + length) for index, length in zip(unit, window, strict=True)]
+
+
 @dataclass(frozen=True, eq=False)
 class Target:
     """A unit of a layer whose gradient is computed."""
@@ -30,6 +54,10 @@ class Target:
     """Layout of the layer's output; None for (N, C, *axes)."""
     weights: Tensor | None = None
     """(1 or N, C): output gradient of each channel; None for 1 on all of them."""
+    activation: str = "none"
+    """Key of `ACTIVATIONS`, applied to the channels of each unit."""
+    window: Unit = ()
+    """Number of units along each axis, centred on the unit, whose values are summed; () for the unit alone."""
 
     def map(self, output: Tensor) -> Tensor:
         """Return the layer's map (N, C, *axes)."""
@@ -43,19 +71,23 @@ class Target:
         """Return the values (N, C) of the unit."""
         maps = self.map(output)
         if len(self.units) == 1:
-            return _at(maps, self.units[0])
-        return torch.stack([_at(one, unit) for one, unit in zip(maps, self.units, strict=True)])
+            return self._at(maps, self.units[0])
+        return torch.stack([self._at(one[None], unit)[0] for one, unit in zip(maps, self.units, strict=True)])
+
+    def _at(self, maps: Tensor, unit: Unit) -> Tensor:
+        """Return the values (N, C) of one unit, or window, of maps (N, C, *axes)."""
+        activate = ACTIVATIONS[self.activation]
+        if not self.window:
+            index: tuple[Any, ...] = (..., *unit)
+            return activate(maps[index])
+        last = 1 if self.activation == EDGES else 0  # differences need a unit more
+        box: Any = (..., *(slice(first, stop + last) for first, stop in window_range(unit, self.window)))
+        return activate(maps[box]).flatten(2).sum(2)
 
     def totals(self, output: Tensor) -> Tensor:
         """Return the weighted sums over channels (N,), the scalars that are differentiated."""
         values = self.values(output)
         return (values if self.weights is None else values * self.weights).sum(1)
-
-
-def _at(maps: Tensor, unit: Unit) -> Tensor:
-    """Return the values of one unit of maps (…, *axes)."""
-    index: tuple[Any, ...] = (..., *unit)
-    return maps[index]
 
 
 def unit_gradient(model: nn.Module, inputs: Tensor, layer: str, unit: Unit, layout: Layout | None = None) -> Tensor:
@@ -185,7 +217,7 @@ def _forward(
 
 def _sums(target: Target, output: Tensor) -> Tensor:
     """Return the weighted sums over channels (N, *axes)."""
-    maps = target.map(output)
+    maps = ACTIVATIONS[target.activation](target.map(output))
     if target.weights is not None:
         maps = maps * target.weights.reshape(*target.weights.shape, *(1,) * (maps.ndim - 2))
     return maps.sum(1)

@@ -6,6 +6,7 @@ Kokhlikyan et al. Captum: a unified and generic model interpretability library f
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -115,7 +116,7 @@ def _selector(target: Target) -> Callable[[Any], Tensor]:
         weights = target.weights
         if weights is not None and len(weights) > 1:
             weights = weights.repeat(repeats, 1)
-        return Target(target.layer, units, target.layout, weights).totals(tensor)
+        return replace(target, units=units, weights=weights).totals(tensor)
 
     return totals
 

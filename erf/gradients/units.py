@@ -5,22 +5,24 @@ from collections.abc import Sequence
 from math import floor
 
 from erf.errors import ImageError, LayerError
+from erf.gradients.autograd import window_range
 from erf.images import Sample
 from erf.network.layers import Unit
 from erf.theory.fields import ReceptiveField
 
-CENTER, MAX, COLUMN = "center", "max", "column:"
+CENTER, MAX, COLUMN, WINDOW = "center", "max", "column:", "window:"
 
 UnitChoice = str | Unit | Sequence[Unit]
 """'center'; (y, x), or 'y,x'; 'pixel:y,x', the unit nearest to a pixel of the frame; 'grid:3x3', so many spread evenly;
-several of these with semicolons, or a sequence of (y, x). Image by image: 'max', the unit whose value is largest;
+several of these with semicolons, or a sequence of (y, x); 'window:16x16', the sum over so many units in the middle of
+the map, or, as 'window:16x16@y,x', around a unit. Image by image: 'max', the unit whose value is largest;
 'column:NAME', the unit nearest to the point y,x, or the middle of the box top,left,bottom,right, that a manifest's
 column gives in pixels of the file."""
 
 _FARTHEST = 1e9
 """Pixels from the first; no image is so large."""
 
-_EXPECTED = "expected center, y,x, pixel:y,x, grid:ROWSxCOLUMNS, max or column:NAME"
+_EXPECTED = "expected center, y,x, pixel:y,x, grid:ROWSxCOLUMNS, window:HEIGHTxWIDTH, max or column:NAME"
 
 
 def center_unit(feature_shape: Sequence[int]) -> Unit:
@@ -54,6 +56,8 @@ def resolve_units(
         return (center_unit(feature_shape),)
     if isinstance(choice, str):
         texts = [text.strip() for text in choice.split(";")]
+        if len(texts) > 1 and any(text.startswith(WINDOW) for text in texts):
+            raise LayerError(f"unit '{choice}': a window and others; expected a single one of them")
         chosen = [unit for text in texts for unit in _parse(text, layer, feature_shape, field)]
     else:
         single = tuple(index for index in choice if isinstance(index, int))
@@ -75,9 +79,36 @@ def _parse(text: str, layer: str, feature_shape: Sequence[int], field: Receptive
         except ValueError as error:
             raise LayerError(f"unit '{text}' not understood; {_EXPECTED}") from error
         return [_nearest(point, layer, feature_shape, field)]
+    if window := window_of(text):
+        return [_window_middle(text, window, layer, feature_shape)]
     if match := re.fullmatch(r"grid:(\d{1,9}(?:x\d{1,9})*)", text.replace(" ", "")):
         return _grid([int(count) for count in match[1].split("x")], layer, feature_shape)
     raise LayerError(f"unit '{text}' not understood; {_EXPECTED}")
+
+
+def window_of(choice: UnitChoice) -> Unit:
+    """Return the lengths of a window of units, () for any other choice."""
+    match = re.fullmatch(r"window:(\d{1,9}(?:x\d{1,9})*)(?:@[\d, ]+)?", choice) if isinstance(choice, str) else None
+    return tuple(int(length) for length in match[1].split("x")) if match else ()
+
+
+def _window_middle(text: str, window: Unit, layer: str, feature_shape: Sequence[int]) -> Unit:
+    """Return the middle unit of a window; `LayerError` if the window does not lie in the map."""
+    _, _, place = text.partition("@")
+    unit = tuple(int(index) for index in place.split(",")) if place else center_unit(feature_shape)
+    if (
+        len(window) != len(feature_shape)
+        or len(unit) != len(window)
+        or not all(
+            first >= 0 and first < stop <= length
+            for (first, stop), length in zip(window_range(unit, window), feature_shape, strict=True)
+        )
+    ):
+        raise LayerError(
+            f"unit '{text}' lies outside layer '{layer}', whose map is {'x'.join(map(str, feature_shape))}; expected a "
+            "smaller window"
+        )
+    return unit
 
 
 def numbers(text: str) -> list[float]:

@@ -53,6 +53,8 @@ class Provenance(Origin):
     """Whether maps were shifted so that their units coincide."""
     channel: str = "all"
     """Channels of the unit that are differentiated: 'all', a number, or 'signs' for random signs on all."""
+    activation: str = "none"
+    """Function of the unit's values of which the gradient is taken, such as 'relu' or 'softmax'."""
     method: str = "gradient"
     """Attribution method, one of `METHODS`."""
     method_options: Mapping[str, Any] = field(default_factory=dict)
@@ -143,10 +145,14 @@ class Provenance(Origin):
         if self.aligned:
             units = f"units {self.units or 'of several positions'}, aligned on one"
         else:
-            units = f"unit {','.join(map(str, self.unit))}"
+            window = f"window of {self.units.removeprefix('window:').partition('@')[0]} units around "
+            units = window if self.units.startswith("window:") else "unit "
+            units += ",".join(map(str, self.unit))
         words = [f"layer {self.layer}", units]
         if self.channel != "all":
             words.append("random signs on all channels" if self.channel == "signs" else f"channel {self.channel}")
+        if self.activation != "none":
+            words.append(f"after {self.activation}")
         if self.method != "gradient":
             given = "".join(f" {name}={value}" for name, value in self.method_options.items())
             words.append(f"by {self.method}{given} instead of the gradient")
@@ -196,7 +202,18 @@ class Provenance(Origin):
 
 
 _NOT_IMPORTED = (
-    *("model_options", "weights", "weights_sha256", "image_seed", "source", "seed", "layer", "unit", "channel"),
+    *(
+        "model_options",
+        "weights",
+        "weights_sha256",
+        "image_seed",
+        "source",
+        "seed",
+        "layer",
+        "unit",
+        "channel",
+        "activation",
+    ),
     *("method", "method_options", "layout", "eval_mode", "random", "feature_shape", "field_size", "field_shift"),
     *(
         "field_stride",
@@ -206,7 +223,8 @@ _NOT_IMPORTED = (
         "crop",
         "self_check",
         "normalisation",
-        "resample",
+        "fit",
+        "interpolation",
         "projections",
     ),
     *("precision", "precision_error", "device", "deterministic"),
