@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from erf.plotting.series import plot_series as plot_series
     from erf.report.atlas import Atlas as Atlas
     from erf.report.atlas import atlas as atlas
+    from erf.protocols import Protocol as Protocol
+    from erf.protocols import list_protocols as list_protocols
+    from erf.protocols import load_protocol as load_protocol
     from erf.report.summary import Summary as Summary
     from erf.report.summary import summarise as summarise
     from erf.results import ERF as ERF
@@ -78,6 +81,9 @@ _HOME = {
     "CheckpointError": "errors",
     "ComparisonTable": "comparison",
     "DEFINITIONS": "definitions",
+    "Protocol": "protocols",
+    "list_protocols": "protocols",
+    "load_protocol": "protocols",
     "Resampling": "uncertainty",
     "ERF": "results",
     "ErfError": "errors",

@@ -42,6 +42,7 @@ ORDER = {
     "erf.plotting": 5,
     "erf.checks": 6,
     "erf.frames": 5,
+    "erf.protocols": 1,
     "erf.report": 6,
     "erf.tracking": 6,
     "erf": 7,
@@ -66,7 +67,7 @@ WITH_TORCH = {
 }
 """Packages and modules that import PyTorch; no other one does, not even indirectly."""
 
-METHODS = ("erf.results.erf", "erf.comparison.table")
+METHODS = ("erf.results.erf", "erf.comparison.table", "erf.protocols.protocol")
 """Modules of results whose methods call public functions of `erf`, such as `result.plot()`."""
 
 SEE_MODELS = ("erf.building", "erf.cli", "erf")

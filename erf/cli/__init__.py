@@ -22,6 +22,7 @@ from erf.cli.manifest import manifest
 from erf.cli.merge import merge
 from erf.cli.models import models
 from erf.cli.plot import plot
+from erf.cli.protocols import protocols
 from erf.cli.report import report
 from erf.cli.show import show
 from erf.cli.theory import theory
@@ -59,6 +60,7 @@ for command in (
     plot,
     report,
     atlas,
+    protocols,
     show,
     models,
     layers,

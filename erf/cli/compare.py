@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erf.cli.console import busy, fail, reported_errors, say, warn
-from erf.cli.options import AllowDifferent, ByImage, Labels, Overwrite, Resamples, SeedOfDraws
+from erf.cli.options import AllowDifferent, ByImage, Labels, Overwrite, ProtocolName, Resamples, SeedOfDraws
 from erf.definitions import DEFAULT_DEFINITION
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def compare(
     files: Annotated[list[Path] | None, typer.Argument(help="ERF files; differences are to the first.")] = None,
     measures: Annotated[str, typer.Option(help="Names with commas, or `all`; `--list` explains each.")] = "",
     subset: Annotated[str, typer.Option(help="Subset of the images, such as `left`.")] = "all",
+    protocol: ProtocolName = "",
     definition: Annotated[str, typer.Option(help="One that all files have; not `signed`.")] = DEFAULT_DEFINITION,
     labels: Labels = "",
     level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,

@@ -25,6 +25,7 @@ from erf.cli.options import (
     ModelName,
     Normalise,
     Overwrite,
+    ProtocolName,
     Salt,
     Seed,
     Size,
@@ -34,6 +35,7 @@ from erf.cli.options import (
 )
 from erf.cli.over_training import compute_snapshots, weight_files
 from erf.cli.processes import Processes, parse_shard
+from erf.cli.protocols import deviations
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from erf.text import file_name
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 
 def compute(
+    context: typer.Context,
     model: ModelName,
     images: Annotated[
         str,
@@ -74,6 +77,7 @@ def compute(
             rich_help_panel=GRADIENT,
         ),
     ] = "center",
+    protocol: ProtocolName = "",
     aligned: Annotated[
         bool,
         typer.Option(
@@ -99,7 +103,7 @@ def compute(
         str,
         typer.Option(
             help="`gradient`, `input-x-gradient`, `integrated-gradients`, `guided-backprop`, `deeplift`, "
-            "`gradient-shap` or `occlusion`.",
+            "`gradient-shap`, `occlusion` or `blur-path`.",
             rich_help_panel=GRADIENT,
         ),
     ] = "gradient",
@@ -271,7 +275,7 @@ def compute(
         privacy = _privacy(anonymise, salt, keep, thumbnails, settings, part)
         job = Job(
             network, selection, pick_layers(network, layer), settings, output, drawing, overwrite, resume, part,
-            processes, privacy,
+            processes, privacy, protocol, deviations(context, protocol),
         )  # fmt: skip
         if epochs:
             compute_snapshots(job, epochs)

@@ -94,6 +94,9 @@ class Job:
     processes: Processes
     privacy: Anonymity | None = None
     """Anonymisation settings; None to keep names."""
+    protocol: str = ""
+    deviations: tuple[str, ...] = ()
+    """Options that differ from those of the protocol."""
 
     def salted(self, folder: Path | None = None) -> "Job":
         """Return the job with a salt: the given one, the one saved in the run's progress folder, or a new one."""
@@ -143,6 +146,8 @@ class Job:
             image_seed=self.selection.image_seed,
             source=self.selection.source,
             command=shlex.join(["erf", *sys.argv[1:]]),
+            protocol=self.protocol,
+            deviations=self.deviations,
         )
 
     def begin(self, files: Sequence[Path], staging: Staging, identity: Mapping[str, Any]) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from erf.cli.protocols import apply_protocol
+
 LARGEST_SEED = 2**63 - 2
 """Largest seed for which PyTorch and HDF5 can also represent the next one."""
 
@@ -118,6 +120,17 @@ Classes = Annotated[
     str,
     typer.Option(
         help="Labels in the order of the network's outputs; of two, the second is positive.", rich_help_panel=IMAGES
+    ),
+]
+
+ProtocolName = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        help="Settings of a published figure, which `erf protocols` lists; other options win, and are recorded.",
+        callback=apply_protocol,
+        is_eager=True,
+        rich_help_panel=GRADIENT,
     ),
 ]
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from erf.cli.console import busy, fail, parse_list, parse_numbers, reported_errors
-from erf.cli.options import Labels, Overwrite
+from erf.cli.options import Labels, Overwrite, ProtocolName
 from erf.definitions import DEFAULT_DEFINITION
 
 
@@ -18,6 +18,7 @@ def plot(
     definition: Annotated[
         str, typer.Option(help="How the gradient became a map: signed, abs, relu or square.")
     ] = DEFAULT_DEFINITION,
+    protocol: ProtocolName = "",
     subsets: Annotated[str, typer.Option(help="Such as `left,right`; default: all that the files share.")] = "",
     labels: Labels = "",
     scale: Annotated[

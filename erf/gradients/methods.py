@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from erf.errors import InputError
 from erf.gradients.autograd import Target, unit_gradients
+from erf.gradients.blur_path import integrate
 from erf.network.inputs import Arrange, alone
 from erf.network.layers import OUTPUT, find_layer, forward_to
 
@@ -140,6 +141,14 @@ def _occlusion(
         yield found / (side * side * inputs.shape[1])
 
 
+def _blur_path(
+    model: nn.Module, inputs: Tensor, targets: Sequence[Target], arrange: Arrange, options: Mapping[str, Any]
+) -> Iterator[Tensor]:
+    if unknown := sorted(set(options) - {"sigma", "steps", "side"}):
+        raise InputError(f"method blur-path has no option {unknown[0]}; expected sigma, steps or side")
+    yield from integrate(model, inputs, targets, arrange, **options)
+
+
 METHODS: dict[str, Method] = {
     "gradient": _gradient,
     "input-x-gradient": _input_x_gradient,
@@ -148,8 +157,10 @@ METHODS: dict[str, Method] = {
     "deeplift": _neuron("NeuronDeepLift"),
     "gradient-shap": _neuron("NeuronGradientShap", baseline="baselines", n_samples=5, stdevs=0.1),
     "occlusion": _occlusion,
+    "blur-path": _blur_path,
 }
-"""Methods by name; options are those of captum's class, for `occlusion` the side and stride of the patch."""
+"""Methods by name; options are those of captum's class, for `occlusion` the side and stride of the patch, for
+`blur-path` those of `integrate`."""
 
 
 def is_random(name: str) -> bool:
@@ -165,4 +176,5 @@ METHOD_DESCRIPTIONS = {
     "deeplift": "differences of activations from those of a black image, passed back",
     "gradient-shap": "integrated gradients at random places of the way, with noise; n_samples=5, stdevs=0.1",
     "occlusion": "how much the unit's value falls when a patch is set to zero; side=16, stride=side",
+    "blur-path": "the gradient averaged on the way from a blurred image, times its change; sigma=1.2, steps=50, side=9",
 }

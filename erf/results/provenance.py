@@ -34,6 +34,10 @@ class Origin:
     source: str = ""
     """Source of the images, such as a folder or manifest."""
     command: str = ""
+    protocol: str = ""
+    """Published protocol that was followed, '' for none."""
+    deviations: tuple[str, ...] = ()
+    """Options that differ from the protocol's."""
     identity: str = ""
     """SHA-256 of the settings and the list of images of the whole run; '' if the caller does not give it."""
 

@@ -35,7 +35,7 @@ SIDE_MEASURES = tuple(measure.name for measure in MEASURES.values() if measure.w
 """Measures that need left and right breasts."""
 
 REPLKNET = {
-    f"replknet{round(100 * share)}": partial(sizes.replknet_area_ratio, share=share) for share in (0.2, 0.5, 0.99)
+    f"replknet{round(100 * share)}": partial(sizes.replknet_area_ratio, share=share) for share in (0.2, 0.3, 0.5, 0.99)
 }
 """Measures of the full map (H, W), which is stored as a mean only, so that they have no interval."""
 

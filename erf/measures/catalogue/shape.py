@@ -107,4 +107,15 @@ MEASURES = [
         lambda sample: shape.gini(sample.small, sample.grid),
         limits=(0.0, 1.0),
     ),
+    Measure(
+        "diffusion_index",
+        "shape",
+        "100 (1 - Gini coefficient of the mass over the image)",
+        "",
+        "0 to 100, spread evenly",
+        "Gu, Dong 2021 (Diffusion Index)",
+        "blocks",
+        lambda sample: 100 * (1 - shape.gini(sample.small, sample.grid)),
+        limits=(0.0, 100.0),
+    ),
 ]
