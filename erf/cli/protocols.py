@@ -68,7 +68,8 @@ def _explain(protocol: "Protocol") -> None:
     lines = [["computed", protocol.summary], ["paper", protocol.paper], ["read in", protocol.source]]
     for command in ("compute", "plot", "compare"):
         for option, value in getattr(protocol, command).items():
-            lines.append([f"erf {command} --{option.replace('_', '-')}", str(value)])
+            name = f"-{option}" if len(option) == 1 else f"--{option.replace('_', '-')}"
+            lines.append([f"erf {command} {name}", str(value)])
     lines += [["known defect", defect] for defect in protocol.defects]
     lines += [["note", note] for note in protocol.notes]
     print_table(f"protocol {protocol.name}", ["", ""], lines, left=2)

@@ -19,6 +19,8 @@ _LARGEST = 2**16
 _ARGUMENT_OF = {"normalise": "normalisation"}
 _OPTION_OF = {argument: option for option, argument in _ARGUMENT_OF.items()}
 """Names of options and arguments, where they differ."""
+_OF_NETWORK = ("weights", "size", "model_args", "seed", "trust")
+"""Arguments that build the network."""
 _TABLES = ("compute", "plot", "compare")
 
 
@@ -56,15 +58,15 @@ class Protocol:
             images: images, as for `erf.compute`.
             **given: arguments of `erf.compute`; they win, and are recorded as deviations.
         """
-        from erf.building import build_network
+        from erf.building import Network, build_network
         from erf.engine import compute
 
         options = self.arguments() | given
-        built = {
-            name: options.pop(name) for name in ("weights", "size", "model_args", "seed", "trust") if name in options
-        }
+        built = {name: options.pop(name) for name in _OF_NETWORK if name in options}
+        if isinstance(model, Network):  # its own size holds
+            built = {name: value for name, value in built.items() if name in given}
         network = build_network(model, **built)
-        changed = {_OPTION_OF.get(name, name): value for name, value in given.items()}
+        changed = {"size": network.size} | {_OPTION_OF.get(name, name): value for name, value in given.items()}
         origin = network.origin(
             image_seed=options.get("image_seed", 0),
             source=str(images) if isinstance(images, str | Path) else "",
