@@ -71,7 +71,7 @@ def compute(
     output: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
-    origin: Origin | None = None,
+    origin: Origin | Mapping[str, Any] | None = None,
     sink: Sink | None = None,
     scratch: Path | None = None,
     progress: bool | Progress | None = True,
@@ -135,7 +135,7 @@ def compute(
             with `resume`. By default, the result is kept in memory.
         overwrite: whether `output` may replace a file, and discard the progress of an interrupted run.
         resume: continue the interrupted run of the same call; a finished one is loaded.
-        origin: facts for the record; by default those of the network and the images.
+        origin: facts for the record, or further ones; by default those of the network and the images.
         sink: destination of the results, instead of `output`.
         scratch: folder for temporary files of sums, by default that of `output`, else the system's.
         progress: whether to show progress, or a function that is called with a stage (`images`, then `maps`), the
@@ -191,7 +191,8 @@ def compute(
             given, n=n, seed=image_seed, size=framing.size, channels=framing.channels, inputs=network.arguments.names,
             normalisation=framing.normalisation, fit=framing.fit, interpolation=framing.interpolation, progress=report,
         )  # fmt: skip
-        origin = origin or network.origin(image_seed=image_seed, source=source)
+        if not isinstance(origin, Origin):
+            origin = network.origin(**{"image_seed": image_seed, "source": source} | dict(origin or {}))
         taken = layer or network.layers()[0]
         if output is not None:
             staging = Staging([Path(output)], overwrite, resume)

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from erf.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,8 +21,6 @@ _LARGEST = 2**16
 _ARGUMENT_OF = {"normalise": "normalisation"}
 _OPTION_OF = {argument: option for option, argument in _ARGUMENT_OF.items()}
 """Names of options and arguments, where they differ."""
-_OF_NETWORK = ("weights", "size", "model_args", "seed", "trust")
-"""Arguments that build the network."""
 _TABLES = ("compute", "plot", "compare")
 
 
@@ -58,22 +58,17 @@ class Protocol:
             images: images, as for `erf.compute`.
             **given: arguments of `erf.compute`; they win, and are recorded as deviations.
         """
-        from erf.building import Network, build_network
         from erf.engine import compute
 
-        options = self.arguments() | given
-        built = {name: options.pop(name) for name in _OF_NETWORK if name in options}
-        if isinstance(model, Network):  # its own size holds
-            built = {name: value for name, value in built.items() if name in given}
-        network = build_network(model, **built)
-        changed = {"size": network.size} | {_OPTION_OF.get(name, name): value for name, value in given.items()}
-        origin = network.origin(
-            image_seed=options.get("image_seed", 0),
-            source=str(images) if isinstance(images, str | Path) else "",
-            protocol=self.name,
-            deviations=self.deviations(changed),
-        )
-        return compute(network, images, origin=origin, **options)
+        own, changed = self.arguments(), {_OPTION_OF.get(name, name): value for name, value in given.items()}
+        if hasattr(model, "size"):  # a network that is built
+            changed["size"] = model.size
+            own.pop("size", None)
+        if not isinstance(images, str | Path):  # images in memory
+            changed["size"] = tuple(getattr(images, "shape", None) or np.shape(images[0]))[-2:]
+            own = {name: value for name, value in own.items() if name not in ("size", "fit", "interpolation")}
+        facts = {"protocol": self.name, "deviations": self.deviations(changed)}
+        return compute(model, images, origin=facts, **own | given)
 
     def arguments(self) -> dict[str, Any]:
         """Return the settings as arguments of `erf.compute`."""
