@@ -51,11 +51,11 @@ if TYPE_CHECKING:
     from erf.network.inputs import Arguments as Arguments
     from erf.plotting import plot as plot
     from erf.plotting.series import plot_series as plot_series
-    from erf.report.atlas import Atlas as Atlas
-    from erf.report.atlas import atlas as atlas
     from erf.protocols import Protocol as Protocol
     from erf.protocols import list_protocols as list_protocols
     from erf.protocols import load_protocol as load_protocol
+    from erf.report.atlas import Atlas as Atlas
+    from erf.report.atlas import atlas as atlas
     from erf.report.summary import Summary as Summary
     from erf.report.summary import summarise as summarise
     from erf.results import ERF as ERF

@@ -1,6 +1,7 @@
 """Preprocessing of photographs equals that of the libraries with which networks are trained."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torchvision.transforms import InterpolationMode
 import erf
 from erf.building import build_network
 from erf.errors import InputError
-from erf.images import Framing, Image, read_image
+from erf.images import Decoded, Failure, Framing, Image, ImageSet, Sample, read_image
 from erf.storage.schema import provenance_of
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -34,6 +35,13 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def framed(path: Path, framing: Framing) -> np.ndarray:
     decoded = read_image(path)
     return framing.apply(Image(path.stem, str(path), lambda: decoded), decoded).pixels
+
+
+def pixels_of(images: ImageSet) -> np.ndarray:
+    """Pixels of the first image."""
+    found = images.sample(images.images[0])
+    assert isinstance(found, Sample)
+    return found.pixels
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "nearest"])
@@ -59,10 +67,11 @@ def test_pixels_equal_those_of_torchvision(
 
 @pytest.mark.parametrize("name", ["resnet50", "vit_tiny_patch16_224", "tf_efficientnet_b0"])
 def test_pixels_equal_those_of_timm(photographs: list[Path], name: str) -> None:
-    from timm.data import create_transform, resolve_data_config
+    from timm.data.config import resolve_data_config
+    from timm.data.transforms_factory import create_transform
     from timm.models import get_pretrained_cfg
 
-    config = resolve_data_config(pretrained_cfg=get_pretrained_cfg(name).to_dict())
+    config = resolve_data_config(pretrained_cfg=getattr(get_pretrained_cfg(name), "to_dict", dict)())
     framing = build_network(f"timm:{name}").framing("auto")
     assert framing.size == tuple(config["input_size"][1:])
     for path in photographs[:3]:
@@ -104,7 +113,7 @@ def test_networks_for_mammograms_keep_theirs_and_phantoms_are_not_scaled() -> No
         ({"interpolation": "cubic"}, "interpolation 'cubic' not known"),
     ],
 )
-def test_wrong_preprocessing_is_refused(options: dict[str, str], message: str) -> None:
+def test_wrong_preprocessing_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Framing((8, 8), 3, **options)
 
@@ -112,15 +121,18 @@ def test_wrong_preprocessing_is_refused(options: dict[str, str], message: str) -
 def test_16_bits_are_kept_and_floats_have_to_be_in_the_unit_range() -> None:
     ramp = np.linspace(0, 65535, 64 * 64).reshape(1, 64, 64)
     images = erf.from_arrays([ramp.astype(np.uint16)], normalisation="0.5/0.25")
-    found = images.sample(images.images[0])
-    np.testing.assert_allclose(found.pixels, (ramp.astype(np.uint16) / 65535 - 0.5) / 0.25, atol=1e-6)
+    found = pixels_of(images)
+    np.testing.assert_allclose(found, (ramp.astype(np.uint16) / 65535 - 0.5) / 0.25, atol=1e-6)
     unit = erf.from_arrays([ramp.astype(np.float32) / 65535], normalisation="0.5/0.25")
-    np.testing.assert_allclose(unit.sample(unit.images[0]).pixels, found.pixels, atol=1e-4)
+    np.testing.assert_allclose(pixels_of(unit), found, atol=1e-4)
     wide = erf.from_arrays([ramp], normalisation="0.5/0.25")
-    assert "no full scale" in wide.sample(wide.images[0]).reason
+    failure = wide.sample(wide.images[0])
+    assert isinstance(failure, Failure)
+    assert "no full scale" in failure.reason
     # Of 16 bits, scaling keeps more than 8.
-    image = Image("ramp", "ramp", lambda: None)
-    scaled = Framing((32, 32), 1, "none", "squash").apply(image, erf.images.Decoded(ramp.astype(np.uint16), "")).pixels
+    decoded = Decoded(ramp.astype(np.uint16), "")
+    image = Image("ramp", "ramp", lambda: decoded)
+    scaled = Framing((32, 32), 1, "none", "squash").apply(image, decoded).pixels
     assert len(np.unique(scaled)) > 512
 
 

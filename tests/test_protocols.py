@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from erf.gradients.blur_path import gaussian_kernel
 from erf.measures import pick_measures
 from scripts.check_protocols import compare, photographs
 
-SETTINGS = {"device": "cpu", "progress": False}
+SETTINGS: dict[str, Any] = {"device": "cpu", "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,9 @@ class Restoration(nn.Module):
         return image + self.last(self.first(image).tanh())
 
 
-def local_attribution_map(model: nn.Module, image: np.ndarray, window: int, sigma: float, steps: int, side: int):
+def local_attribution_map(
+    model: nn.Module, image: np.ndarray, window: int, sigma: float, steps: int, side: int
+) -> np.ndarray:
     """Literal transcription of Gu and Dong's procedure for an image (3, H, W), with SciPy's filter."""
     widths = np.linspace(sigma, 0, steps + 1)
     places = np.arange(side) - side // 2
@@ -68,6 +71,7 @@ def local_attribution_map(model: nn.Module, image: np.ndarray, window: int, sigm
         edges = (below[:, :, :, :-1] + right[:, :, :-1, :]).sqrt()
         top, left = image.shape[1] // 2 - window // 2, image.shape[2] // 2 - window // 2
         edges[:, :, top : top + window, left : left + window].sum().backward()
+        assert tensor.grad is not None
         total += tensor.grad[0].numpy() * change
     return abs((total / steps).sum(0))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import erf
 from erf.box import Box
-from erf.errors import ErfError
+from erf.errors import ErfError, ImageWarning
 
 SIZE = (40, 36)
 
@@ -30,8 +30,8 @@ def arrays() -> list[np.ndarray]:
 
 
 def run(network: nn.Module, arrays: list[np.ndarray], **settings: Any) -> np.ndarray:
-    settings = {"layer": "4", "definitions": "signed", "device": "cpu", "progress": False} | settings
-    return erf.compute(network, arrays, **settings).statistics("all", str(settings["definitions"])).mean
+    options: dict[str, Any] = {"layer": "4", "definitions": "signed", "device": "cpu", "progress": False} | settings
+    return erf.compute(network, arrays, **options).statistics("all", str(options["definitions"])).mean
 
 
 def by_autograd(network: nn.Module, arrays: list[np.ndarray], value: Callable[[Tensor], Tensor]) -> np.ndarray:
@@ -56,11 +56,13 @@ TARGETS: dict[str, tuple[dict[str, Any], Callable[[Tensor], Tensor]]] = {
     ),
     "edges": (
         {"unit": "window:4x4", "activation": "edges"},
-        lambda map_: sum(
-            ((map_[:, y + 1, x] - map_[:, y, x]) ** 2 + (map_[:, y, x + 1] - map_[:, y, x]) ** 2).sqrt().sum()
-            for y in range(8, 12)
-            for x in range(7, 11)
-        ),
+        lambda map_: torch.stack(
+            [
+                ((map_[:, y + 1, x] - map_[:, y, x]) ** 2 + (map_[:, y, x + 1] - map_[:, y, x]) ** 2).sqrt().sum()
+                for y in range(8, 12)
+                for x in range(7, 11)
+            ]
+        ).sum(),
     ),
 }
 
@@ -86,8 +88,11 @@ def test_the_theoretical_field_of_a_window_contains_those_of_its_units(
     corners = [
         erf.compute(network, arrays[:1], unit=unit, **settings).provenance.field_box() for unit in ((8, 7), (11, 11))
     ]
-    box = window.provenance.field_box()
-    assert box == Box(corners[0].top, corners[0].left, corners[1].bottom, corners[1].right)
+    box, (first, last) = window.provenance.field_box(), corners
+    assert box is not None
+    assert first is not None
+    assert last is not None
+    assert box == Box(first.top, first.left, last.bottom, last.right)
     support = np.argwhere(window["all"].mean != 0)
     assert [*support.min(0), *(support.max(0) + 1)] == [edge + 0.5 for edge in box]
     assert window.provenance.target == "layer 4, window of 4x5 units around 10,9"
@@ -95,8 +100,10 @@ def test_the_theoretical_field_of_a_window_contains_those_of_its_units(
 
 def test_channels_that_are_negative_give_no_gradient(arrays: list[np.ndarray]) -> None:
     network = nn.Conv2d(1, 2, 3, padding=1).double()
+    assert network.bias is not None
     nn.init.constant_(network.bias, -1e3)
-    result = erf.compute(network, arrays, layer="output", activation="relu", device="cpu", progress=False)
+    with pytest.warns(ImageWarning, match="3 of 3 images, first array:0: the gradient is zero everywhere"):
+        result = erf.compute(network, arrays, layer="output", activation="relu", device="cpu", progress=False)
     assert not result["all"].mean.any()
     assert "the gradient is zero everywhere" in result.images[0].message
 
