@@ -10,7 +10,7 @@ from erf.gradients.autograd import Target
 from erf.gradients.diagnosis import directions_agree, gradient_end, is_repeatable, pixels_agree, switched_off
 from erf.gradients.probe import Probe, border_layer, probe, theoretical_box
 from erf.network.modes import frozen
-from erf.theory.layers import default_layer, list_layers, match_layers
+from erf.theory.layers import default_candidates, list_layers, match_layers
 from erf.theory.tracing import trace
 from tests.agreement import assert_gradients_agree
 from tests.conftest import small_network
@@ -99,7 +99,7 @@ def test_layers_of_a_network() -> None:
     maps = ["stem", "stage.0", "stage.1", "stage", "norm", "same", "pool"]
     assert [point.name for point in points] == [*maps, "flat", "output"]  # the last two are vectors
     assert [point.name for point in points if point.trace.layout.places] == maps
-    assert default_layer(points) == "norm"
+    assert [point.name for point in default_candidates(points)] == ["norm", "stage", "stage.1", "stage.0", "stem"]
     assert match_layers(points, "stage*") == ["stage.0", "stage.1", "stage"]
     assert points[3].trace.field.size == (7, 7)
     assert points[3].output_shape == (1, 4, 10, 8)

@@ -15,7 +15,7 @@ import erf
 from erf.errors import ErfError, ImageWarning, LayerError
 from erf.models import create_model, model_card
 from erf.models.sources import input_channels
-from erf.theory.layers import default_layer, list_layers
+from erf.theory.layers import default_candidates, list_layers
 from erf.theory.tracing import theoretical_receptive_field
 from tests.agreement import assert_statistics_agree, plain_gradient
 
@@ -227,7 +227,7 @@ def test_what_is_no_map_is_refused_in_one_line(name: str, layer: str, words: str
 )
 def test_the_layer_that_is_taken_by_default(name: str, layer: str) -> None:
     size = model_card(name).input_size if name.startswith("timm") else (128, 96)
-    assert default_layer(list_layers(create_model(name), (3, *size))) == layer
+    assert default_candidates(list_layers(create_model(name), (3, *size)))[0].name == layer
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,5 +1,6 @@
 """Table of the layers of a network that yield a map, with stride and theoretical receptive field."""
 
+import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from erf.building.network import Network
 from erf.errors import LayerError
 from erf.images.size import Size
 from erf.text import html_table, text_table
-from erf.theory.layers import MappedLayer, default_layer, match_layers
+from erf.theory.layers import MappedLayer, match_layers
 
 COLUMNS = ("layer", "module", "output", "stride [px]", "theoretical field [px]", "infinite by")
 
@@ -29,21 +30,24 @@ class LayerTable:
     """Number of deeper layers that are not shown."""
     default: str
     """Layer that is measured where none is named."""
+    note: str = ""
+    """Why the default layer is not the last one; '' if it is."""
 
     @classmethod
     def of(cls, network: Network, patterns: Sequence[str] = (), levels: int = LEVELS) -> "LayerTable":
         """List the layers that match one of some patterns, or down to a depth."""
         points = network.mapped_layers()
-        default = network.card.default_layer or default_layer(points)
+        chosen = network.default_layer(points)
         wanted = {name for pattern in patterns for name in match_layers(points, pattern)}
         shown = tuple(
             point
             for point in points
-            if (point.name in wanted if patterns else point.depth <= levels or point.name == default)
+            if (point.name in wanted if patterns else point.depth <= levels or point.name == chosen.name)
         )
         if not shown:
             raise LayerError(f"no layer of {network.name} yields a map over the input")
-        return cls(network, shown, 0 if patterns else len(points) - len(shown), default)
+        note = chosen.words if chosen.passed_over else ""
+        return cls(network, shown, 0 if patterns else len(points) - len(shown), chosen.name, note)
 
     @property
     def names(self) -> list[str]:
@@ -67,12 +71,14 @@ class LayerTable:
         return len(self.shown)
 
     def __str__(self) -> str:
-        return f"{self.title}\n\n{text_table(COLUMNS, self.rows, left=3)}"
+        table = f"{self.title}\n\n{text_table(COLUMNS, self.rows, left=3)}"
+        return f"{table}\n\n{self.note}" if self.note else table
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return html_table(COLUMNS, self.rows, left=3)
+        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        return html_table(COLUMNS, self.rows, left=3) + note
 
 
 def layers(

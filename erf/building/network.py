@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from erf.building.default_layer import DefaultLayer, choose_default
 from erf.building.weights import file_digest, origin_of_weights
 from erf.errors import AssumptionWarning, InputError, LayerError
 from erf.gradients.units import UnitChoice, resolve_units
@@ -18,7 +19,7 @@ from erf.network.devices import memory_errors
 from erf.network.inputs import Arguments
 from erf.network.layers import Unit
 from erf.results import Origin
-from erf.theory.layers import MappedLayer, default_layer, list_layers, match_layers
+from erf.theory.layers import MappedLayer, list_layers, match_layers
 from erf.theory.tracing import Trace, trace
 
 SMALLER = "use a smaller `size`"
@@ -132,6 +133,17 @@ class Network:
         with memory_errors(SMALLER):
             return list_layers(self.model, self.input_shape, self.arguments)
 
+    def default_layer(self, points: Sequence[MappedLayer] | None = None) -> DefaultLayer:
+        """Choose the layer that is measured where none is named, from known layers if they are given.
+
+        Raises:
+            LayerError: the card has none, and no layer is a map of several units.
+        """
+        if self.card.default_layer:
+            return DefaultLayer(self.card.default_layer)
+        with memory_errors(SMALLER):
+            return choose_default(self.model, points or self.mapped_layers(), self.input_shape, self.arguments)
+
     def locate(
         self,
         layer: str = "",
@@ -153,7 +165,10 @@ class Network:
         Raises:
             LayerError: the network has no such layer or unit.
         """
-        name = layer or self.card.default_layer or default_layer(points or self.mapped_layers())
+        chosen = DefaultLayer(layer) if layer else self.default_layer(points)
+        name = chosen.name
+        if chosen.passed_over:
+            warn(chosen.words)
         with memory_errors(SMALLER):
             traced = trace(self.model, [name], self.input_shape, self.arguments)[name]
         first, *others = resolve_units(unit, name, traced.feature_shape[1:], traced.field)
@@ -178,19 +193,22 @@ class Network:
         is_all = tuple(patterns) == ("all",)
         if is_all and self.card.layers:
             return self.card.layers
-        if not patterns and self.card.default_layer:
-            return (self.card.default_layer,)
+        if not patterns:
+            chosen = self.default_layer()
+            if not self.card.default_layer:
+                warn(f"{chosen.words}; `erf.layers` lists all")
+            return (chosen.name,)
         if patterns and not is_all and not any(_MARKS & set(one) for one in patterns):
             return tuple(patterns)
-        points = self.mapped_layers()
-        if not patterns:
-            layer = default_layer(points)
-            warn(f"layer '{layer}' is taken, the last map of several units; `erf.layers` lists all")
-            return (layer,)
-        if is_all:
-            found = [point.name for point in points if point.suits and point.depth == 1]
-        else:
-            found = [name for one in patterns for name in (match_layers(points, one) if _MARKS & set(one) else [one])]
-        if not found:
-            raise LayerError(f"'{','.join(patterns)}' names no layer", remedy="`erf.layers` lists all")
-        return tuple(dict.fromkeys(found))
+        return _matching(self.mapped_layers(), patterns)
+
+
+def _matching(points: Sequence[MappedLayer], patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return the layers that patterns match, each once; `all` for maps of several units of the outermost modules."""
+    if tuple(patterns) == ("all",):
+        found = [point.name for point in points if point.suits and point.depth == 1]
+    else:
+        found = [name for one in patterns for name in (match_layers(points, one) if _MARKS & set(one) else [one])]
+    if not found:
+        raise LayerError(f"'{','.join(patterns)}' names no layer", remedy="`erf.layers` lists all")
+    return tuple(dict.fromkeys(found))

@@ -12,7 +12,9 @@ from erf.building import Model, Network, build_network
 from erf.building.network import SMALLER, Warn, warn_of_assumption
 from erf.engine import choose_run_way
 from erf.engine.settings import Settings
+from erf.errors import NoGradientError
 from erf.gradients.autograd import Target
+from erf.gradients.cancellation import CANCELLED, channels_cancel
 from erf.gradients.diagnosis import directions_agree, gradient_end, is_repeatable, pixels_agree, switched_off
 from erf.gradients.probe import probe, theoretical_box
 from erf.gradients.units import UnitChoice
@@ -137,18 +139,20 @@ def check(
             Check("modules that differ in training", switched_off(network.model) or "none"),
         ]
         with frozen(network.model):
-            checks += _gradient_checks(network.model, noise, target, network.arguments, traced.random)
+            checks += _gradient_checks(network.model, noise, target, network.arguments, traced)
         if all(check.passed for check in checks):
             checks += [_check_support(network, name, place, traced), _check_way(network, noise, target)]
     return GradientReport(network.name, name, place, network.input_shape, tuple(checks))
 
 
 def _gradient_checks(
-    model: nn.Module, noise: Tensor, target: Target, arguments: Arguments, is_random: bool
+    model: nn.Module, noise: Tensor, target: Target, arguments: Arguments, traced: Trace
 ) -> list[Check]:
+    if _cancels(model, noise, target, arguments, traced):
+        return [Check("sum over channels", CANCELLED, passed=False)]
     end = gradient_end(model, noise, target, arguments)
     checks = [Check("gradient", end or "arrives at the input", not end)]
-    if end or is_random:
+    if end or traced.random:
         return checks
     same = is_repeatable(model, noise, target, arguments)
     checks.append(Check("the same value twice", "bit by bit" if same else "no", same))
@@ -162,6 +166,13 @@ def _gradient_checks(
     finally:
         model.to(noise.dtype)
     return checks
+
+
+def _cancels(model: nn.Module, noise: Tensor, target: Target, arguments: Arguments, traced: Trace) -> bool:
+    try:
+        return channels_cancel(model, noise, target, traced.feature_shape[0], arguments)
+    except NoGradientError:
+        return False
 
 
 def _in_double(model: nn.Module, noise: Tensor, arguments: Arguments) -> Tensor:

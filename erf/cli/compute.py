@@ -185,6 +185,14 @@ def compute(
             rich_help_panel=RUN,
         ),
     ] = True,
+    allow_rounding: Annotated[
+        bool,
+        typer.Option(
+            "--allow-rounding",
+            help="Compute also where the channels of a unit sum to a constant, so that the gradient is rounding.",
+            rich_help_panel=GRADIENT,
+        ),
+    ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Print how long each stage took.", rich_help_panel=RUN)
     ] = False,
@@ -267,6 +275,7 @@ def compute(
             subset_by=parse_list(subset_by), projections=projections, seed=seed, precision=precision,
             device=processes.device(device), batch_size=batch_size, workers=workers, deterministic=deterministic,
             strict=strict, until=until_precise, crop=crop, self_check=self_check,
+            allow_rounding=allow_rounding,
         )  # fmt: skip
         selection = Selection(
             source=images, n=n, image_seed=image_seed, normalisation=normalise, fit=fit, interpolation=interpolation,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from erf.cli.console import busy, reported_errors
+from erf.cli.console import busy, reported_errors, say
 from erf.cli.network import build_network
 from erf.cli.options import Depth, ModelArguments, ModelName, Size, Trust
 
@@ -30,3 +30,5 @@ def layers(
             table = LayerTable.of(network, [pattern] if pattern else (), depth_of_modules)
         deeper = f" ({table.hidden} deeper ones: --levels)" if table.hidden else ""
         print_table(f"{table.title}{deeper}", list(COLUMNS), table.rows, left=3)
+        if table.note:
+            say(table.note)

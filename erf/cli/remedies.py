@@ -9,6 +9,7 @@ OPTIONS = {
     "allow_different": "--allow-different",
     "allow_missing": "--allow-missing",
     "allow_outside": "--allow-outside",
+    "allow_rounding": "--allow-rounding",
     "array": "--array",
     "batch_size": "--batch-size",
     "channel": "--channel",

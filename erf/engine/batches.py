@@ -14,6 +14,7 @@ from erf.engine.units import MeasuredUnit
 from erf.errors import ImageError
 from erf.gradients.autograd import Target, strongest_units, unit_values
 from erf.gradients.bands import banded
+from erf.gradients.cancellation import channels_cancel
 from erf.gradients.methods import attributions
 from erf.gradients.units import COLUMN, MAX, unit_of_image
 from erf.images import Failure, Sample
@@ -111,6 +112,22 @@ class BatchGradients:
             for unit, target, value in zip(each.units, targets, values, strict=True):
                 results[unit] = value if target.weights is None else value * target.weights
         return results
+
+    def cancelling(self, item: LocatedSample) -> frozenset[str]:
+        """Return the layers whose channels cancel, by one unit of each in an image."""
+        inputs, found = self._inputs([item]), {}
+        for each in self.passes:
+            for target, unit in zip(self._targets(each, [item], 0), each.units, strict=True):
+                if unit.layer not in found:
+                    with self.seeds.applied(item.sample.image, 0), banded(each.prefix):
+                        found[unit.layer] = channels_cancel(
+                            self.model,
+                            self._part(each, inputs),
+                            target,
+                            unit.trace.feature_shape[0],
+                            self.settings.arguments,
+                        )
+        return frozenset(layer for layer, cancels in found.items() if cancels)
 
     def _inputs(self, batch: Sequence[LocatedSample]) -> Tensor:
         """Stack pixels to (N, C, H, W), on the device if they were copied ahead."""

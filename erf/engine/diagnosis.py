@@ -11,16 +11,9 @@ from erf.engine.batches import BatchGradients, ImageGradients, LocatedSample
 from erf.engine.settings import ALL_CHANNELS
 from erf.engine.units import MeasuredUnit
 from erf.errors import ImageError, LayerError, NoGradientError
+from erf.gradients.cancellation import CANCELLED
 from erf.gradients.diagnosis import gradient_end
 from erf.images import Sample
-
-_NOTHING = 1e-5
-"""Relative threshold below which a channel sum is numerical noise."""
-
-_CANCELLED = (
-    "the channels of a unit sum to nothing, as behind an untrained layer norm, so that the gradient on all of them is "
-    "rounding; choose the layer before the norm, or one `channel`"
-)
 
 
 @dataclass
@@ -28,15 +21,22 @@ class GradientDiagnosis:
     """Finds out what is wrong with gradients; each cause is determined once per run."""
 
     gradients: BatchGradients
-    channels_cancel: bool | None = None
-    """Whether the channels of a unit sum to zero; None until it has been tested."""
+    cancelling: frozenset[str] | None = None
+    """Layers whose channels cancel; None until they have been tested."""
     _ends: dict[MeasuredUnit, str] = field(default_factory=dict)
 
     def test_channels(self, item: LocatedSample) -> None:
-        """Test once whether the channels of a unit sum to zero, as they do after an untrained layer norm."""
-        if self.channels_cancel is None and self.gradients.settings.channel == ALL_CHANNELS:
-            values = self.gradients.values([item]).values()
-            self.channels_cancel = any(float(one.sum().abs()) < _NOTHING * float(one.abs().sum()) for one in values)
+        """Test once whether the channels of each layer cancel; `LayerError` if they do, unless this is allowed."""
+        settings = self.gradients.settings
+        if self.cancelling is not None or settings.channel != ALL_CHANNELS:
+            return
+        self.cancelling = self.gradients.cancelling(item)
+        if self.cancelling and not settings.allow_rounding:
+            raise LayerError(
+                f"layer '{', '.join(sorted(self.cancelling))}': {CANCELLED}",
+                remedy="choose an earlier `layer`, one `channel`, or `channel=signs` with `definitions=square`; "
+                "`allow_rounding=True` computes it nevertheless",
+            )
 
     def located(self, error: NoGradientError, sample: Sample) -> LayerError:
         """Return an error that also tells where the gradient of the layer ends."""
@@ -66,8 +66,8 @@ class GradientDiagnosis:
     def _remarks(
         self, sample: Sample, unit: MeasuredUnit, extremes: Sequence[float], is_first: bool
     ) -> tuple[str, ...]:
-        if self.channels_cancel:
-            return (_CANCELLED,) if is_first else ()
+        if self.cancelling and unit.layer in self.cancelling:
+            return (CANCELLED,) if is_first else ()
         return () if any(extremes) else (f"the gradient is zero everywhere{self._end(sample, unit)}",)
 
     def _end(self, sample: Sample, unit: MeasuredUnit) -> str:

@@ -19,7 +19,7 @@ from erf.storage import FileSink, checkpoint, load
 from erf.storage.checkpoint import Checkpoint, changed_images
 from erf.storage.staging import Staging
 
-_WITHOUT_EFFECT = ("device", "workers", "strict")
+_WITHOUT_EFFECT = ("device", "workers", "strict", "allow_rounding")
 """Settings that do not determine the result."""
 
 

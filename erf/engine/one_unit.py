@@ -68,6 +68,7 @@ def compute(
     until: StoppingRule | float | None = None,
     crop: bool = True,
     self_check: bool = True,
+    allow_rounding: bool = False,
     output: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -131,6 +132,8 @@ def compute(
             contains it; the gradient is the same and takes less time.
         self_check: compare, on the first image, the fast way of computing with the plain one, and fall back to a slower
             one where they differ by more than rounding; a `SelfCheckWarning` and the file report it.
+        allow_rounding: whether to compute the gradient of channels that sum to a constant, as behind an untrained
+            layer norm: it is rounding alone.
         output: HDF5 file that the result is written to; progress is kept next to it, and an interrupted run goes on
             with `resume`. By default, the result is kept in memory.
         overwrite: whether `output` may replace a file, and discard the progress of an interrupted run.
@@ -147,7 +150,7 @@ def compute(
 
     Raises:
         ModelError: the network cannot be built.
-        LayerError: the layer or unit does not exist, or yields no map.
+        LayerError: the layer or unit does not exist, or yields no map, or its channels sum to a constant.
         ImageError: with `strict`, an image cannot be used; without, all of them cannot.
         InsufficientMemoryError: the run does not fit into memory.
         InputError: settings, images and model do not fit together.
@@ -183,6 +186,7 @@ def compute(
         projections=projections, seed=network.seed if seed is None else seed, precision=precision, device=device,
         batch_size=batch_size, workers=workers,
         deterministic=deterministic, strict=strict, until=rule, crop=crop, self_check=self_check,
+        allow_rounding=allow_rounding,
     )  # fmt: skip
     with _display(progress, network.name) as report:
         source = str(given) if isinstance(given, str | Path) else ""

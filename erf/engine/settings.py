@@ -50,6 +50,7 @@ class Settings:
     until: "StoppingRule | None" = None
     crop: bool = True
     self_check: bool = True
+    allow_rounding: bool = False
 
     def __post_init__(self) -> None:
         for name in ("definitions", "subset_by"):  # a single name need not be in a tuple

@@ -90,17 +90,21 @@ def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange =
     return [replace(point, calls=calls[point.name.split(":")[0]]) for point in found.values()]
 
 
-def default_layer(points: Sequence[MappedLayer]) -> str:
-    """The last layer that is a map of several units; raises `LayerError` where there is none."""
+def default_candidates(points: Sequence[MappedLayer]) -> list[MappedLayer]:
+    """Layers that are a map of several units: the default layer, then all that return before it, the last one first.
+
+    Raises:
+        LayerError: there is none.
+    """
     suits = [point for point in points if point.suits]
     # Deeper ones are parts of blocks, unless there is nothing else.
-    suitable = [point.name for point in suits if point.depth <= _BLOCKS] or [point.name for point in suits]
+    suitable = [point for point in suits if point.depth <= _BLOCKS] or suits
     if not suitable:
         raise LayerError("no layer of the network yields a map over the input; expected one before global pooling")
-    last = suitable[-1]
     # Of several maps that the network returns, the first is the main one.
-    heads = [name for name in suitable if name.startswith(f"{OUTPUT}:")]
-    return heads[0] if last in heads else last
+    heads = [point for point in suitable if point.name.startswith(f"{OUTPUT}:")]
+    last = heads[0] if suitable[-1] in heads else suitable[-1]
+    return suits[suits.index(last) :: -1]
 
 
 def match_layers(points: Sequence[MappedLayer], pattern: str) -> list[str]:

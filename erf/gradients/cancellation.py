@@ -1,0 +1,50 @@
+"""Channels that cancel: units whose sum over channels is constant, so that its gradient is rounding alone.
+
+This is so behind a layer norm with its initial weights, which makes the sum zero, and behind a softmax, which makes
+it 1.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from erf.gradients.autograd import Target, unit_gradients
+from erf.network.inputs import Arrange, alone
+
+CANCELLED = (
+    "the channels of a unit sum to a constant, as behind an untrained layer norm, so that the gradient of their sum is "
+    "rounding"
+)
+"""What is wrong with such a layer, in words."""
+
+_LAST_PLACES, _COARSEST = 64.0, 2.0**-5
+"""Units in the last place below which the gradient is rounding, relative to that with random weights; at most 3 %."""
+
+
+def channels_cancel(model: nn.Module, inputs: Tensor, target: Target, channels: int, arrange: Arrange = alone) -> bool:
+    """Whether the gradient of a unit's sum over channels is rounding, compared with that of a randomly weighted sum.
+
+    Args:
+        model: the network, used as it is.
+        inputs: (1, C, H, W).
+        target: the unit, without weights.
+        channels: number of channels of its layer.
+        arrange: builds the network's arguments from the inputs.
+
+    Raises:
+        LayerError: the layer is unknown, yields no map, or passes no gradient to the input.
+    """
+    if channels == 1:
+        return False
+    # Normal weights, not signs: those of two channels may be equal.
+    weights = torch.randn((1, channels), generator=torch.Generator().manual_seed(0)).to(inputs)
+    weighted, plain = (_norm(model, inputs, one, arrange) for one in (replace(target, weights=weights), target))
+    share = min(_LAST_PLACES * torch.finfo(inputs.dtype).eps, _COARSEST)
+    return 0 < weighted < torch.inf and plain <= share * weighted
+
+
+def _norm(model: nn.Module, inputs: Tensor, target: Target, arrange: Arrange) -> float:
+    # One pass for each target: a graph that is kept for a second backward pass takes more memory.
+    (gradient,) = unit_gradients(model, inputs, [target], arrange)
+    return float(torch.linalg.vector_norm(gradient.cpu(), dtype=torch.float64))
