@@ -58,7 +58,7 @@ class Protocol:
             images: images, as for `erf.compute`.
             **given: arguments of `erf.compute`; they win, and are recorded as deviations.
         """
-        from erf.engine import compute
+        import erf
 
         own, changed = self.arguments(), {_OPTION_OF.get(name, name): value for name, value in given.items()}
         if hasattr(model, "size"):  # a network that is built
@@ -68,7 +68,7 @@ class Protocol:
             changed["size"] = tuple(getattr(images, "shape", None) or np.shape(images[0]))[-2:]
             own = {name: value for name, value in own.items() if name not in ("size", "fit", "interpolation")}
         facts = {"protocol": self.name, "deviations": self.deviations(changed)}
-        return compute(model, images, origin=facts, **own | given)
+        return erf.compute(model, images, origin=facts, **own | given)
 
     def arguments(self) -> dict[str, Any]:
         """Return the settings as arguments of `erf.compute`."""
