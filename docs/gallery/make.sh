@@ -45,7 +45,7 @@ if wanted atlas; then
 fi
 
 if wanted zoo; then
-    erf atlas '*' --size 256x256 -n 10 --weights none --title "Networks with a name, untrained" -o ../../build/zoo
+    erf atlas '*' --size 128x128 -n 10 --weights none --title "Networks with a name, untrained" -o ../../build/zoo
 fi
 
 # One command each.

@@ -50,7 +50,7 @@ def atlas(
     measures: Annotated[
         str,
         typer.Option(help="Columns; `erf compare --list` explains each.", rich_help_panel=OUTPUT),
-    ] = "r50,r90,square50,anisotropy,gaussian_x,variability",
+    ] = "r50,r90,square50,anisotropy,variability",
     scale: Annotated[
         str, typer.Option(help="Scale of the colours, as for `erf plot`.", rich_help_panel=OUTPUT)
     ] = "log",

@@ -62,19 +62,18 @@ class Entry:
 
 
 def entry_of(erf: ERF, label: str, measures: Sequence[Measure], definition: str, file: str = "") -> Entry:
-    """Measure a field; `InputError` if it has no mass, or negative values only."""
-    shown = definition or erf.definition
-    seen = observe(erf, "all" if "all" in erf.subsets else next(iter(erf.subsets)), shown)
-    found = estimate(seen, measures)
-    mean = erf.statistics(next(iter(erf.subsets)) if "all" not in erf.subsets else "all", shown).mean
-    total = float(mean.sum(dtype=np.float64))
+    """Measure a field; `InputError` if its map is zero everywhere, or may be negative."""
+    shown, subset = definition or erf.definition, "all" if "all" in erf.subsets else next(iter(erf.subsets))
+    seen, mean = observe(erf, subset, shown), erf.statistics(subset, shown).mean
+    messages = (image.message for image in erf.images if image.status == "ok" and image.message)
+    remark, total = next(messages, ""), float(mean.sum(dtype=np.float64))
     if not total:
-        raise InputError("the map is zero everywhere")
+        raise InputError(f"the map is zero everywhere{f': {remark}' if remark else ''}")
     small = shrink(mean, PIXELS)[0].astype(np.float64)
+    found = estimate(seen, measures)
     estimates = {each.name: Estimate.of(found[each.name], each.factor, each.name, each.unit) for each in measures}
-    messages = dict.fromkeys(image.message for image in erf.images if image.status == "ok" and image.message)
     return Entry(
-        label=label, remark=next(iter(messages), ""), file=file, origin=erf.provenance, definition=shown,
+        label=label, remark=remark, file=file, origin=erf.provenance, definition=shown,
         images=None if erf.is_mean_only else len(seen), estimates=estimates, density=small / total, mean=small,
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ from erf.storage.files import unwritable
 from erf.storage.outputs import check_folder
 from erf.text import as_names, file_name, one_line
 
-MEASURES = ("r50", "r90", "square50", "anisotropy", "gaussian_x", "variability")
+MEASURES = ("r50", "r90", "square50", "anisotropy", "variability")
 
 PAGE, TABLE, FIELDS = "index.html", "atlas.csv", "fields"
 """Names of the page, the table, and the folder of ERF files."""

@@ -74,7 +74,7 @@ def _kinds(entries: Sequence[Entry]) -> dict[str, str]:
 def _columns(measures: Sequence[Measure]) -> list[tuple[int | None, str, str]]:
     """List place, name and meaning of each column; the place is None where sorting has no meaning."""
     columns: list[tuple[str, str]] = [
-        ("network", ""), ("weights", "kind of the weights"), ("parameters", "number of parameters"),
+        ("network", ""), ("parameters", "number of parameters"),
         ("input [px]", "height x width"), ("theory [px]", "side of the theoretical receptive field"),
         *((f"{each.name}{_unit(each)}", each.description) for each in measures),
     ]  # fmt: skip
@@ -108,21 +108,21 @@ def _row(entry: Entry, picture: str, measures: Sequence[Measure]) -> str:
 
 def _named(entry: Entry) -> str:
     words = for_html(entry.label).replace("_", "_<wbr>").replace(".", ".<wbr>")
-    layer = entry.origin.layer if entry.origin is not None and not entry.origin.imported else ""
-    lines = [f"<small>layer {for_html(layer)}</small>"] if layer else []
+    origin = entry.origin
+    layer = f", layer {origin.layer}" if origin is not None and not origin.imported else ""
+    lines = [f"<small>{for_html(entry.weights + layer)}</small>"] if origin is not None else []
     lines += [f'<small class="remark">{for_html(entry.remark)}</small>'] if entry.remark else []
     return words + "".join(lines)
 
 
 def _reason(entry: Entry, measures: int) -> str:
-    return f'<td role="cell" class="reason" colspan="{4 + measures}">{for_html(entry.reason)}</td>'
+    return f'<td role="cell" class="reason" colspan="{3 + measures}">{for_html(entry.reason)}</td>'
 
 
 def _facts(entry: Entry) -> Iterator[str]:
     origin = entry.origin
     assert origin is not None
     height, width = origin.input_shape[1:]
-    yield _cell("weights", for_html(entry.weights), entry.weights)
     count = entry.parameters
     yield _cell("parameters", "–" if count is None else _millions(count), "" if count is None else count)
     yield _cell("input [px]", f"{height} × {width}", height * width)
