@@ -193,6 +193,9 @@ def test_a_monitor_adds_an_erf_when_it_is_due(tmp_path: Path, monkeypatch: pytes
         (2, {"validation_auc": 0.5}),
     ]
     assert [one.provenance.weights for one in series.moments] == ["", "002-image.safetensors"]
-    assert len(erf.plot_series(series, subsets=["all"]).findobj(AxesImage)) == 2
+    figure = erf.plot_series(series, subsets=["all"])
+    assert len(figure.findobj(AxesImage)) == 2
+    (bar,) = (axis for axis in figure.axes if axis.get_xlabel().startswith("share of the map's maximum"))
+    assert bar.get_xlim() == (-4, 0)  # powers of ten
     assert len(measured) == 2
     assert network.model not in measured  # a run moves the network to its own device

@@ -53,7 +53,7 @@ runs = [train(seed) for seed in range(3)]
 
 # %%
 # ``lean`` is the shift of the centroid from left to right breasts. Before training it depends on the draw of weights;
-# with training it grows, for each of three draws: the field moves towards the breast.
+# with training it grows, for each of three draws: the fields over left and over right breasts move apart.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharex=True)
 for seed, series in enumerate(runs):
@@ -65,8 +65,8 @@ right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.05), title="left or righ
 left.legend()
 
 # %%
-# The maps of one of the three. Three draws, one easy task and phantoms of reduced size: this shows how to look, not
+# The maps of seed 0. Three draws, one easy task and phantoms of reduced size: this shows how to look, not
 # what training does to HCT. With lesions and at full size, the field changes in another way
 # (`the receptive field over training <../training.html#the-receptive-field-over-training>`_).
 
-erf.plot_series(runs[1], subsets=["left", "right"])
+erf.plot_series(runs[0], subsets=["left", "right"])

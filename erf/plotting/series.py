@@ -89,7 +89,7 @@ def _figure(series: Series, definition: str, subsets: tuple[str, ...]) -> Figure
     grid[-1, -2].set_xlabel("x [px]", fontsize=8.5)
     grid[-1, -1].set_xlabel("y [px]", fontsize=8.5)
     bar = upper.colorbar(
-        ScalarMappable(Normalize(-0), "viridis"), ax=list(grid[:, : len(shown)].flat),
+        ScalarMappable(Normalize(-LOG_DECADES, 0), "viridis"), ax=list(grid[:, : len(shown)].flat),
         location="bottom", aspect=50, shrink=0.8, pad=0.01,
     )  # fmt: skip
     bar.set_label("share of the map's maximum, powers of ten", fontsize=8)
