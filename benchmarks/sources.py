@@ -78,7 +78,7 @@ def _write_dicom(path: Path, phantom: Phantom) -> None:
     data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 0
     data.BitsAllocated, data.BitsStored, data.HighBit = 16, _BITS, _BITS - 1
     frame = imagecodecs.jpeg2k_encode(stored, codecformat="j2k", reversible=True, bitspersample=_BITS)
-    data.PixelData = encapsulate([frame])
+    data.PixelData = encapsulate([bytes(frame)])
     data["PixelData"].VR = "OB"
     data["PixelData"].is_undefined_length = True
     data.save_as(path, enforce_file_format=True)

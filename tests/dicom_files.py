@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -166,7 +166,7 @@ def _store(rng: np.random.Generator, data: Dataset, stored: NDArray[Any], syntax
     if stored.ndim == 3 and rng.random() < 0.5:
         data.PlanarConfiguration = 1
         stored = np.moveaxis(stored, -1, 0)
-    order = "<" if syntax.is_little_endian else ">"
+    order: Literal["<", ">"] = "<" if syntax.is_little_endian else ">"
     content = stored.astype(stored.dtype.newbyteorder(order)).tobytes()
     data.PixelData = content + b"\0" * (len(content) % 2)
     data["PixelData"].VR = "OB" if stored.itemsize == 1 and not syntax.is_implicit_VR else "OW"
@@ -184,8 +184,8 @@ def _encode(rng: np.random.Generator, syntax: UID, stored: NDArray[Any], bits: i
 
         return RLELosslessEncoder.encode(stored, **as_pixel_options(data)), 0
     unsigned = stored.view(f"u{stored.itemsize}") & np.array(2**bits - 1, f"u{stored.itemsize}")
-    bits_of_jpeg = {"bitspersample": bits}
-    encoders: dict[UID, tuple[Callable[[], bytes], int]] = {
+    bits_of_jpeg: dict[str, Any] = {"bitspersample": bits}
+    encoders: dict[UID, tuple[Callable[[], bytes | bytearray], int]] = {
         uid.JPEGBaseline8Bit: (lambda: imagecodecs.jpeg8_encode(stored, level=int(rng.integers(40, 100))), 255),
         uid.JPEGExtended12Bit: (lambda: imagecodecs.jpeg8_encode(stored, level=95, **bits_of_jpeg), 64),
         uid.JPEGLossless: (
@@ -216,7 +216,7 @@ def _encode(rng: np.random.Generator, syntax: UID, stored: NDArray[Any], bits: i
             uid.HTJ2KLosslessRPCL: "YBR_RCT",
             uid.HTJ2K: "YBR_ICT",
         }.get(syntax, "RGB")
-    frame = encode()
+    frame = bytes(encode())
     return (_comment_jpeg2000 if syntax in uid.JPEG2000TransferSyntaxes else _comment_jpeg)(rng, frame), tolerance
 
 
@@ -227,7 +227,8 @@ def _jpegls(stored: NDArray[Any], near: int) -> bytes:
 
 def _jpeg2000(rng: np.random.Generator, stored: NDArray[Any], bits: int, **options: Any) -> bytes:
     codecformat = "jp2" if rng.random() < 0.2 and stored.ndim == 2 else "j2k"
-    return imagecodecs.jpeg2k_encode(stored, codecformat=codecformat, bitspersample=bits, resolutions=2, **options)
+    found = imagecodecs.jpeg2k_encode(stored, codecformat=codecformat, bitspersample=bits, resolutions=2, **options)
+    return bytes(found)
 
 
 def _comments(rng: np.random.Generator, marker: bytes) -> bytes:

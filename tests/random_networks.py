@@ -64,7 +64,7 @@ class Draw:
         """Draw one choice for each axis."""
         return tuple(self.rng.choice(choices) for _ in range(self.axes))
 
-    def one(self, *choices: object) -> object:
+    def one(self, *choices: Any) -> Any:
         return self.rng.choice(choices)
 
     def axis(self) -> int:
@@ -75,7 +75,7 @@ class Draw:
         """Return the class of `torch.nn` for this number of axes."""
         return getattr(nn, f"{name}{self.axes}d")
 
-    def conv(self, channels: int = CHANNELS, kernel: int | None = None, **options: Any) -> nn.Module:
+    def conv(self, channels: int = CHANNELS, kernel: int | tuple[int, ...] | None = None, **options: Any) -> nn.Module:
         kernel = kernel or self.rng.choice((1, 2, 3, 3, 3, 4, 5))
         return self.kind("Conv")(channels, CHANNELS, kernel, **options)
 
@@ -238,7 +238,7 @@ def residual(draw: Draw) -> Step:
         y = second(first(x))
         if mode != "crop":
             return x + functional.interpolate(y, size=x.shape[2:], mode=str(mode))
-        least = [slice(min(sizes)) for sizes in zip(x.shape[2:], y.shape[2:], strict=True)]
+        least: list[Any] = [slice(min(sizes)) for sizes in zip(x.shape[2:], y.shape[2:], strict=True)]
         return x[(..., *least)] + y[(..., *least)]
 
     return Step(f"residual, stride {stride}, {mode}", run, first, second, is_even=False)
@@ -418,7 +418,7 @@ class RandomNetwork(nn.Module):
 
     @property
     def description(self) -> str:
-        lines = [f"seed {self.seed}, input {self.shape}", *(step.words for step in self.steps)]
+        lines = [f"seed {self.seed}, input {self.shape}", *(str(step.words) for step in self.steps)]
         return "\n  ".join(lines)
 
     def every(self, name: str) -> bool:
@@ -431,4 +431,4 @@ class RandomNetwork(nn.Module):
     def wraps(self) -> bool:
         """Whether neighbouring units may come from distant positions, so that a kernel over them spans all between."""
         words = ("circular", "pieces", "roll", "shifted", "units")
-        return any(word in step.words for step in self.steps for word in words)
+        return any(word in str(step.words) for step in self.steps for word in words)

@@ -53,7 +53,7 @@ def test_a_network_has_the_same_forward_pass_and_gradient() -> None:
     [{"stride": 1}, {"groups": 2}, {"dilation": 2}, {"padding_mode": "reflect", "padding": 1}, {"stride": (2, 1)}],
 )
 def test_other_convolutions_are_left_alone(options: dict[str, Any]) -> None:
-    model = nn.Sequential(nn.Conv2d(2, 4, 3, **({"stride": 2} | options)))  # type: ignore[arg-type]
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, **({"stride": 2} | options)))
     with input_gradients_only(model):
         assert "forward" not in vars(model[0])
 
@@ -92,16 +92,20 @@ def test_normalisation_by_the_batch_is_left_alone() -> None:
 )
 def test_pooling_keeps_the_places_of_maxima_and_gives_the_same(pool: nn.MaxPool2d, last: bool) -> None:
     model = nn.Sequential(nn.Conv2d(2, 3, 3), pool, nn.Conv2d(3, 2, 3)).double()
-    inputs, kept = torch.randn(2, 2, 19, 18, dtype=torch.float64), []
+    inputs = torch.randn(2, 2, 19, 18, dtype=torch.float64)
+    kept: list[torch.dtype] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.dtype)
+        return tensor
+
     with frozen(model, torch.channels_last if last else torch.contiguous_format):
         output, gradient = model(inputs), unit_gradient(model, inputs, "2", (3, 3))
         with input_gradients_only(model):
             assert "forward" in vars(pool)
             assert_gradients_agree(model(inputs), output, rtol=1e-12)
             assert_gradients_agree(unit_gradient(model, inputs, "2", (3, 3)), gradient, rtol=1e-12)
-            with torch.autograd.graph.saved_tensors_hooks(
-                lambda tensor: kept.append(tensor.dtype) or tensor, lambda it: it
-            ):
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda it: it):
                 pool(inputs.clone().requires_grad_())
     assert kept == [torch.int64]
 

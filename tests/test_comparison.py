@@ -62,12 +62,12 @@ def call(*words: object) -> Result:
 def test_a_table_holds_what_intervals_give(pair: list[ERF]) -> None:
     measures, ratios = pick_measures(("r50", "lean", "replknet50"))
     table = tabulate(pair, measures, ratios, resampling=QUICK)
-    seen = [observe(result) for result in pair]
+    seen = one, other = [observe(result) for result in pair]
     for index in (0, 1):
         estimates = estimate(seen[index], measures, QUICK)
         assert {name: entry.interval for name, entry in table.entries[index].items()} == estimates
     assert table.entries[0]["r50"].difference is None
-    assert table.entries[1]["r50"].difference == compare(*seen, measures, QUICK)["r50"]
+    assert table.entries[1]["r50"].difference == compare(one, other, measures, QUICK)["r50"]
     assert table.entries[1]["r50"].difference.paired
     assert 0 < table.entries[0]["lean"].side_p <= 1
     assert np.isnan(table.entries[0]["r50"].side_p)

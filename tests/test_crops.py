@@ -28,8 +28,8 @@ CASES = [
     ("gmic", "stage3", (700, 516), (20, 2)),
     ("unet", "up1", (320, 256), (10, 8)),
     ("unet", "up2", (400, 320), (21, 33)),
-    ("resnet50", "layer2", (416, 352), (30, 1)),
-    ("resnet18", "layer3", (512, 480), (31, 12)),
+    ("resnet50", "layer2", (256, 224), (30, 1)),
+    ("resnet18", "layer2", (256, 240), (31, 12)),
 ]
 
 
@@ -89,6 +89,8 @@ class Placed(nn.Module):
 
 class Sized(nn.Module):
     """Takes inputs of one size only."""
+
+    place: Tensor
 
     def __init__(self) -> None:
         super().__init__()

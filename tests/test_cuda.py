@@ -53,7 +53,7 @@ class Subject:
     model: nn.Module
     layer: str
     arrays: np.ndarray
-    unit: tuple[int, int]
+    unit: tuple[int, ...]
     channel: int = 0
 
     @classmethod
@@ -74,7 +74,7 @@ class Subject:
 
     @property
     def images(self) -> ImageSet:
-        return from_arrays(self.arrays, normalisation="none")
+        return from_arrays(list(self.arrays), normalisation="none")
 
     def values(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """Of all channels of the unit."""
@@ -86,8 +86,8 @@ class Subject:
 
 
 def run(subject: Subject, **changes: Any) -> erf.ERF:
-    asked = Settings(**({"device": str(DEVICE), "channel": subject.channel} | changes))
-    (found,) = compute_layers(subject.model, subject.images, [subject.layer], asked)
+    settings: dict[str, Any] = {"device": str(DEVICE), "channel": subject.channel} | changes
+    (found,) = compute_layers(subject.model, subject.images, [subject.layer], Settings(**settings))
     return found
 
 

@@ -10,7 +10,7 @@ from erf.gradients.autograd import Target
 from erf.gradients.diagnosis import directions_agree, gradient_end, is_repeatable, pixels_agree, switched_off
 from erf.gradients.probe import Probe, border_layer, probe, theoretical_box
 from erf.network.modes import frozen
-from erf.theory.layers import default_candidates, list_layers, match_layers
+from erf.theory.layers import MappedLayer, default_candidates, list_layers, match_layers
 from erf.theory.tracing import trace
 from tests.agreement import assert_gradients_agree
 from tests.conftest import small_network
@@ -101,13 +101,12 @@ def test_layers_of_a_network() -> None:
     assert [point.name for point in points if point.trace.layout.places] == maps
     assert [point.name for point in default_candidates(points)] == ["norm", "stage", "stage.1", "stage.0", "stem"]
     assert match_layers(points, "stage*") == ["stage.0", "stage.1", "stage"]
-    assert points[3].trace.field.size == (7, 7)
-    assert points[3].output_shape == (1, 4, 10, 8)
+    assert (points[3].trace.field.size, points[3].output_shape) == ((7, 7), (1, 4, 10, 8))
     assert border_layer_of(points, (20, 16)) == "pool"
     assert border_layer_of(points, (6, 16)) == "stage.0"
 
 
-def border_layer_of(points: list, size: tuple[int, int]) -> str:
+def border_layer_of(points: list[MappedLayer], size: tuple[int, int]) -> str:
     found = border_layer(points, size)
     return found.name if found else ""
 

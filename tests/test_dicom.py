@@ -64,7 +64,7 @@ def compress(path: Path, target: Path, syntax: str) -> None:
             "JPEGLSLossless": lambda: imagecodecs.jpegls_encode(stored),
             "JPEG2000Lossless": lambda: imagecodecs.jpeg2k_encode(stored, codecformat="j2k", reversible=True),
         }[syntax]()
-        data.PixelData = encapsulate([encoded])
+        data.PixelData = encapsulate([bytes(encoded)])
         data["PixelData"].is_undefined_length = True
         data.file_meta.TransferSyntaxUID = getattr(uid, syntax)
     data.save_as(target, enforce_file_format=True)
@@ -126,7 +126,7 @@ def test_side_from_other_tags(tmp_path: Path) -> None:
     anatomy, group = Dataset(), Dataset()
     anatomy.FrameLaterality = "R"
     group.FrameAnatomySequence = [anatomy]
-    tags = {"ImageLaterality": "", "SharedFunctionalGroupsSequence": [group]}
+    tags: dict[str, Any] = {"ImageLaterality": "", "SharedFunctionalGroupsSequence": [group]}
     assert read_header(write(tmp_path / "b.dcm", **tags)).laterality == "right"
     code = Dataset()
     code.CodeValue = "R-10226"
@@ -198,7 +198,7 @@ def test_a_wrong_view_is_left_out_and_told(tmp_path: Path, tags: dict[str, Any],
 
 @pytest.mark.filterwarnings("ignore:::pydicom")
 def test_an_unknown_voi_function_is_read_as_linear(tmp_path: Path) -> None:
-    window = {"WindowCenter": 1000, "WindowWidth": 500}
+    window: dict[str, Any] = {"WindowCenter": 1000, "WindowWidth": 500}
     linear = read_image(write(tmp_path / "a.dcm", **window))
     unknown = read_image(write(tmp_path / "b.dcm", **window, VOILUTFunction="CUBIC"))
     np.testing.assert_array_equal(linear.pixels, unknown.pixels)

@@ -1,9 +1,9 @@
 """A whole run against a slow, obvious loop over images."""
 
 import inspect
-from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ def plain_maps(arrays: Sequence[np.ndarray], definition: str) -> np.ndarray:
         unit = torch.zeros_like(output)
         unit[:, :, output.shape[2] // 2, output.shape[3] // 2] = 1
         output.backward(unit)
+        assert image.grad is not None
         maps.append(DEFINITIONS[definition](image.grad[0].numpy()))
     return np.stack(maps)
 
@@ -63,8 +64,7 @@ def test_the_field_box_is_the_support_also_where_up_sampling_shifts_it() -> None
     rows, columns = np.nonzero(result.statistics().mean)
     # Pooling pairs rows 10 and 11, columns 6 and 7; the convolution adds one to each side.
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (9, 12, 5, 8)
-    assert result.provenance.unit_center == (10, 7)
-    assert result.provenance.field_box() == (8.5, 4.5, 12.5, 8.5)
+    assert (result.provenance.unit_center, result.provenance.field_box()) == ((10, 7), (8.5, 4.5, 12.5, 8.5))
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS)
@@ -98,11 +98,10 @@ def test_what_is_kept_of_each_image(arrays: list[np.ndarray]) -> None:
 
 def test_provenance(arrays: list[np.ndarray]) -> None:
     origin = run(arrays).provenance
-    assert origin.feature_shape == (8, 10, 8)
-    assert origin.unit == (5, 4)
-    # Convolution and pooling with stride 2 each, both padded to keep unit 0 centred on pixel 0.
-    assert origin.unit_center == (20, 16)
-    assert origin.field_size == (25, 25)  # 5, then 5 + 2 * 2, then 9 + 4 * 4
+    assert (origin.feature_shape, origin.unit) == ((8, 10, 8), (5, 4))
+    # Convolution and pooling with stride 2 each, both padded to keep unit 0 centred on pixel 0; a field of 5, then
+    # 5 + 2 * 2, then 9 + 4 * 4.
+    assert (origin.unit_center, origin.field_size) == ((20, 16), (25, 25))
     assert origin.definitions == tuple(DEFINITIONS)
 
 
@@ -178,7 +177,7 @@ def test_all_images_bad(arrays: list[np.ndarray]) -> None:
 
 
 def test_a_gradient_that_is_not_finite_is_passed_over(arrays: list[np.ndarray]) -> None:
-    model = small_network()
+    model: Any = small_network()
     model[3].weight.data.fill_(float("nan"))
     with pytest.raises(
         erf.ImageError, match=r"is NaN or infinite at the output of '2' \(MaxPool2d\).*look at weights and"
@@ -187,7 +186,7 @@ def test_a_gradient_that_is_not_finite_is_passed_over(arrays: list[np.ndarray]) 
 
 
 def test_a_gradient_that_is_zero_is_told(arrays: list[np.ndarray]) -> None:
-    model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU()).double()
+    model: Any = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU()).double()
     model[0].bias.data.fill_(-100)
     with pytest.warns(ImageWarning, match=r"^6 of 6 images, first array:0: the gradient is zero everywhere") as caught:
         result = compute(model, from_arrays(arrays), layer="1")
@@ -217,7 +216,7 @@ def test_options_that_cannot_be_used(arrays: list[np.ndarray], options: dict[str
 
 
 def test_more_groups_than_the_disk_holds_are_refused(arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erf.engine.memory.disk_usage", lambda folder: namedtuple("Usage", "free")(1000))
+    monkeypatch.setattr("erf.engine.memory.disk_usage", lambda folder: SimpleNamespace(free=1000))
     with pytest.raises(erf.OutputError, match=r"3 groups of images set 0.0 GB of sums aside, 0.0 GB are free in"):
         run(arrays)
 
@@ -249,7 +248,7 @@ def test_progress_counts_images_then_maps(arrays: list[np.ndarray]) -> None:
 
 
 def test_mirrored_images_give_the_mirrored_map_for_a_mirrored_network() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)).double()
+    network: Any = nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)).double()
     for module in (network[0], network[2]):
         module.weight.data = (module.weight.data + module.weight.data.flip(3)) / 2
     array = np.random.default_rng(0).standard_normal((1, 21, 21))
@@ -301,7 +300,7 @@ def test_until_takes_all_images_where_they_do_not_suffice() -> None:
     ("settings", "message"),
     [((2.0,), "half width 2 of the value"), ((0.1, "r51"), "no measure 'r51' with an interval")],
 )
-def test_a_precision_that_makes_no_sense(settings: tuple[object, ...], message: str) -> None:
+def test_a_precision_that_makes_no_sense(settings: tuple[Any, ...], message: str) -> None:
     with pytest.raises(erf.InputError, match=message):
         StoppingRule(*settings)
 

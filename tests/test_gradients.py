@@ -1,6 +1,7 @@
 """The gradient of a unit against closed forms, plain autograd, finite differences and captum."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from tests.agreement import assert_gradients_agree, plain_gradient
 from tests.conftest import small_network
 
 
-def convolution(kernel: torch.Tensor, **options: int) -> nn.Conv2d:
+def convolution(kernel: torch.Tensor, **options: Any) -> nn.Conv2d:
     """A convolution of one channel with a given kernel, in float64."""
-    layer = nn.Conv2d(1, 1, tuple(kernel.shape), bias=False, **options).double()
+    layer = nn.Conv2d(1, 1, (kernel.shape[0], kernel.shape[1]), bias=False, **options).double()
     layer.weight.data = kernel[None, None]
     return layer
 
@@ -153,7 +154,7 @@ def test_a_norm_before_tokens(norm: Callable[[Tensor], Tensor], tail: Callable[[
 
 
 def test_frozen_puts_everything_back() -> None:
-    model = small_network().train()
+    model: Any = small_network().train()
     model[0].weight.requires_grad_(False)
     before = [(p.requires_grad, p.data_ptr(), p.stride()) for p in model.parameters()]
     with frozen(model, torch.channels_last):
@@ -164,7 +165,7 @@ def test_frozen_puts_everything_back() -> None:
 
 
 def test_frozen_leaves_batch_statistics_alone() -> None:
-    model = small_network().train()
+    model: Any = small_network().train()
     before = model[4].running_mean.clone()
     with frozen(model):
         unit_gradient(model, torch.randn(2, 1, 40, 32).double(), "5", (5, 4))

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -354,7 +355,7 @@ def test_arrays_that_are_no_images(array: np.ndarray, message: str, tmp_path: Pa
 
 @pytest.mark.parametrize("dtype", ["f2", ">f4", ">u2", "<i8", "f8"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_arrays_of_any_number_and_order(dtype: str, order: str, tmp_path: Path) -> None:
+def test_arrays_of_any_number_and_order(dtype: str, order: Any, tmp_path: Path) -> None:
     array = np.arange(12).reshape(3, 4).astype(dtype, order=order)
     np.save(tmp_path / "a.npy", array)
     np.testing.assert_array_equal(read_image(tmp_path / "a.npy").pixels[0], array)

@@ -21,7 +21,8 @@ RAMP = np.arange(30 * 20, dtype=np.uint16).reshape(30, 20) * 100
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".npy"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_greyscale_comes_back_bit_by_bit(tmp_path: Path, suffix: str, dtype: type) -> None:
-    path, pixels = tmp_path / f"a{suffix}", (RAMP // 256 if dtype is np.uint8 else RAMP).astype(dtype)
+    path = tmp_path / f"a{suffix}"
+    pixels: np.ndarray = (RAMP // 256 if dtype is np.uint8 else RAMP).astype(dtype)
     np.save(path, pixels) if suffix == ".npy" else Pillow.fromarray(pixels).save(path)
     decoded = read_image(path)
     assert decoded.pixels.shape == (1, 30, 20)

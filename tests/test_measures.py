@@ -189,8 +189,9 @@ def test_a_stack_of_box_convolutions(layers: list[tuple[int, int, int]]) -> None
     """Luo et al.: n boxes of width k have variance n (k² - 1) / 12; strides and dilations scale each term."""
     net = nn.Sequential()
     for kernel, stride, dilation in layers:
-        net.append(nn.Conv2d(1, 1, kernel, stride, dilation * (kernel - 1) // 2, dilation, bias=False))
-        nn.init.constant_(net[-1].weight, 1 / kernel**2)
+        layer = nn.Conv2d(1, 1, kernel, stride, dilation * (kernel - 1) // 2, dilation, bias=False)
+        nn.init.constant_(layer.weight, 1 / kernel**2)
+        net.append(layer)
     images = from_arrays([np.random.default_rng(0).standard_normal((1, 129, 97))])
     result = erf.compute(net.double(), images, layer=str(len(layers) - 1), device="cpu")
     variance, stride_so_far = 0.0, 1
@@ -206,7 +207,7 @@ def test_a_stack_of_box_convolutions(layers: list[tuple[int, int, int]]) -> None
 
 def test_random_weights_are_wider_under_abs_than_under_square() -> None:
     """Over zero-mean weights the expected square follows the box law; abs is about √2 wider (Luo et al., section 2)."""
-    sizes = {"abs": [], "square": []}
+    sizes: dict[str, list[float]] = {"abs": [], "square": []}
     for seed in range(12):
         torch.manual_seed(seed)
         net = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1, bias=False))
@@ -226,7 +227,7 @@ def test_random_weights_are_wider_under_abs_than_under_square() -> None:
 def test_the_scale_of_the_gradient_does_not_matter(name: str, blocks: tuple[int, int]) -> None:
     rng = np.random.default_rng(1)
     maps = np.stack([gaussian(20, 15, (160, 120 + 40 * index)) for index in (0, 1, 0, 1)]) * rng.random((4, *SIZE))
-    more = {
+    more: dict[str, Any] = {
         "sides": np.array(["left", "right", "left", "right"]),
         "tissue": rng.random((4, 111, 85)),
         "field_box": Box(100.0, 80.0, 220.0, 200.0),
@@ -271,8 +272,8 @@ def test_counts_are_repetitions() -> None:
 
 def test_left_and_right() -> None:
     left, right = square(21, (160, 100)), square(21, (160, 150))
-    more = {"sides": np.array(["left", "right", "left"])}
-    seen = observations(np.stack([left, right, left]), (3, 0), **more).all()
+    sides = np.array(["left", "right", "left"])
+    seen = observations(np.stack([left, right, left]), (3, 0), sides=sides).all()
     assert float(MEASURES["lean"].of(seen)) == 50
     assert float(MEASURES["separation"].of(seen)) == 50
     assert float(MEASURES["left_right_tv"].of(seen)) == 1

@@ -22,7 +22,7 @@ def linear_network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 3, 5, padding=2, bias=False)).double().eval()
 
 
-def kernel_map(model: nn.Module) -> np.ndarray:
+def kernel_map(model: Any) -> np.ndarray:
     """The gradient of unit (6, 5) of a 12 x 10 map: the kernel, summed over channels."""
     expected = np.zeros((12, 10))
     expected[4:9, 3:8] = model[0].weight.detach()[:, 0].sum(0).numpy()
@@ -125,7 +125,7 @@ def center(output: Tensor) -> Tensor:
         (center, center),
     ],
 )
-def test_our_attribution_is_captums(selector: object, neuron: Callable[[Tensor], Tensor]) -> None:
+def test_our_attribution_is_captums(selector: Any, neuron: Callable[[Tensor], Tensor]) -> None:
     model = small_network().eval()
     inputs = torch.randn(2, 1, 40, 32, dtype=next(model.parameters()).dtype, requires_grad=True)
     expected = NeuronGradient(model, model[5]).attribute(inputs, neuron)

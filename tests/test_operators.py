@@ -1,5 +1,8 @@
 """Rules of operators: where maps are laid out in odd ways, the field is still the support of the gradient."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,7 +19,7 @@ CHANNELS = 4
 class Net(nn.Module):
     """A convolution, then what a test makes of its map."""
 
-    def __init__(self, then: object, stride: int = 1) -> None:
+    def __init__(self, then: Callable[..., Tensor], stride: int = 1) -> None:
         super().__init__()
         self.first = nn.Conv2d(2, CHANNELS, 3, stride=stride, padding=1)
         self.last = nn.Conv2d(CHANNELS, 3, 3, padding=1)
@@ -195,7 +198,9 @@ def reached(net: nn.Module, traced: Trace, unit: tuple[int, ...], shape: tuple[i
 
 
 @pytest.mark.parametrize(("then", "side", "layout", "is_exact"), LOCAL, ids=[row[0].__name__ for row in LOCAL])
-def test_a_local_field_is_the_support_of_the_gradient(then: object, side: int, layout: str, is_exact: bool) -> None:
+def test_a_local_field_is_the_support_of_the_gradient(
+    then: Callable[..., Tensor], side: int, layout: str, is_exact: bool
+) -> None:
     shape = (2, side, side * 2 // 3)
     net = Net(then).double()
     traced = trace(net, ["output"], shape)["output"]
@@ -287,7 +292,7 @@ GLOBAL = [
 
 
 @pytest.mark.parametrize(("then", "name"), GLOBAL, ids=[row[0].__name__ for row in GLOBAL])
-def test_what_reaches_everywhere_is_named(then: object, name: str) -> None:
+def test_what_reaches_everywhere_is_named(then: Callable[..., Tensor], name: str) -> None:
     traced = trace(Net(then), ["output"], (2, 24, 16))["output"]
     assert traced.field.infinite
     assert any(name in found for found in traced.field.unbounded_by), traced.field.unbounded_by
@@ -369,7 +374,7 @@ def test_a_unit_of_a_turned_map_lies_where_its_gradient_is() -> None:
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
 def test_padding_modes_move_no_centre(mode: str) -> None:
-    def build(mode: str) -> nn.Module:
+    def build(mode: Any) -> nn.Module:
         return nn.Sequential(*(nn.Conv2d(1, 1, 3, 2, 1, padding_mode=mode) for _ in range(4)))
 
     zeros, found = (trace(build(each), ["3"], (1, 256, 256))["3"].field for each in ("zeros", mode))

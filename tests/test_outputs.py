@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -160,10 +161,15 @@ def _save_state(_erf: ERF) -> None:
         folder.save(State({}, model={"weight": torch.ones(50_000)}))
 
 
+def _save_picture(suffix: str, erf: ERF) -> None:
+    plot(erf, f"picture.{suffix}", layout="radial", subsets=["all"])
+
+
 WRITERS: dict[str, Callable[[ERF], object]] = {
     "series": lambda erf: save_series(Series.of(erf, Moment.of(erf, 0)), Path("series.h5")),
     "state of a training": _save_state,
-    **{suffix: lambda erf, suffix=suffix: plot(erf, f"picture.{suffix}") for suffix in ("png", "svg", "pdf", "html")},
+    "html": lambda erf: plot(erf, "picture.html", subsets=["all"]),
+    **{suffix: partial(_save_picture, suffix) for suffix in ("png", "svg", "pdf")},
 }
 
 

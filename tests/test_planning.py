@@ -34,7 +34,7 @@ def large_images(count: int = 1) -> ImageSet:
 
 
 def planned(layers: tuple[str, ...] = ("5",), **changes: Any) -> Plan:
-    settings = Settings(device="cpu", definitions=tuple(DEFINITIONS), **changes)  # type: ignore[arg-type]
+    settings = Settings(device="cpu", definitions=tuple(DEFINITIONS), **changes)
     return plan_run(small_network(), large_images(), layers, settings, erf.Origin())
 
 

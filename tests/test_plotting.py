@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,16 +85,18 @@ def test_the_figure_has_all_its_parts(pair: list[ERF], definition: str) -> None:
         "√ of the sum across rows",
         "√ of the sum across columns",
     ]
-    curve = axes[2].lines[0]
+    curve: Any = axes[2].lines[0]
     np.testing.assert_allclose(curve.get_ydata(), comparison.panels[0, "all"].across_rows)
     box = pair[0].provenance.field_box()
     assert box is not None
-    assert {round(float(line.get_xdata()[0]), 6) for line in axes[2].lines} >= {box.left, box.right}
+    lines: list[Any] = list(axes[2].lines)
+    assert {round(float(line.get_xdata()[0]), 6) for line in lines} >= {box.left, box.right}
+    frame: Any
     (frame,) = axes[0].patches
     assert (frame.get_x(), frame.get_y(), frame.get_width()) == (box.left, box.top, box.right - box.left)
     assert all(axis.get_xlabel() in ("x [px]", "y [px]") for axis in axes[12:])
     assert "log scale" in bar.get_xlabel()
-    assert f"Definition '{definition}'" in figure.texts[-1].get_text() + figure._supxlabel.get_text()
+    assert f"Definition '{definition}'" in figure.texts[-1].get_text() + figure.get_supxlabel()
 
 
 def test_the_caption_says_what_was_measured(pair: list[ERF]) -> None:
@@ -136,7 +139,7 @@ def test_one_erf_and_one_subset(pair: list[ERF], tmp_path: Path) -> None:
         ({"scale": "cubic"}, "scale 'cubic' not known; expected one of log, sqrt, linear"),
     ],
 )
-def test_what_cannot_be_drawn_is_told(pair: list[ERF], tmp_path: Path, options: dict, message: str) -> None:
+def test_what_cannot_be_drawn_is_told(pair: list[ERF], tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         erf.plot(pair, tmp_path / "a.png", **options)
     assert not list(tmp_path.iterdir())
@@ -174,7 +177,7 @@ def test_the_papers_first_table(pair: list[ERF]) -> None:
     for column in (2, 3, 6, 7):
         assert len({axis.get_ylim() for axis in figure.axes[column:24:8]}) == 1
     assert len({axis.images[0].get_clim() for axis in figure.axes[:24] if axis.images}) == 2
-    curve = figure.axes[2].lines[0].get_ydata()
+    curve: Any = figure.axes[2].lines[0].get_ydata()
     _, means = smooth(pair[0].statistics().across_rows / pair[0].statistics().across_rows.sum() * 1000, 1)
     np.testing.assert_allclose(curve, means, rtol=1e-5)
 
@@ -196,10 +199,10 @@ def test_differences_sum_to_nothing(pair: list[ERF]) -> None:
         "hct right − left",
     ]
     for axis in figure.axes[:5]:
-        values = axis.images[0].get_array()
+        values: Any = axis.images[0].get_array()
         assert abs(values.sum()) < 1e-6 * np.abs(values).sum()
     same = LAYOUTS["differences"](compare([pair[0], pair[0]], subsets=["all"]))
-    assert not same.axes[0].images[0].get_array().any()
+    assert not np.any(same.axes[0].images[0].get_array())
     with pytest.raises(erf.InputError, match="nothing to subtract"):
         LAYOUTS["differences"](compare([pair[0]], subsets=["all"]))
 
@@ -215,7 +218,7 @@ def test_contours_enclose_their_share() -> None:
 
 def test_radial_profiles_end_at_everything(pair: list[ERF]) -> None:
     figure = LAYOUTS["radial"](compare(pair))
-    held = figure.axes[0].lines[0].get_ydata()
+    held: Any = figure.axes[0].lines[0].get_ydata()
     assert held[0] == 0
     assert held[-1] == pytest.approx(100)
     assert (np.diff(held) >= 0).all()
@@ -248,7 +251,7 @@ def test_growth_puts_layers_in_the_order_of_the_pass(arrays: list[np.ndarray], t
     fields = [erf_.provenance.field_size[0] / 2 for erf_ in (erfs[1], erfs[2], erfs[0])]
     dashed = next(line for line in axis.lines if line.get_linestyle() == "--")
     np.testing.assert_array_equal(dashed.get_ydata(), fields)
-    rms = next(line for line in axis.lines if line.get_label() == "rms").get_ydata()
+    rms: Any = next(line for line in axis.lines if line.get_label() == "rms").get_ydata()
     assert list(rms) == sorted(rms)
     with pytest.raises(erf.InputError, match="expected files of two or more layers of one"):
         LAYOUTS["growth"](compare(erfs[:1]))
@@ -257,6 +260,6 @@ def test_growth_puts_layers_in_the_order_of_the_pass(arrays: list[np.ndarray], t
 def test_convergence_ends_at_all_images(pair: list[ERF]) -> None:
     figure = LAYOUTS["convergence"](compare(pair))
     assert titles(figure)[0] == "r50 [px]"
-    line = figure.axes[0].lines[0]
+    line: Any = figure.axes[0].lines[0]
     assert line.get_xdata()[-1] == 6
     assert line.get_ydata()[-1] == pytest.approx(float(MEASURES["r50"].of(observe(pair[0]).all())))

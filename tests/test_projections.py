@@ -43,6 +43,7 @@ def test_it_is_the_mean_over_networks_with_other_projections(arrays: list[np.nda
     for subset, members in {"all": [0, 1, 2], "left": [0, 1], "right": [2]}.items():
         statistics = result.statistics(subset)
         assert statistics.count == len(members)
+        assert statistics.draws is not None
         chosen = maps[:, members]
         assert_statistics_agree(statistics, chosen.mean(0), rtol=1e-9)
         each = chosen.mean(1)
@@ -55,11 +56,12 @@ def test_spread_by_hand() -> None:
     draws = Profile(
         np.array([[0.0, 1, 0, 0], [0, 0, 0, 1]]),
         np.array([[1.0, 0], [0, 1]]),
-        np.array([[[1.0, 0]], [[0.5, 0.5]]]),
-        *[np.empty((2, 0))] * 3,
+        np.array([[[1.0, 0]], [[0.5, 0.5]]], np.float32),
+        *[np.empty((2, 0), np.float32)] * 3,
     )
-    blank = np.zeros((2, 4))
+    blank = np.zeros((2, 4), np.float32)
     spread = erf.Statistics(1, blank, blank, blank[0], blank[:, 0], draws).spread()
+    assert spread is not None
     # Centroids x 1 and 3, y 0 and 1; shares (1, 0) and (1/2, 1/2) have a quarter elsewhere than their mean.
     assert spread.centroid == pytest.approx((np.sqrt(0.5), np.sqrt(2)))
     assert spread.total_variation == pytest.approx(0.25)
@@ -104,7 +106,10 @@ def test_a_file_keeps_the_draws(arrays: list[np.ndarray], tmp_path: Path) -> Non
     again = erf.load(tmp_path / "a.h5")
     assert again.provenance.projections == 2
     assert again.statistics("left").spread() == result.statistics("left").spread()
-    np.testing.assert_array_equal(again.statistics().draws.small, result.statistics().draws.small)
+    one, other = (each.statistics().draws for each in (again, result))
+    assert one is not None
+    assert other is not None
+    np.testing.assert_array_equal(one.small, other.small)
 
 
 @pytest.mark.parametrize(("name", "count"), [("gmic", 2), ("hct-exact", 4), ("hct", 0)])

@@ -7,6 +7,7 @@
 import os
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,10 +105,11 @@ def check_engine(network: RandomNetwork, traced: Trace) -> None:
     axes = len(network.shape) - 1
     noise = torch.randn(network.shape, generator=torch.Generator().manual_seed(network.seed)).numpy()
     unit = tuple(size // 2 for size in traced.feature_shape[1:])
+    place: Any = (slice(None), 0, *unit)
     expected = plain_gradient(
         network,
         torch.from_numpy(noise)[None],
-        lambda model, inputs: traced.layout.as_map(model(inputs))[(slice(None), 0, *unit)],
+        lambda model, inputs: traced.layout.as_map(model(inputs))[place],
     )
     largest = np.abs(expected.values).max()
     if largest <= max(FAR_ABOVE_ROUNDING * expected.rounding, SMALL):

@@ -30,6 +30,7 @@ def texts(path: Path) -> list[str]:
 def names_of_options() -> set[str]:
     found = set()
     for command in app.registered_commands:
+        assert command.callback
         for one in inspect.signature(command.callback).parameters.values():
             option = getattr(one.annotation, "__metadata__", (None,))[0]
             declared = getattr(option, "param_decls", None) or (f"--{one.name.replace('_', '-')}",)
@@ -46,7 +47,7 @@ def test_the_library_names_no_option_and_no_command(path: Path) -> None:
 
 def test_every_option_of_a_remedy_exists() -> None:
     assert set(OPTIONS.values()) <= names_of_options()
-    commands = {command.callback.__name__ for command in app.registered_commands}
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
     named = {name for words in COMMANDS.values() for name in re.findall(r"`erf (\w+)", words)}
     assert named <= commands
 

@@ -48,7 +48,8 @@ def run(
 ) -> None:
     """Two layers into two files; asked to stop after some batches."""
     calls = iter(range(1, 10**6))
-    options = Settings(device="cpu", **({"batch_size": 2, "definitions": ("abs", "signed")} | settings))
+    given: dict[str, Any] = {"batch_size": 2, "definitions": ("abs", "signed")} | settings
+    options = Settings(device="cpu", **given)
     with (
         Checkpoint(folder / "progress", resume=resume, every=0) as checkpoint,
         FileSink(folder / "2.h5") as first,

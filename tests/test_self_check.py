@@ -94,7 +94,7 @@ class Counting(nn.Module):
 
 def standardised() -> nn.Conv2d:
     """A convolution whose weights are centred by a method that was put on the instance."""
-    stem = nn.Conv2d(1, 8, 3, 2, 1)
+    stem: Any = nn.Conv2d(1, 8, 3, 2, 1)
     inherited = stem._conv_forward
     stem._conv_forward = lambda x, weight, bias: inherited(x, weight - weight.mean((1, 2, 3), True), bias)
     return stem
@@ -362,7 +362,7 @@ def test_it_costs_one_plain_pass(count: int) -> None:
     plain: list[bool] = []
     network = between(nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 8, 3, 1, 1))
 
-    def note(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def note(module: Any, args: tuple[Tensor, ...]) -> None:
         plain.append(torch.is_grad_enabled() and module.weight.is_contiguous() and len(args[0]) == 1)
 
     network[3].register_forward_pre_hook(note)
@@ -376,7 +376,8 @@ def test_it_costs_one_plain_pass(count: int) -> None:
 
 def test_a_run_that_goes_on_computes_as_it_began(tmp_path: Path) -> None:
     settings = erf.Settings(device="cpu", batch_size=2, definitions=tuple(DEFINITIONS))
-    chosen, layers, lines = erf.from_arrays(images()), ["3"], []
+    chosen, layers = erf.from_arrays(images()), ["3"]
+    lines: list[str] = []
     network = between(nn.BatchNorm2d(8, track_running_stats=False))
     (whole,) = compute_layers(network, chosen, layers, settings, warn=lines.append)
     asked = iter(range(10))

@@ -166,7 +166,7 @@ def test_two_processes_make_one_file(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_fails_the_job_and_what_was_done_is_kept(tmp_path: Path) -> None:
-    process = torchrun(tmp_path, "-n", "400", "--no-picture", every=0.0)
+    process = torchrun(tmp_path, "-n", "120", "--no-picture", every=0.0)
     waiting = [tmp_path / ".gmic.h5.progress" / f"{rank}-of-2" / "state.json" for rank in (1, 2)]
     for _ in range(1200):
         if all(path.exists() for path in waiting):
@@ -180,7 +180,7 @@ def test_a_process_that_dies_fails_the_job_and_what_was_done_is_kept(tmp_path: P
     assert code != 0, output
     assert all(path.exists() for path in waiting)
     assert "gmic.h5" not in listed(tmp_path)
-    code, output = finish(torchrun(tmp_path, "-n", "400", "--no-picture", "--resume", every=0.0))
+    code, output = finish(torchrun(tmp_path, "-n", "120", "--no-picture", "--resume", every=0.0))
     assert code == 0, output
     assert listed(tmp_path) == ["gmic.h5"]
-    assert erf.load(tmp_path / "gmic.h5").count() == 400
+    assert erf.load(tmp_path / "gmic.h5").count() == 120

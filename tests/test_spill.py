@@ -1,6 +1,6 @@
 """Tensors that are saved on disk, against the same backward pass in memory."""
 
-from typing import IO
+from io import FileIO
 
 import pytest
 import torch
@@ -34,9 +34,10 @@ def test_the_gradient_is_the_same(model: nn.Module) -> None:
 
 
 def test_what_the_disk_has_no_room_for_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    spilled, of = [], _Spilled.of
+    spilled: list[_Spilled] = []
+    of = _Spilled.of
 
-    def limited(tensor: Tensor, file: IO[bytes]) -> _Spilled:
+    def limited(tensor: Tensor, file: FileIO) -> _Spilled:
         if len(spilled) == 2:
             raise OSError(28, "No space left on device")
         spilled.append(of(tensor, file))

@@ -328,7 +328,7 @@ def test_a_file_of_version_1_can_be_saved_merged_and_drawn(tmp_path: Path) -> No
     assert_equal(old, erf.load(tmp_path / "again.h5"))
     np.testing.assert_array_equal(merge([old]).profiles["abs"].small, old.profiles["abs"].small)
     for layout in ("overview", "contours", "radial"):
-        erf.plot([old], tmp_path / f"{layout}.png", layout=layout)
+        erf.plot([old], tmp_path / f"{layout}.png", layout=layout, subsets=["all"])
     with pytest.raises(erf.InputError, match="finest block"):
         merge([old, replace(result, images=())])
 

@@ -193,9 +193,9 @@ def test_batches_depend_on_seed_epoch_and_number_only() -> None:
         assert torch.equal(one.pixels, third.pixels)
     late = list(fed.batches(0, 2, 1))
     assert torch.equal(late[0].pixels, first[2].pixels)
-    other = list(fed.batches(1, 0, 0))
-    assert sorted(name for batch in other for name in batch.names) == sorted(map(str, range(7)))
-    assert [batch.names for batch in other] != [batch.names for batch in first]
+    later = list(fed.batches(1, 0, 0))
+    assert sorted(name for batch in later for name in batch.names) == sorted(map(str, range(7)))
+    assert [batch.names for batch in later] != [batch.names for batch in first]
     noise = first[0].pixels - torch.tensor([float(name) for name in first[0].names])[:, None, None, None]
     assert noise.std() == pytest.approx(1, abs=0.2)
 
@@ -289,12 +289,14 @@ def test_asam_moves_weights_as_its_paper_says() -> None:
         backward()
     assert network.weight.tolist() == [[0.5, -2.0]]
     assert network.bias.item() == 3
+    assert network.weight.grad is not None
+    assert network.bias.grad is not None
     assert_gradients_agree(network.weight.grad[0], factors.numpy() * moved[:2], rtol=1e-12)
     assert_gradients_agree(network.bias.grad.item(), 0.25 * moved[2], rtol=1e-12)
 
 
 def test_running_statistics_are_taken_once_with_asam() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train()
+    network: Any = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train()
     pixels = torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(1))
     network(pixels).square().sum().backward()
     before = network[1].running_mean.clone()
@@ -390,7 +392,7 @@ def test_mixed_precision_is_near_and_leaves_copies_alone(phantoms: ExampleSet, t
     """bfloat16 has 8 bits: the first losses differ by less than 2 %, and are not the same."""
     seen = []
 
-    def look(model: nn.Module, row: Any) -> None:
+    def look(model: Any, row: Any) -> None:
         copied = copy.deepcopy(model)
         copied.head.weight.data.zero_()
         seen.append(torch.equal(copied(torch.ones(1, 1, *SIZE))[0], copied.head.bias))
@@ -410,8 +412,9 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path: Path) -> None
     examples = ExampleSet(tuple(example(f"i{n}.png", one, "ab"[n % 2]) for n, one in enumerate(pixels)), ("a", "b"))
     recipe = Recipe("test", (Stage("image", 1, 1, 1e-3),), flip=False)
     given = Plan(recipe, examples, None, Framing((24, 24), normalisation="none"), device="cpu")
-    network = nn.Sequential(nn.Conv2d(1, 2, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
-    nn.init.constant_(network[0].weight, 10.0)
+    first = nn.Conv2d(1, 2, 5)
+    nn.init.constant_(first.weight, 10.0)
+    network = nn.Sequential(first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
     with pytest.raises(TrainingError, match=r"loss is (nan|inf) in image, epoch 1, step \d \(images: i2\.png\)"):
         run(tmp_path / "run", given, network)
 

@@ -14,7 +14,7 @@ from erf.engine.batches import moved
 from erf.errors import InputError, LayerError
 from erf.gradients.autograd import unit_gradient
 from erf.gradients.units import resolve_units
-from erf.images.image import Placement
+from erf.images.image import Placement, Sample
 from erf.network.modes import frozen
 from erf.theory.axis import AxisField
 from erf.theory.fields import ReceptiveField
@@ -43,7 +43,7 @@ FIELD = ReceptiveField((window(AxisField(), 3, 4, 0, 1), window(AxisField(), 3, 
         ("column:lesion", [(3, 2)]),
     ],
 )
-def test_choices(choice: object, units: list[tuple[int, int]]) -> None:
+def test_choices(choice: Any, units: list[tuple[int, int]]) -> None:
     assert resolve_units(choice, "final", (7, 5), FIELD) == tuple(units)
 
 
@@ -60,7 +60,7 @@ def test_choices(choice: object, units: list[tuple[int, int]]) -> None:
         ("", "unit '' not understood"),
     ],
 )
-def test_choices_that_are_not_there(choice: object, message: str) -> None:
+def test_choices_that_are_not_there(choice: Any, message: str) -> None:
     with pytest.raises(LayerError, match=message):
         resolve_units(choice, "final", (7, 5), FIELD)
 
@@ -110,7 +110,7 @@ def test_units_that_see_little_have_a_crop_each() -> None:
         assert_statistics_agree(result.statistics(), expected[:, place], rtol=1e-11)
 
 
-def shifted(maps: np.ndarray, by: tuple[int, int]) -> np.ndarray:
+def shifted(maps: np.ndarray, by: tuple[int, ...]) -> np.ndarray:
     """By padding with zeros and cutting: another way than the engine's."""
     height, width = maps.shape
     padded = np.pad(maps, ((height, height), (width, width)))
@@ -143,8 +143,7 @@ def test_the_strongest_unit_of_each_image(arrays: list[np.ndarray]) -> None:
     for number, array in enumerate(arrays):
         with torch.no_grad(), frozen(model):
             total = model(torch.from_numpy(array.astype(np.float32))[None].to(next(model.parameters())))[0].sum(0)
-        unit = np.unravel_index(int(total.argmax()), total.shape)
-        unit = (int(unit[0]), int(unit[1]))
+        unit = divmod(int(total.argmax()), total.shape[1])
         by = tuple(round(a - b) for a, b in zip(center, field.center(unit), strict=True))
         maps[number] = shifted(gradients_of(model, [array], "5", [unit])[0, 0], by)
         record = next(record for record in found.images if record.number == number)
@@ -167,6 +166,7 @@ def test_units_from_a_manifest(tmp_path: Path) -> None:
     field = trace(model, ["5"], (1, 40, 32))["5"].field
     for name, (y, x) in {"a.png": (20, 9), "b.png": (12, 7)}.items():
         sample = images.sample(next(image for image in images.images if image.path == name))
+        assert isinstance(sample, Sample)
         placed = (y + sample.placement.top, x + sample.placement.left)
         assert records[name].columns["unit"] == ",".join(map(str, field.nearest(placed)))
         # The image is in the frame where the placement says.
@@ -197,6 +197,7 @@ def test_one_channel(arrays: list[np.ndarray]) -> None:
     for array in arrays:
         source = torch.from_numpy(array.astype(np.float32))[None].to(next(model.parameters())).requires_grad_()
         model.eval()(source)[(0, 3, *found.provenance.unit)].backward()
+        assert source.grad is not None
         expected.append(source.grad[0].sum(0).numpy())
     assert_statistics_agree(found.statistics("all", "signed"), expected, rtol=1e-11)
     with pytest.raises(LayerError, match="channel 8 of layer '5', which has 8; expected a number below that"):
@@ -205,14 +206,14 @@ def test_one_channel(arrays: list[np.ndarray]) -> None:
 
 def test_random_signs_estimate_the_sum_of_squares_without_bias() -> None:
     torch.manual_seed(1)
-    model = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1)).double()
+    model: Any = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1)).double()
     # Of a linear network the gradient is its kernel whatever the image: the estimate varies by the signs alone.
-    images = erf.from_arrays([np.zeros((1, 8, 8))] * 2000)
+    images = erf.from_arrays([np.zeros((1, 8, 8))] * 600)
     found = erf.compute(model, images, layer="0", channel="signs", definitions=("square",), device="cpu")
     kernels = model[0].weight.detach()[:, 0].numpy()
     mean, exact = found.statistics("all", "square").mean[3:6, 3:6], (kernels**2).sum(0)
     # Variance of (sum of s_c k_c)²: 2 ((sum of k²)² - sum of k⁴), as the signs are independent.
-    error = np.sqrt(2 * (exact**2 - (kernels**4).sum(0)) / 2000)
+    error = np.sqrt(2 * (exact**2 - (kernels**4).sum(0)) / 600)
     assert (np.abs(mean - exact) < 4.5 * error).all()
     with pytest.raises(InputError, match="ask for `definitions` square"):
         erf.Settings(channel="signs")
@@ -236,10 +237,10 @@ def test_the_seed_of_the_run_steers_random_signs_and_is_recorded() -> None:
     images = erf.from_arrays([np.random.default_rng(0).standard_normal((1, 24, 20))])
     options: dict[str, Any] = {"layer": "2", "channel": "signs", "definitions": ("square",), "device": "cpu"}
     network = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3)).double()
-    maps = {}
+    maps: dict[int, list[np.ndarray]] = {}
     for seed in (0, 1, 0):
         result = erf.compute(network, images, seed=seed, **options)
         assert result.provenance.seed == seed
         maps.setdefault(seed, []).append(result.statistics("all", "square").mean)
-    np.testing.assert_array_equal(*maps[0])
+    np.testing.assert_array_equal(maps[0][0], maps[0][1])
     assert not np.allclose(maps[0][0], maps[1][0])

@@ -100,7 +100,7 @@ def test_passes_take_what_was_copied(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Uploader, "__call__", lambda _, pixels: Upload(3 * torch.from_numpy(pixels)))
     arrays = np.random.default_rng(0).uniform(1, 2, (4, 1, 5, 5)).astype(np.float32)
-    images = from_arrays(arrays, normalisation="none")
+    images = from_arrays(list(arrays), normalisation="none")
     for batch_size in (1, 4):
         found = erf.compute(nn.Sequential(Square()), images, layer="0", device="cpu", batch_size=batch_size)
         expected = 6 * arrays[:, 0, 2, 2].mean(dtype=np.float64)

@@ -31,9 +31,10 @@ class Figure(MatplotlibFigure):
 
 def literal(figure: F) -> F:
     """Let texts be shown as they are, not parsed as formulas, except tick labels, which show powers of ten."""
-    ticks = {label for tick in figure.findobj(Tick) for label in (tick.label1, tick.label2)}
-    for text in figure.findobj(Text):
-        if text not in ticks:
+    artists = figure.findobj()
+    ticks = {label for tick in artists if isinstance(tick, Tick) for label in (tick.label1, tick.label2)}
+    for text in artists:
+        if isinstance(text, Text) and text not in ticks:
             text.set_text(printable(text.get_text()))
             text.set_parse_math(False)
     return figure

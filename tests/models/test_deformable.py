@@ -1,6 +1,7 @@
 """Deformable convolution against torchvision's operator, a slow loop, and the ordinary convolution."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -56,9 +57,9 @@ def test_equal_to_a_slow_loop(stride: int, padding: int, dilation: int) -> None:
 
 @pytest.mark.parametrize(("stride", "padding", "dilation"), SETTINGS)
 def test_equal_to_torchvision_with_all_gradients(stride: int, padding: int, dilation: int) -> None:
-    inputs = [tensor.requires_grad_() for tensor in problem(stride, padding, dilation)]
-    ours = deform_conv2d(*inputs, stride, padding, dilation)
-    theirs = torchvision_deform_conv2d(*inputs, stride=stride, padding=padding, dilation=dilation)
+    x, offset, weight = inputs = [tensor.requires_grad_() for tensor in problem(stride, padding, dilation)]
+    ours = deform_conv2d(x, offset, weight, stride, padding, dilation)
+    theirs = torchvision_deform_conv2d(x, offset, weight, stride=stride, padding=padding, dilation=dilation)
     assert_gradients_agree(ours, theirs, rtol=1e-12)
     probe = torch.randn(ours.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for mine, other in zip(*(torch.autograd.grad(result, inputs, probe) for result in (ours, theirs)), strict=True):
@@ -79,7 +80,7 @@ def test_double_backward_and_half_precision() -> None:
         tensor[:, :2] if tensor.ndim == 4 and tensor.shape[1] == 3 else tensor for tensor in problem(1, 1, 1)
     )
     inputs = [tensor[..., :3, :3].clone().requires_grad_() for tensor in (x, offset, weight)]
-    assert torch.autograd.gradgradcheck(lambda *given: deform_conv2d(*given, 1, 1, 1), inputs)
+    assert torch.autograd.gradgradcheck(partial(deform_conv2d, stride=1, padding=1, dilation=1), inputs)
     narrow = deform_conv2d(x.bfloat16(), offset.bfloat16(), weight.bfloat16(), 1, 1, 1)
     assert narrow.dtype == torch.bfloat16
     exact = deform_conv2d(x, offset.bfloat16().double(), weight, 1, 1, 1)

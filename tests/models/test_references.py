@@ -1,5 +1,7 @@
 """Whole networks against plain re-implementations, block by block as the papers write them."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -72,7 +74,7 @@ def reference(x: Tensor, state: State, strides: tuple[int, ...], conv_stages: in
     [("gmic", (2, 2, 2, 2, 2), 5), ("gmic-nyu", (1, 2, 2, 2, 2), 5), ("hct", (2, 2, 2, 2, 2), 3)],
 )
 def test_features_equal_the_reference(name: str, strides: tuple[int, ...], conv_stages: int) -> None:
-    model = create_model(name).double()
+    model: Any = create_model(name).double()
     generator = torch.Generator().manual_seed(1)
     for key, value in model.state_dict().items():  # as after training: no norm is the identity
         if ("bn" in key or "norm" in key) and value.is_floating_point():

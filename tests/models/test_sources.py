@@ -53,7 +53,7 @@ def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("place", ["usernets", "usernets.py", "./usernets.py"])
 def test_factories_of_modules_and_files(nets: Path, place: str) -> None:
     before = list(sys.path)
-    model = create_model(f"{place}:build", width=7)
+    model: Any = create_model(f"{place}:build", width=7)
     assert model[0].out_channels == 7
     assert not model.training
     assert isinstance(create_model(f"{place}:Net"), nn.Module)
@@ -63,11 +63,13 @@ def test_factories_of_modules_and_files(nets: Path, place: str) -> None:
 
 
 def test_weights_are_drawn_from_the_seed_and_read_from_files(nets: Path) -> None:
-    one, same, other = (create_model("usernets:build", seed=seed) for seed in (1, 1, 2))
+    models: list[Any] = [create_model("usernets:build", seed=seed) for seed in (1, 1, 2)]
+    one, same, other = models
     assert torch.equal(one[0].weight, same[0].weight)
     assert not torch.equal(one[0].weight, other[0].weight)
     torch.save(one.state_dict(), "w.pt")
-    assert torch.equal(create_model("usernets:build", "w.pt", seed=2)[0].weight, one[0].weight)
+    read: Any = create_model("usernets:build", "w.pt", seed=2)
+    assert torch.equal(read[0].weight, one[0].weight)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_weights_are_drawn_from_the_seed_and_read_from_files(nets: Path) -> None
         ("smp:unet", {"encoder_weights": "imagenet"}, "by its option encoder_weights; give them as `weights`"),
     ],
 )
-def test_what_cannot_be_built_is_one_line(nets: Path, name: str, options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_built_is_one_line(nets: Path, name: str, options: dict[str, Any], message: str | None) -> None:
     if message is None:
         with pytest.raises(SystemExit):  # only the file that is named is run
             create_model(name)
@@ -136,7 +138,7 @@ def test_an_archive_runs_code_only_where_it_is_trusted(tmp_path: Path) -> None:
 def test_an_exported_network_has_its_modules(nets: Path) -> None:
     model = create_model("usernets:build")
     torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 16, 12),)), "net.pt2")
-    loaded = create_model("net.pt2", trust=True)
+    loaded: Any = create_model("net.pt2", trust=True)
     image = torch.randn(1, 3, 16, 12)
     torch.testing.assert_close(loaded(image), model(image))
     assert {"0", "1"} <= set(dict(loaded.named_modules()))

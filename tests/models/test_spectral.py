@@ -46,7 +46,7 @@ def test_fourier_block_written_out_with_numpy() -> None:
     """Equation 1 with the discrete Fourier transform as sums, for one group and batch norm with known statistics."""
     torch.manual_seed(0)
     channels, height, width = 2, 4, 6
-    block = FourierBlock(channels, (height, width), alpha=0.75).double().eval()  # exact in float32
+    block: Any = FourierBlock(channels, (height, width), alpha=0.75).double().eval()  # exact in float32
     block.norm.running_mean.uniform_(-1, 1)
     block.norm.running_var.uniform_(0.5, 2)
     block.relu.weight.data.uniform_(-1, 1)
@@ -72,7 +72,7 @@ def test_fourier_block_written_out_with_numpy() -> None:
 @pytest.mark.parametrize("kind", [FourierBlock, OrthogonalBlock])
 def test_gradient_agrees_with_finite_differences(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
-    block = kind(4, (5, 6), alpha=0.7).double().eval()
+    block: Any = kind(4, (5, 6), alpha=0.7).double().eval()
     block.relu.bias.data.fill_(0.3)
     x = torch.randn(2, 4, 5, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(block, (x,), eps=1e-7, atol=1e-6, nondet_tol=1e-12)
@@ -122,7 +122,7 @@ def test_resized_parameters_keep_their_frequencies() -> None:
 
 def test_orthogonal_matrices_stay_orthogonal_under_training() -> None:
     torch.manual_seed(0)
-    model = create_model("unet-star-srb-a", size=(32, 48), alpha=0.1).train()
+    model: Any = create_model("unet-star-srb-a", size=(32, 48), alpha=0.1).train()
     block = model.blocks["before-up4"]
     before = block.p.detach().clone()
     reorthogonalise(model)
@@ -163,8 +163,11 @@ def test_double_attention_block_written_out() -> None:
     features, gather, hand_out = (
         conv.weight[:, :, 0, 0] @ flat for conv in (block.features, block.gather, block.hand_out)
     )
-    descriptors = [sum(gather[i].softmax(0)[j] * features[:, j] for j in range(6)) for i in range(2)]
-    out = torch.stack([sum(hand_out[:, j].softmax(0)[i] * descriptors[i] for i in range(2)) for j in range(6)], dim=1)
+    zero = torch.zeros(len(features), dtype=torch.float64)
+    descriptors = [sum((gather[i].softmax(0)[j] * features[:, j] for j in range(6)), zero) for i in range(2)]
+    out = torch.stack(
+        [sum((hand_out[:, j].softmax(0)[i] * descriptors[i] for i in range(2)), zero) for j in range(6)], dim=1
+    )
     expected = flat + (block.expand.weight[:, :, 0, 0] @ out) / np.sqrt(1 + block.norm.eps)
     torch.testing.assert_close(block(x).flatten(2)[0], expected, rtol=0, atol=1e-12)
 
@@ -185,7 +188,8 @@ def test_blocks_are_where_they_are_asked_for(name: str, options: dict[str, Any],
 @pytest.mark.parametrize("place", ["before-up4", "after-up4", "before-up1", "after-up1"])
 def test_a_block_at_each_place_takes_part(place: str) -> None:
     x = torch.randn(1, 3, 32, 48)
-    plain, on = create_model("unet", size=(32, 48)), create_model("unet", size=(32, 48), places=place, alpha=1.0)
+    plain = create_model("unet", size=(32, 48))
+    on: Any = create_model("unet", size=(32, 48), places=place, alpha=1.0)
     on.load_state_dict(plain.state_dict(), strict=False)
     assert not torch.allclose(on(x), plain(x))
     on.blocks[place].alpha.data.zero_()
