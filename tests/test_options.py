@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -10,6 +11,8 @@ from typer.testing import CliRunner
 import erf
 from erf.cli import app
 from erf.cli.console import INTERNAL, report_unforeseen
+
+ERF: Any = get_command(app)
 
 NETWORK = """
 from torch import nn
@@ -28,7 +31,7 @@ BASE = {
     "merge": ["merge", "part1.h5", "part2.h5", "-o", "out.h5", "--overwrite"],
     "anonymise": ["anonymise", "a.h5", "-o", "out.h5", "--overwrite"],
     "compare": ["compare", "a.h5", "b.h5", "--resamples", "100", "-o", "out.csv", "--overwrite"],
-    "plot": ["plot", "a.h5", "-o", "out.svg", "--layout", "radial", "--overwrite"],
+    "plot": ["plot", "a.h5", "-o", "out.svg", "--layout", "radial", "--subsets", "all", "--overwrite"],
     "report": ["report", "a.h5", "--resamples", "100", "-o", "out.html", "--overwrite"],
     "show": ["show", "a.h5"],
     "models": ["models", "gmi*"],
@@ -74,7 +77,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words_with(command: str) -> list[list[str]]:
     """The command's words with each option in turn, with values that are odd for it and some of those odd for all."""
     found = []
-    for place, parameter in enumerate(get_command(app).commands[command].params):
+    for place, parameter in enumerate(ERF.commands[command].params):
         base = list(BASE[command])
         option = max(parameter.opts, key=len)
         if parameter.name == "help":
@@ -94,7 +97,7 @@ def words_with(command: str) -> list[list[str]]:
 
 
 def test_every_command_is_tried() -> None:
-    assert BASE.keys() == get_command(app).commands.keys()
+    assert BASE.keys() == ERF.commands.keys()
 
 
 @pytest.mark.parametrize("command", BASE)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -208,7 +209,8 @@ def test_only_regular_files_are_replaced(make: Callable[[Path], None], message: 
 
 def test_a_finished_run_is_recognised_by_its_results_and_what_differs() -> None:
     def finished(*differences: str, **options: bool) -> bool:
-        with Staging([Path("a.h5"), Path("a.png")], **{"resume": True} | options) as staging:
+        given: dict[str, Any] = {"resume": True} | options
+        with Staging([Path("a.h5"), Path("a.png")], **given) as staging:
             staging.begin({"seed": 0})
             return staging.is_finished([Path("a.h5")], lambda: differences)
 
