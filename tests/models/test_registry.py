@@ -86,8 +86,9 @@ class Subject:
     @cached_property
     def gradient(self) -> torch.Tensor:
         """The gradient of the unit for the first input."""
+        unit = self.unit
         with frozen(self.model, torch.channels_last):
-            return unit_gradient(self.model, self.inputs(1), self.layer, self.unit)
+            return unit_gradient(self.model, self.inputs(1), self.layer, unit)
 
 
 @pytest.fixture(scope="module", params=KINDS)
