@@ -11,13 +11,13 @@ from torch import nn
 import erf
 
 torch.manual_seed(0)
-network = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 5), nn.ReLU(), nn.Conv2d(8, 2, 3))
+network = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.Conv2d(8, 2, 5))
 images = torch.randn(12, 3, 64, 64)
 erf.layers(network, size=(64, 64))
 
 # %%
 
-field = erf.compute(network, images, layer="4", progress=False)
+field = erf.compute(network, images, layer="2", progress=False)
 field.plot()
 
 # %%
