@@ -1,6 +1,6 @@
 """Preprocessing that a network was trained with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,3 +50,28 @@ def of_torchvision(transforms: Any) -> Preprocessing:
 def scaling(mean: Sequence[float], deviation: Sequence[float]) -> str:
     """Write mean and standard deviation of the channels as a normalisation MEAN/STD."""
     return "/".join(",".join(f"{value:.9g}" for value in values) for values in (mean, deviation))
+
+
+def of_huggingface(config: Mapping[str, Any]) -> Preprocessing:
+    """Read the preprocessing of a network of transformers from the content of its preprocessor_config.json.
+
+    Args:
+        config: with `image_mean` and `image_std`; the default preprocessing is returned without them.
+    """
+    mean, deviation = config.get("image_mean"), config.get("image_std")
+    if not (config.get("do_normalize", True) and isinstance(mean, list) and isinstance(deviation, list)):
+        return MAMMOGRAMS
+    resized, cropped = _side(config.get("size")), _side(config.get("crop_size"))
+    is_cropped = bool(config.get("do_center_crop") and resized and cropped)
+    fit = f"crop:{cropped / resized:.6g}" if is_cropped and cropped < resized else "crop" if is_cropped else "squash"
+    interpolations = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # of Pillow
+    interpolation = interpolations.get(config.get("resample", 2), "bilinear")
+    return Preprocessing(scaling(mean, deviation), fit, interpolation, source="Hugging Face's configuration")
+
+
+def _side(size: Any) -> int:
+    """Return the shorter side of a size as transformers writes it; 0 if it is not understood."""
+    if isinstance(size, Mapping):
+        known = [size[key] for key in ("shortest_edge", "height", "width") if isinstance(size.get(key), int)]
+        return min(known, default=0)
+    return size if isinstance(size, int) else 0

@@ -1,9 +1,10 @@
-"""External networks: from timm, torchvision, segmentation_models_pytorch, a user's code, or an exported archive.
+"""External networks: from libraries, a user's code, or an exported archive.
 
-`timm:NAME`, `torchvision:NAME`, `smp:ARCHITECTURE:ENCODER`, `package.module:factory`, `path/to/file.py:factory`, and
-`file.pt2`, an archive of `torch.export`. A factory is any callable that returns a module; it receives the options of
-the network. Calling it runs the user's code: only the named module or file is imported, but that code may do
-anything. An archive looks like data but is code as well: its sizes are expressions that PyTorch evaluates on opening.
+`timm:NAME`, `torchvision:NAME`, `smp:ARCHITECTURE:ENCODER`, `hf:FOLDER`, `monai:NAME`, `package.module:factory`,
+`path/to/file.py:factory`, and `file.pt2`, an archive of `torch.export`. A factory is any callable that returns a
+module; it receives the options of the network. Calling it runs the user's code: only the named module or file is
+imported, but that code may do anything. An archive looks like data but is code as well: its sizes are expressions that
+PyTorch evaluates on opening.
 """
 
 import difflib
@@ -11,7 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,16 +22,19 @@ import torch
 from torch import nn
 
 from .errors import ModelError
+from .huggingface import huggingface_card
 from .layers.library import timm_model
+from .libraries import as_module, called, check_known, check_untrained, external_card, library
+from .monai_networks import monai_card
 from .preprocessing import MAMMOGRAMS, of_timm, of_torchvision
 from .registry import ModelCard
 
 ARCHIVE = ".pt2"
 
-WORDS = "timm:NAME, torchvision:NAME, smp:ARCHITECTURE:ENCODER, package.module:factory, file.py:factory or file.pt2"
-
-FALLBACK_SIZE = (512, 512)
-"""(height, width) of the input, in pixels, for networks that do not define their own."""
+WORDS = (
+    "timm:NAME, torchvision:NAME, smp:ARCHITECTURE:ENCODER, hf:FOLDER, monai:NAME, package.module:factory, "
+    "file.py:factory or file.pt2"
+)
 
 
 def is_source(name: str) -> bool:
@@ -40,10 +44,7 @@ def is_source(name: str) -> bool:
 
 def is_code(name: str) -> bool:
     """Whether a name refers to code that is neither ours nor of a known library: a factory or an archive."""
-    return name.endswith(ARCHIVE) or (":" in name and name.split(":", maxsplit=1)[0] not in _LIBRARIES)
-
-
-_LIBRARIES = ("timm", "torchvision", "smp")
+    return name.endswith(ARCHIVE) or (":" in name and name.split(":", maxsplit=1)[0] not in _CARDS)
 
 
 def source_card(name: str) -> ModelCard:
@@ -55,24 +56,22 @@ def source_card(name: str) -> ModelCard:
         ModelError: the name does not refer to a network.
     """
     if name.endswith(ARCHIVE):
-        return _card(name, "an exported network", partial(_read_archive, name), brings_weights=True, guarded=True)
+        return external_card(
+            name, "an exported network", partial(_read_archive, name), brings_weights=True, guarded=True
+        )
     kind, _, rest = name.partition(":")
     if not rest:
         raise ModelError(f"model '{name}' names nothing behind the colon; expected {WORDS}")
-    if kind == "timm":
-        return _timm_card(name, rest)
-    if kind == "torchvision":
-        return _torchvision_card(name, rest)
-    if kind == "smp":
-        return _card(name, "a network of segmentation_models_pytorch", partial(_build_smp, rest))
+    if kind in _CARDS:
+        return _CARDS[kind](name, rest)
     build = partial(_call_factory, *name.rsplit(":", 1))
-    return _card(name, f"what {rest} of {kind} returns", build, brings_weights=True)
+    return external_card(name, f"what {rest} of {kind} returns", build, brings_weights=True)
 
 
 def module_card(module: nn.Module) -> ModelCard:
     """Return a card for a network that is built already, named by its class."""
     layer = getattr(module, "default_layer", "")
-    return _card(
+    return external_card(
         type(module).__name__,
         "a module",
         lambda: module,
@@ -81,23 +80,12 @@ def module_card(module: nn.Module) -> ModelCard:
     )
 
 
-def _card(name: str, summary: str, build: Callable[..., nn.Module], **more: Any) -> ModelCard:
-    card: dict[str, Any] = {"in_channels": 0, "input_size": (0, 0), "default_layer": ""} | more
-    return ModelCard(name=name, summary=summary, paper="", build=build, parameters=0, layers=(), **card)
-
-
-def list_timm(pattern: str) -> list[str]:
-    """List timm's networks that match a shell-style pattern; `ModelError` without timm."""
-    names: list[str] = _library("timm", "timm").list_models(pattern)
-    return names
-
-
 def _timm_card(name: str, network: str) -> ModelCard:
-    timm = _library("timm", "timm")
-    _check_known(network.split(".", maxsplit=1)[0], timm.list_models(), "timm")
+    timm = library("timm", "timm")
+    check_known(network.split(".", maxsplit=1)[0], timm.list_models(), "timm")
     found = timm.models.get_pretrained_cfg(network)
     shape = tuple(getattr(found, "input_size", None) or (3, 224, 224))
-    return _card(
+    return external_card(
         name,
         "a network of timm",
         partial(_build_timm, network, shape[1:]),
@@ -120,31 +108,45 @@ def _build_timm(network: str, own: tuple[int, int], size: tuple[int, int], tag: 
 
 
 def _torchvision_card(name: str, network: str) -> ModelCard:
-    models = _library("torchvision.models", "timm")
-    _check_known(network, models.list_models(), "torchvision")
+    models = library("torchvision.models", "timm")
+    check_known(network, models.list_models(), "torchvision")
     weights = models.get_model_weights(network)
     found = of_torchvision(weights.DEFAULT.transforms()) if hasattr(weights, "DEFAULT") else MAMMOGRAMS
-    return _card(name, "a network of torchvision", partial(_build_torchvision, network), preprocessing=found)
+    return external_card(name, "a network of torchvision", partial(_build_torchvision, network), preprocessing=found)
 
 
 def _build_torchvision(network: str, **options: Any) -> nn.Module:
-    models = _library("torchvision.models", "timm")
+    models = library("torchvision.models", "timm")
     # Weights would be downloaded, those of a backbone even by default.
     taken = inspect.signature(models.get_model_builder(network)).parameters
-    _check_untrained(f"torchvision:{network}", options, ("weights", "weights_backbone"))
+    check_untrained(f"torchvision:{network}", options, ("weights", "weights_backbone"))
     nothing = {option: None for option in ("weights", "weights_backbone") if option in taken}
-    return _module(
-        f"torchvision:{network}", _called(f"torchvision:{network}", models.get_model, network, **nothing | options)
+    return as_module(
+        f"torchvision:{network}", called(f"torchvision:{network}", models.get_model, network, **nothing | options)
     )
 
 
+def _smp_card(name: str, network: str) -> ModelCard:
+    return external_card(name, "a network of segmentation_models_pytorch", partial(_build_smp, network))
+
+
 def _build_smp(text: str, **options: Any) -> nn.Module:
-    library = _library("segmentation_models_pytorch", "smp")
+    smp = library("segmentation_models_pytorch", "smp")
     architecture, _, encoder = text.partition(":")
     name = f"smp:{text}"
-    _check_untrained(name, options, ("encoder_weights",))
+    check_untrained(name, options, ("encoder_weights",))
     defaults = {"encoder_name": encoder or "resnet34", "encoder_weights": None}
-    return _module(name, _called(name, library.create_model, architecture, **defaults | options))
+    return as_module(name, called(name, smp.create_model, architecture, **defaults | options))
+
+
+_CARDS = {
+    "timm": _timm_card,
+    "torchvision": _torchvision_card,
+    "smp": _smp_card,
+    "hf": huggingface_card,
+    "monai": monai_card,
+}
+"""Functions that make the card of a library's network, by the word before the colon."""
 
 
 def _call_factory(module: str, attribute: str, **options: Any) -> nn.Module:
@@ -161,7 +163,7 @@ def _call_factory(module: str, attribute: str, **options: Any) -> nn.Module:
         return found
     if not callable(found) or isinstance(found, nn.Module):
         raise ModelError(f"{name} is {type(found).__name__}; expected a function or class that makes a network")
-    return _module(name, _called(name, found, **options))
+    return as_module(name, called(name, found, **options))
 
 
 def _import(module: str) -> Any:
@@ -233,44 +235,10 @@ def _read_archive(name: str, trust: bool) -> nn.Module:
     return network
 
 
-def _check_untrained(name: str, options: Mapping[str, Any], loading: Sequence[str]) -> None:
-    """Refuse options that load weights: the file they come from would not be recorded."""
-    for option in loading:
-        if options.get(option) is not None:
-            raise ModelError(f"{name} would load weights by its option {option}", remedy="give them as `weights`")
-
-
-def _called(name: str, build: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    try:
-        return build(*args, **options)
-    except Exception as error:  # a factory may raise anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        given = ", ".join(f"{key}={value}" for key, value in options.items()) or "no options"
-        raise ModelError(f"{name} cannot be built with {given} ({reason})") from error
-
-
-def _module(name: str, found: Any) -> nn.Module:
-    if not isinstance(found, nn.Module):
-        raise ModelError(f"{name} returned {type(found).__name__}; expected a torch.nn.Module")
-    return found
-
-
-def _library(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ModelError(
-            f"{module} is not installed ({error}); install it with pip install 'erf-toolkit[{extra}]'"
-        ) from error
-
-
-def _check_known(name: str, known: Iterable[str], library: str) -> None:
-    names = list(known)
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        raise ModelError(
-            f"{library} has no network '{name}'" + (f"; did you mean {' or '.join(near)}?" if near else "")
-        )
+def list_timm(pattern: str) -> list[str]:
+    """List timm's networks that match a shell-style pattern; `ModelError` without timm."""
+    names: list[str] = library("timm", "timm").list_models(pattern)
+    return names
 
 
 def input_channels(model: nn.Module) -> int:

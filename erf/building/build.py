@@ -11,7 +11,8 @@ from erf.building.weights import file_state, find_weights, hidden_branches, orig
 from erf.errors import InputError
 from erf.images.size import Size, as_size
 from erf.models import ModelCard, WeightsError, create_model, load_weights, model_card
-from erf.models.sources import FALLBACK_SIZE, input_axes, input_channels, input_names, module_card
+from erf.models.libraries import FALLBACK_SIZE
+from erf.models.sources import input_axes, input_channels, input_names, module_card
 from erf.network.inputs import Arguments
 
 _OWN = ("seed", "trust", "weights")

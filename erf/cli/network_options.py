@@ -8,7 +8,7 @@ from erf.cli.console import parse_size
 def frame_of(model: str, size: str) -> tuple[int, int]:
     """Return the (height, width) of a network's input: from the option, from its card, or the fallback."""
     from erf.models import model_card
-    from erf.models.sources import FALLBACK_SIZE
+    from erf.models.libraries import FALLBACK_SIZE
 
     if size:
         return parse_size(size)

@@ -30,6 +30,7 @@ ModelName = Annotated[
         "--model",
         "-m",
         help="A name that `erf models` lists, or timm:NAME, torchvision:NAME, smp:ARCHITECTURE:ENCODER, "
+        "hf:FOLDER_OR_TYPE, monai:NAME, "
         "package.module:factory, file.py:factory, file.pt2.",
         rich_help_panel=NETWORK,
     ),
