@@ -88,7 +88,10 @@ def test_an_atlas_of_networks_files_and_maps(folder: Path) -> None:
 
 
 def test_a_page_is_one_file_and_escapes_what_it_shows(folder: Path) -> None:
-    text = made("a.h5", "net.py:broken").page.read_text()
+    found = made("a.h5", "net.py:broken")
+    text = found.page.read_text()
+    assert repr(found) == "atlas of 2 networks, 1 without a field: atlas/index.html"
+    assert Rows(found._repr_html_()).tags == ["iframe"]
     assert '<script>"a"' not in text
     assert "<b>no" not in text
     assert "&lt;b&gt;no&lt;/b&gt;" in text

@@ -1,5 +1,6 @@
 """Making of an atlas: each network is computed once and kept, and one that fails is a row with its reason."""
 
+import html
 import json
 import time
 import warnings
@@ -30,10 +31,13 @@ PAGE, TABLE, FIELDS = "index.html", "atlas.csv", "fields"
 
 _LONGEST_REASON = 300
 
+_HEIGHT = 640
+"""Height in pixels of the page in a notebook."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Atlas:
-    """The networks of an atlas and its files."""
+    """The networks of an atlas and its files; shows its page in a notebook."""
 
     entries: tuple[Entry, ...]
     page: Path
@@ -43,6 +47,14 @@ class Atlas:
     def failures(self) -> tuple[Entry, ...]:
         """Networks without a field."""
         return tuple(each for each in self.entries if each.reason)
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failures)} without a field" if self.failures else ""
+        return f"atlas of {len(self.entries)} networks{failed}: {self.page}"
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.page.read_text(encoding="utf-8"))
+        return f'<iframe title="atlas" srcdoc="{page}" style="width:100%;height:{_HEIGHT}px;border:0"></iframe>'
 
 
 @dataclass(frozen=True)
