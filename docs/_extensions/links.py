@@ -59,6 +59,8 @@ def _public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, child: 
 
 def _enlarge(app: Sphinx, document: nodes.document, page: str) -> None:
     """Let pictures lead to themselves at full size, and describe those that cells have drawn."""
+    if page == "auto_examples/index":  # thumbnails, which lead to the examples
+        return
     for image in document.findall(nodes.image):
         image.setdefault("alt", "Picture that the cell above has drawn")
         image.setdefault("scale", 100)  # Sphinx links pictures of a given scale
