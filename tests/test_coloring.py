@@ -37,7 +37,7 @@ def image(figure: Any, place: int) -> NDArray[np.float64]:
     return np.asarray(figure.axes[place].images[0].get_array())
 
 
-def test_repldknets_colours_take_the_map_itself(pair: list[ERF]) -> None:
+def test_replknets_colours_take_the_map_itself(pair: list[ERF]) -> None:
     figure = LAYOUTS["overview"](compare(pair, coloring=Coloring("log1p", "RdYlGn")))
     for place, each in enumerate(pair):
         values = np.log10(1 + each["all"].mean)
