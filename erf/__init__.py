@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from erf.measures import radial_mass as radial_mass
     from erf.models import ModelError as ModelError
     from erf.models import WeightsError as WeightsError
+    from erf.models.mamba import plain_selective_scan as plain_selective_scan
     from erf.network.inputs import Arguments as Arguments
     from erf.plotting import plot as plot
     from erf.plotting.series import plot_series as plot_series
@@ -115,6 +116,7 @@ _HOME = {
     "UnfinishedRunError": "errors",
     "UnitGradient": "gradients.attribution",
     "WeightsError": "models",
+    "plain_selective_scan": "models.mamba",
     "anonymise": "storage.privacy",
     "atlas": "report.atlas",
     "build_network": "building",

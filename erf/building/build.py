@@ -12,6 +12,7 @@ from erf.errors import InputError
 from erf.images.size import Size, as_size
 from erf.models import ModelCard, WeightsError, create_model, load_weights, model_card
 from erf.models.libraries import FALLBACK_SIZE
+from erf.models.mamba import plain_selective_scan
 from erf.models.sources import input_axes, input_channels, input_names, module_card
 from erf.network.inputs import Arguments
 
@@ -68,13 +69,17 @@ def build_network(
     if isinstance(model, Network):
         _check_nothing_given(model, weights, seed, size, options)
         return model
-    model, called = _without_function(model, options)
+    with plain_selective_scan() as stand_in:
+        model, called = _without_function(model, options)
     seed = seed or 0
     card = module_card(model) if isinstance(model, nn.Module) else model_card(model)
     name = card.name
     file = find_weights(name, weights, bool(options))
     before = file_state(file)
-    built = _built(model, file, {"seed": seed, "size": size} | ({} if called else options) | {"trust": trust})
+    with plain_selective_scan() as later:
+        built = _built(model, file, {"seed": seed, "size": size} | ({} if called else options) | {"trust": trust})
+    if stand_in.is_used or later.is_used:
+        warn(f"{name} asks for mamba_ssm, which is not installed; its selective scan is computed in plain PyTorch")
     arguments, channels = _input(name, built, card, options, depth)
     for found in hidden_branches(built) if file is None and not card.brings_weights else ():
         warn(
