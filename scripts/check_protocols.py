@@ -3,7 +3,8 @@
     python scripts/check_protocols.py --size 1024 --models timm:resnet50 timm:swin_tiny_patch4_window7_224
 
 The transcriptions are written from the descriptions: one image at a time through torchvision's transforms, autograd on
-the rectified central unit, a running mean, and the shares of a square that grows by one pixel on each side.
+the rectified central unit, a running mean, and the shares of a square that grows by one pixel on each side. In float64,
+because a ReLU whose input is 0 up to rounding passes a gradient in one computation and not in the other.
 """
 
 import argparse
@@ -118,12 +119,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--models", nargs="+", default=["timm:resnet50", "timm:swin_tiny_patch4_window7_224"])
+    parser.add_argument("--float32", action="store_true", help="in the networks' own precision, not in float64")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         photographs(Path(folder))
         for name in options.models:
             for protocol in ("replknet", "vmamba"):
-                difference, alike = compare(protocol, name, Path(folder), options.size)
+                difference, alike = compare(protocol, name, Path(folder), options.size, double=not options.float32)
                 print(
                     f"{protocol:9s} {name:40s} maps {difference:.1e} of the maximum, shares equal: {alike}", flush=True
                 )
