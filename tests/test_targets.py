@@ -1,11 +1,13 @@
 """Targets other than the sum over the channels of a unit: windows, probabilities, rectified values, edges."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 from torch import Tensor, nn
 
 import erf
@@ -133,3 +135,71 @@ def test_captums_methods_take_windows_too(network: nn.Module, arrays: list[np.nd
     plain = run(network, arrays, unit="window:3x3", activation="sigmoid")
     guided = run(network, arrays, unit="window:3x3", activation="sigmoid", method="guided-backprop")
     np.testing.assert_allclose(guided, plain, rtol=0, atol=1e-6 * abs(plain).max())  # there is no ReLU
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifest of two images with masks of three pixels and of two, and each of these points in a column."""
+    folder, rng = tmp_path_factory.mktemp("masked"), np.random.default_rng(2)
+    points = [[(10, 8), (11, 9), (30, 21)], [(16, 16), (20, 25)]]
+    rows = ["path,mask,first,second,third"]
+    for number, places in enumerate(points):
+        mask = np.zeros(SIZE, np.uint8)
+        for y, x in places:
+            mask[y, x] = 255
+        np.save(folder / f"{number}.npy", rng.integers(0, 255, (1, *SIZE)).astype(np.uint8))
+        Pillow.fromarray(mask).save(folder / f"mask{number}.png")
+        texts = [f'"{y},{x}"' for y, x in (places * 2)[:3]]
+        rows.append(f"{number}.npy,mask{number}.png,{','.join(texts)}")
+    (folder / "manifest.csv").write_text("\n".join(rows))
+    return folder / "manifest.csv"
+
+
+def test_a_mask_is_the_mean_of_its_pixels(masked: Path, network: nn.Module) -> None:
+    options: dict[str, Any] = {"layer": "4", "size": SIZE, "device": "cpu", "progress": False, "definitions": "abs"}
+    found = erf.compute(network, masked, n=2, unit="mask:mask:all", **options)
+    assert {record.columns["unit"] for record in found.images} == {"5,4;6,4;15,10", "8,8;10,12"}
+    single = [
+        erf.compute(network, masked, n=2, unit=f"column:{name}", **options) for name in ("first", "second", "third")
+    ]
+    profiles = [result.profiles["abs"].small for result in (found, *single)]
+    for row, record in enumerate(found.images):
+        count = 3 if record.path == "0.npy" else 2
+        mean = np.mean([one[row] for one in profiles[1 : 1 + count]], axis=0)
+        np.testing.assert_allclose(profiles[0][row], mean, rtol=0, atol=1e-6 * mean.max())
+    drawn = erf.compute(network, masked, n=2, unit="mask:mask:2", **options)
+    assert {record.columns["unit"].count(";") for record in drawn.images} == {1}
+    again = erf.compute(network, masked, n=2, unit="mask:mask:2", **options)
+    np.testing.assert_array_equal(drawn["all"].mean, again["all"].mean)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ("../mask0.png", "outside the manifest's folder"),
+        ("", "column 'mask' is empty"),
+        ("2.npy", "expected 40x36"),
+        ("3.npy", "no pixel inside the frame"),
+    ],
+)
+def test_a_mask_that_cannot_be_used_fails_its_image(
+    tmp_path: Path, network: nn.Module, mask: str, message: str
+) -> None:
+    np.save(tmp_path / "0.npy", np.random.default_rng(0).integers(0, 255, (1, *SIZE)).astype(np.uint8))
+    np.save(tmp_path / "2.npy", np.ones((1, 4, 4), np.uint8))
+    np.save(tmp_path / "3.npy", np.zeros((1, *SIZE), np.uint8))
+    (tmp_path / "manifest.csv").write_text(f"path,mask\n0.npy,{mask}\n")
+    with pytest.raises(ErfError, match=message):
+        erf.compute(
+            network,
+            tmp_path / "manifest.csv",
+            n=1,
+            layer="4",
+            size=SIZE,
+            unit="mask:mask",
+            device="cpu",
+            progress=False,
+        )
+    for choice in ("mask:mask:0", "mask:", "mask:mask:5000", "mask:mask:some"):
+        with pytest.raises(ErfError, match="expected mask:NAME"):
+            erf.Settings(unit=choice)

@@ -71,9 +71,9 @@ def compute(
     unit: Annotated[
         str,
         typer.Option(
-            help="`center`, `y,x` in the layer's map, `pixel:y,x`, `grid:3x3`, several with `;`. For each image: "
-            "`max`, or `column:NAME` of the manifest; maps are then aligned on the unit. `window:16x16`: the sum "
-            "over so many units.",
+            help="`center`, `y,x` in the layer's map, `pixel:y,x`, `grid:3x3`, several with `;`, or `window:16x16`, "
+            "the sum over so many. For each image: `max`, `column:NAME` of the manifest, or `mask:NAME` for random pixels "
+            "of a mask; maps are then aligned on the unit.",
             rich_help_panel=GRADIENT,
         ),
     ] = "center",
@@ -330,7 +330,8 @@ def _privacy(
     check_salt(salt)
     if part[1] > 1 and not salt:
         fail("--anonymise of a part of a run needs --salt, the same for all parts, so that patients stay together")
-    by_unit = [str(settings.unit).removeprefix("column:")] if str(settings.unit).startswith("column:") else []
+    kind, _, rest = str(settings.unit).partition(":")
+    by_unit = [rest.partition(":")[0]] if kind in ("column", "mask") else []
     kept = parse_list(keep)
     lost = [name for name in (*settings.subset_by, *by_unit) if name not in ("view", "laterality", "patient_id", *kept)]
     if lost:

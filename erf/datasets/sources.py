@@ -11,6 +11,7 @@ from erf.datasets.example import LABEL_MARK, NO_LABEL, Example, ExampleSet, Find
 from erf.datasets.layouts import recognise
 from erf.errors import InputError
 from erf.images import PHANTOM, Image, list_images, list_phantoms
+from erf.images.image import leaves_folder
 from erf.images.phantom import find_lesions
 from erf.images.stream import ahead
 
@@ -86,16 +87,12 @@ def _from_image(image: Image, source: Path, allow_outside: bool) -> Example:
     split = image.value("split").lower()
     split = _SPLIT_WORDS.get(split, split)
     mask = image.value("mask")
-    if mask and not allow_outside and source.is_file() and _leaves(mask):
+    if mask and not allow_outside and source.is_file() and leaves_folder(mask):
         raise InputError(
             f"{source}: mask '{mask}' lies outside the manifest's folder", remedy="move it, or ask for `allow_outside`"
         )
     folder = source.parent if source.is_file() else source
     return Example(image, labels, _findings(image), folder / mask if mask else None, split)
-
-
-def _leaves(name: str) -> bool:
-    return os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir
 
 
 def _findings(image: Image) -> tuple[Finding, ...]:

@@ -16,7 +16,7 @@ from erf.gradients.autograd import Target, strongest_units, unit_values
 from erf.gradients.bands import banded
 from erf.gradients.cancellation import channels_cancel
 from erf.gradients.methods import attributions
-from erf.gradients.units import COLUMN, MAX, unit_of_image
+from erf.gradients.units import COLUMN, MAX, MaskChoice, unit_of_image
 from erf.images import Failure, Sample
 from erf.network.layers import Unit
 from erf.network.modes import reduced_precision
@@ -29,8 +29,8 @@ class LocatedSample:
     """A sample, with its own units where units differ between images."""
 
     sample: Sample
-    own_units: Mapping[MeasuredUnit, Unit] = field(default_factory=dict)
-    """The image's own unit for each measured unit; empty where all images have the same."""
+    own_units: Mapping[MeasuredUnit, tuple[Unit, ...]] = field(default_factory=dict)
+    """The image's own units for each measured unit, whose maps are averaged; empty where all images have the same."""
     upload: Upload | None = None
     """Copy of the sample's pixels to the device, where it is started ahead of the pass."""
 
@@ -39,8 +39,8 @@ class LocatedSample:
 class ImageGradients:
     """Gradients of one image, for each measured unit."""
 
-    own_units: Mapping[MeasuredUnit, Unit]
-    """The image's own unit for each measured unit; empty where all images have the same."""
+    own_units: Mapping[MeasuredUnit, tuple[Unit, ...]]
+    """The image's own units for each measured unit; empty where all images have the same."""
     maps: Mapping[MeasuredUnit, list[Tensor]]
     """Gradients (C, H, W): one per draw of projections, or per unit that is averaged."""
 
@@ -67,17 +67,20 @@ class BatchGradients:
 
     def locate(self, sample: Sample) -> LocatedSample | Failure:
         """Add to a sample the units given by a manifest column; none where units are chosen in another way."""
-        choice = self.settings.unit
-        if not isinstance(choice, str) or not choice.startswith(COLUMN):
-            return LocatedSample(sample)
         try:
-            own = {
-                unit: unit_of_image(choice, sample, unit.trace.feature_shape[1:], unit.trace.field)
-                for unit in self.units
-            }
-            return LocatedSample(sample, own)
+            own = {unit: self._own_units(sample, unit) for unit in self.units}
         except ImageError as error:
             return Failure(sample.image, str(error))
+        return LocatedSample(sample, own) if all(own.values()) else LocatedSample(sample)
+
+    def _own_units(self, sample: Sample, unit: MeasuredUnit) -> tuple[Unit, ...]:
+        """Return the units to which the manifest points in an image; () where it does not choose them."""
+        choice, shape, field = self.settings.unit, unit.trace.feature_shape[1:], unit.trace.field
+        if mask := MaskChoice.parse(choice):
+            return mask.units(sample, shape, field, self.seeds.generator(sample.image))
+        if isinstance(choice, str) and choice.startswith(COLUMN):
+            return (unit_of_image(choice, sample, shape, field),)
+        return ()
 
     def of(self, batch: Sequence[LocatedSample]) -> list[ImageGradients]:
         """Compute the gradients of each image, on the device where sums are kept."""
@@ -87,16 +90,28 @@ class BatchGradients:
         results = [ImageGradients(item.own_units, {unit: [] for unit in self.units}) for item in batch]
         for each in self.passes:
             part = self._part(each, inputs)
-            with self.draws.each() as draws:
-                for draw in draws:
-                    targets = self._targets(each, batch, draw)
-                    with (
-                        self.seeds.applied(batch[0].sample.image, draw),
-                        reduced_precision(self.settings.precision, self.device),
-                        banded(each.prefix),
-                    ):
-                        self._attribute(part, targets, each.units, results)
+            for number in range(max((len(units) for units in batch[0].own_units.values()), default=1)):
+                self._add_gradients(each, part, batch, number, results)
         return results
+
+    def _add_gradients(
+        self,
+        each: Pass,
+        part: Tensor,
+        batch: Sequence[LocatedSample],
+        number: int,
+        results: Sequence[ImageGradients],
+    ) -> None:
+        """Add the gradients of a pass to the results, for all draws; `number` is that of each image's own unit."""
+        with self.draws.each() as draws:
+            for draw in draws:
+                targets = self._targets(each, batch, draw, number)
+                with (
+                    self.seeds.applied(batch[0].sample.image, draw),
+                    reduced_precision(self.settings.precision, self.device),
+                    banded(each.prefix),
+                ):
+                    self._attribute(part, targets, each.units, results)
 
     def strongest(self, batch: Sequence[LocatedSample]) -> list[LocatedSample]:
         """Add to each sample, for each measured unit, the unit of the layer with the largest value."""
@@ -141,24 +156,26 @@ class BatchGradients:
         return each.crop.cut(inputs).to(self.device, self.like.dtype).contiguous()
 
     def _on_strongest(self, batch: Sequence[LocatedSample], inputs: Tensor) -> list[LocatedSample]:
-        own: list[dict[MeasuredUnit, Unit]] = [{} for _ in batch]
+        own: list[dict[MeasuredUnit, tuple[Unit, ...]]] = [{} for _ in batch]
         for each in self.passes:
             targets = self._targets(each, batch, 0)
             by_target = strongest_units(self.model, self._part(each, inputs), targets, self.settings.arguments)
             for measured, by_image in zip(each.units, by_target, strict=True):
                 for units, unit in zip(own, by_image, strict=True):
-                    units[measured] = unit
+                    units[measured] = (unit,)
         return [replace(item, own_units=units) for item, units in zip(batch, own, strict=True)]
 
-    def _targets(self, each: Pass, batch: Sequence[LocatedSample], draw: int) -> list[Target]:
+    def _targets(self, each: Pass, batch: Sequence[LocatedSample], draw: int, number: int = 0) -> list[Target]:
         pairs = zip(each.crop.targets, each.units, strict=True)
-        return [self._target(target, unit, batch, draw) for target, unit in pairs]
+        return [self._target(target, unit, batch, draw, number) for target, unit in pairs]
 
-    def _target(self, target: Target, unit: MeasuredUnit, batch: Sequence[LocatedSample], draw: int) -> Target:
+    def _target(
+        self, target: Target, unit: MeasuredUnit, batch: Sequence[LocatedSample], draw: int, number: int
+    ) -> Target:
         """Adapt a target to these images: their own units, and the output gradients of the channels."""
         target = replace(target, activation=self.settings.activation, window=unit.window)
         if batch[0].own_units:
-            target = replace(target, units=tuple(item.own_units[unit] for item in batch))
+            target = replace(target, units=tuple(item.own_units[unit][number] for item in batch))
         channels, choice = unit.trace.feature_shape[0], self.settings.channel
         if isinstance(choice, int):
             weights = torch.zeros(1, channels)

@@ -18,6 +18,7 @@ from erf.errors import InputError
 from erf.gradients.autograd import unit_gradients
 from erf.gradients.diagnosis import switched_off
 from erf.gradients.methods import is_random as is_random_method
+from erf.gradients.units import MaskChoice
 from erf.gradients.way import Way
 from erf.images import ImageSet
 from erf.network.devices import float32_convolutions, memory_layout, pick_device, scarce_memory
@@ -151,6 +152,8 @@ def _plan_passes(model: nn.Module, units: Sequence[MeasuredUnit], memory: Memory
 
 def _given_batch_size(settings: Settings, traces: Mapping[str, Trace], is_random: bool) -> int | None:
     """Return the batch size that settings or the network demand; None where any will do."""
+    if MaskChoice.parse(settings.unit):
+        return 1  # images have different numbers of units
     is_alone = is_random or any(traced.reads for traced in traces.values())
     return settings.batch_size or (1 if is_alone else None)
 

@@ -38,7 +38,7 @@ class RecordBuilder:
         """
         rows = []
         for each in self.measurements:
-            own, draws = gradients.own_units.get(each.unit), gradients.maps[each.unit]
+            own, draws = gradients.own_units.get(each.unit, ()), gradients.maps[each.unit]
             for index, accumulator in enumerate(each.accumulators):
                 part = sample.parts[index] if sample.parts else sample
                 record = _used_record(part, sample.image, accumulator, subsets, own, notes[each.unit])
@@ -57,25 +57,30 @@ class RecordBuilder:
                 rows.append(Row(replace(record, status="failed", message=failure.reason), {}, None))
         return rows
 
-    def _overview(self, sample: Sample, measurement: Measurement, own: Unit | None) -> Overview:
+    def _overview(self, sample: Sample, measurement: Measurement, own: tuple[Unit, ...]) -> Overview:
         """Make the overview of an image, shifted like its map; black where maps of several units are averaged."""
         origin, pixels = measurement.provenance, sample.pixels
-        if self.settings.moves and own is None:
+        if self.settings.moves and len(own) != 1:
             return blank_overview(origin)
         if self.settings.arguments.names and not sample.parts:
             pixels = pixels[:1]
-        if own is not None and any(by := measurement.unit.shift(own)):
+        if own and any(by := measurement.unit.shift(own[0])):
             pixels = moved(torch.from_numpy(pixels), by, float(pixels.min())).numpy()
         shown = Overview(*overview(pixels, origin.small_block))
         return shown if self.thumbnails else replace(shown, thumbnail=np.zeros_like(shown.thumbnail))
 
 
 def _used_record(
-    sample: Sample, case: Image, accumulator: Accumulator, subsets: Subsets, own: Unit | None, notes: tuple[str, ...]
+    sample: Sample,
+    case: Image,
+    accumulator: Accumulator,
+    subsets: Subsets,
+    own: tuple[Unit, ...],
+    notes: tuple[str, ...],
 ) -> ImageRecord:
-    """Return the record of an image that was used, with its own unit if it has one."""
+    """Return the record of an image that was used, with its own units if it has any."""
     record = _record(sample.image, case, accumulator, subsets)
-    columns = dict(record.columns) | ({"unit": ",".join(map(str, own))} if own is not None else {})
+    columns = dict(record.columns) | ({"unit": ";".join(",".join(map(str, unit)) for unit in own)} if own else {})
     return replace(record, message="; ".join(sample.notes + notes), sha256=sample.sha256, columns=columns)
 
 

@@ -20,6 +20,10 @@ class Seeds:
     """Whether the network or the method draws random numbers."""
     device: torch.device
 
+    def generator(self, image: Image) -> np.random.Generator:
+        """Return the source of random numbers that choose units of an image."""
+        return np.random.default_rng([self.seed, image.number])
+
     def signs(self, image: Image, channels: int, draw: int) -> Tensor:
         """Draw a random sign for each channel."""
         rng = np.random.default_rng([self.seed, image.number, draw])

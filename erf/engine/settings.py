@@ -8,7 +8,7 @@ from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS, shown_definition
 from erf.errors import InputError
 from erf.gradients.autograd import ACTIVATIONS, EDGES
 from erf.gradients.methods import METHODS
-from erf.gradients.units import CENTER, UnitChoice, is_by_image, window_of
+from erf.gradients.units import CENTER, MaskChoice, UnitChoice, is_by_image, window_of
 from erf.network.inputs import Arguments
 from erf.text import as_names
 
@@ -78,6 +78,8 @@ class Settings:
                 remedy="ask for `definitions` square",
             )
         self._check_activation()
+        if MaskChoice.parse(self.unit) and self.projections > 1:
+            raise InputError("an average over units and over draws of projections; expected one of them")
         if self.moves and (self.arguments.depth or self.arguments.signal):
             raise InputError("maps of volumes and signals cannot be aligned on a unit; choose one unit for all images")
 

@@ -2,27 +2,32 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import floor
+
+import numpy as np
+from numpy.typing import NDArray
 
 from erf.errors import ImageError, LayerError
 from erf.gradients.autograd import window_range
-from erf.images import Sample
+from erf.images import Image, Sample, read_image
 from erf.network.layers import Unit
 from erf.theory.fields import ReceptiveField
 
-CENTER, MAX, COLUMN, WINDOW = "center", "max", "column:", "window:"
+CENTER, MAX, COLUMN, MASK, WINDOW = "center", "max", "column:", "mask:", "window:"
 
 UnitChoice = str | Unit | Sequence[Unit]
 """'center'; (y, x), or 'y,x'; 'pixel:y,x', the unit nearest to a pixel of the frame; 'grid:3x3', so many spread evenly;
 several of these with semicolons, or a sequence of (y, x); 'window:16x16', the sum over so many units in the middle of
 the map, or, as 'window:16x16@y,x', around a unit. Image by image: 'max', the unit whose value is largest;
 'column:NAME', the unit nearest to the point y,x, or the middle of the box top,left,bottom,right, that a manifest's
-column gives in pixels of the file."""
+column gives in pixels of the file; 'mask:NAME', units at 16 random pixels of a mask, the file named in that column,
+whose maps are averaged, 'mask:NAME:64' at 64, 'mask:NAME:all' at each."""
 
 _FARTHEST = 1e9
 """Pixels from the first; no image is so large."""
 
-_EXPECTED = "expected center, y,x, pixel:y,x, grid:ROWSxCOLUMNS, window:HEIGHTxWIDTH, max or column:NAME"
+_EXPECTED = "expected center, y,x, pixel:y,x, grid:ROWSxCOLUMNS, window:HEIGHTxWIDTH, max, column:NAME or mask:NAME"
 
 
 def center_unit(feature_shape: Sequence[int]) -> Unit:
@@ -32,7 +37,7 @@ def center_unit(feature_shape: Sequence[int]) -> Unit:
 
 def is_by_image(choice: UnitChoice) -> bool:
     """Whether each image has a unit of its own."""
-    return isinstance(choice, str) and (choice == MAX or choice.startswith(COLUMN))
+    return isinstance(choice, str) and (choice == MAX or choice.startswith((COLUMN, MASK)))
 
 
 def resolve_units(
@@ -153,6 +158,71 @@ def _check(unit: Unit, layer: str, feature_shape: Sequence[int]) -> Unit:
     return unit
 
 
+_MOST_PIXELS = 4096
+"""Largest number of pixels of a mask; each takes a backward pass."""
+
+
+@dataclass(frozen=True)
+class MaskChoice:
+    """Choice of units by a mask: column of the manifest, and the number of its pixels; 0 for all."""
+
+    column: str
+    count: int = 16
+
+    @classmethod
+    def parse(cls, choice: UnitChoice) -> "MaskChoice | None":
+        """Parse 'mask:NAME', 'mask:NAME:64' or 'mask:NAME:all'; None for any other choice."""
+        if not isinstance(choice, str) or not choice.startswith(MASK):
+            return None
+        column, colon, count = choice.removeprefix(MASK).partition(":")
+        if not column or (colon and count != "all" and not (count.isdecimal() and 0 < int(count) <= _MOST_PIXELS)):
+            raise LayerError(f"unit '{choice}' not understood; expected mask:NAME, mask:NAME:64 or mask:NAME:all")
+        return cls(column, 0 if count == "all" else int(count or 16))
+
+    def units(
+        self, sample: Sample, feature_shape: Sequence[int], field: ReceptiveField, rng: np.random.Generator
+    ) -> tuple[Unit, ...]:
+        """Return the units nearest to pixels of the image's mask, drawn at random if it has more than asked for.
+
+        Args:
+            sample: the image.
+            feature_shape: (H, W) of the layer's map.
+            field: theoretical receptive field of the layer.
+            rng: source of random numbers.
+
+        Raises:
+            ImageError: the mask cannot be read, has another shape, is empty or has too many pixels.
+        """
+        image = sample.image
+        pixels = read_image(image.file_of(self.column), allow_constant=True).pixels
+        if pixels.shape[1:] != sample.file_shape:
+            raise ImageError(
+                f"{image.path}: its mask has {'x'.join(map(str, pixels.shape[1:]))} pixels, expected "
+                f"{'x'.join(map(str, sample.file_shape))}"
+            )
+        places = np.argwhere(pixels.any(0))
+        units = [field.nearest(sample.placement.to_frame(*place)) for place in self._drawn(places, image, rng)]
+        inside = [unit for unit in units if _is_inside(unit, feature_shape)]
+        if not inside:
+            raise ImageError(f"{image.path}: its mask has no pixel inside the frame")
+        return tuple(inside)
+
+    def _drawn(self, places: NDArray[np.intp], image: Image, rng: np.random.Generator) -> list[tuple[int, int]]:
+        if self.count and len(places) > self.count:
+            places = places[np.sort(rng.choice(len(places), self.count, replace=False))]
+        if len(places) > _MOST_PIXELS:
+            raise ImageError(
+                f"{image.path}: its mask has {len(places)} pixels, each a backward pass; expected at most "
+                f"{_MOST_PIXELS}",
+                remedy="choose some as `unit`, such as mask:NAME:64",
+            )
+        return [(int(y), int(x)) for y, x in places]
+
+
+def _is_inside(unit: Unit, feature_shape: Sequence[int]) -> bool:
+    return all(0 <= index < length for index, length in zip(unit, feature_shape, strict=True))
+
+
 def unit_of_image(choice: str, sample: Sample, feature_shape: Sequence[int], field: ReceptiveField) -> Unit:
     """Return the unit to which a manifest column points in one image.
 
@@ -178,7 +248,7 @@ def unit_of_image(choice: str, sample: Sample, feature_shape: Sequence[int], fie
             f"{sample.image.path}: column '{column}' has '{text}', expected y,x or top,left,bottom,right in pixels"
         )
     unit = field.nearest(sample.placement.to_frame(point[0], point[1]))
-    if not all(0 <= index < length for index, length in zip(unit, feature_shape, strict=True)):
+    if not _is_inside(unit, feature_shape):
         raise ImageError(
             f"{sample.image.path}: column '{column}' points to {text}, which lies outside the frame of "
             f"{'x'.join(map(str, sample.pixels.shape[1:]))} pixels"

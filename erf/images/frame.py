@@ -74,7 +74,9 @@ class Framing:
             notes += (f"labelled {image.laterality}, but the tissue lies at the {seen} edge: mirrored or mislabelled",)
         notes += self._notes_of_padding(decoded.pixels.shape[1:])
         normalise(image.path, pixels, self.normalisation, decoded.pixels.dtype)
-        return Sample(image, pixels, decoded.sha256, notes, placement)
+        return Sample(
+            image, pixels, decoded.sha256, notes, placement, (decoded.pixels.shape[1], decoded.pixels.shape[2])
+        )
 
     def _notes_of_padding(self, size: Sequence[int]) -> tuple[str, ...]:
         """Return a remark on an image of (height, width) that fills less than half of each side of the frame."""

@@ -1,9 +1,10 @@
 """Image records: a row of the manifest, its decoded pixels, and the preprocessed model input."""
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,12 +51,28 @@ class Image:
     """Source file; None for generated images and images in memory."""
     parts: tuple["Image", ...] = ()
     """Images of a case, one per input of a network that takes several."""
+    folder: Path | None = None
+    """Folder of the manifest, to which paths in its columns are relative; None without a manifest."""
+    allow_outside: bool = False
+    """Whether these paths may lead out of the folder."""
 
     def value(self, column: str) -> str:
         """Value of a manifest column, '' if the image has none."""
         if column in KNOWN_COLUMNS:
             return str(getattr(self, column))
         return self.columns.get(column, "")
+
+    def file_of(self, column: str) -> Path:
+        """Return the file that a manifest column names; `ImageError` if there is none, or it is outside the folder."""
+        name = self.value(column)
+        if not name or self.folder is None:
+            raise ImageError(f"{self.path}: column '{column}' is empty; expected the path of a file")
+        if not self.allow_outside and leaves_folder(name):
+            raise ImageError(
+                f"{self.path}: '{name}' in column '{column}' lies outside the manifest's folder",
+                remedy="move it there, or ask for `allow_outside`",
+            )
+        return self.folder / name
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,8 @@ class Sample:
     sha256: str
     notes: tuple[str, ...] = ()
     placement: Placement = Placement()
+    file_shape: tuple[int, int] = (0, 0)
+    """(height, width) of the file, in pixels."""
     parts: tuple["Sample", ...] = ()
     """Samples of the single images of a case; `pixels` concatenates their channels in this order."""
 
@@ -97,6 +116,13 @@ class Failure:
 
     image: Image
     reason: str
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a path leads out of the folder to which it is relative; links are not resolved but trusted."""
+    return (
+        os.path.isabs(name) or bool(PureWindowsPath(name).drive) or os.path.normpath(name).split(os.sep)[0] == os.pardir
+    )
 
 
 def check_size(path: Path, *shape: int) -> None:

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from erf.errors import InputError
 from erf.images.dicom import is_dicom, read_header
-from erf.images.image import Image
+from erf.images.image import Image, leaves_folder
 from erf.images.laterality import laterality_from_name, parse_laterality, view_from_name
 from erf.images.phantom import decode_phantom, phantom_labels
 from erf.images.readers import is_image, read_image
@@ -174,7 +175,7 @@ def _from_row(manifest: Path, row: Row, allow_outside: bool) -> Image:
     name = _with_slashes(manifest.parent, values.pop("path"))
     if not name:
         raise InputError(f"{manifest}, line {row.line}: empty path; expected an image file")
-    if not allow_outside and _leaves(name):
+    if not allow_outside and leaves_folder(name):
         raise InputError(
             f"{manifest}, line {row.line}: '{name}' lies outside the manifest's folder",
             remedy="move it there, or ask for `allow_outside`",
@@ -182,19 +183,13 @@ def _from_row(manifest: Path, row: Row, allow_outside: bool) -> Image:
     side = values.get("laterality", "")
     if side and not parse_laterality(side):
         raise InputError(f"{manifest}, line {row.line}: laterality '{side}' not understood; expected L, R or nothing")
-    return _from_file(manifest.parent / name, name, values)
+    image = _from_file(manifest.parent / name, name, values)
+    return replace(image, folder=manifest.parent, allow_outside=allow_outside)
 
 
 def _with_slashes(folder: Path, name: str) -> str:
     """Convert a Windows path to this system's separators, unless a file has exactly that name."""
     return name if os.sep in name or "\\" not in name or (folder / name).exists() else name.replace("\\", os.sep)
-
-
-def _leaves(name: str) -> bool:
-    """Whether a path leads out of the folder to which it is relative; links are not resolved but trusted."""
-    return (
-        os.path.isabs(name) or bool(PureWindowsPath(name).drive) or os.path.normpath(name).split(os.sep)[0] == os.pardir
-    )
 
 
 def _from_file(file: Path, name: str, values: dict[str, str]) -> Image:

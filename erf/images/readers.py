@@ -45,11 +45,12 @@ class Reader:
     """Message for a file that cannot be decoded."""
 
 
-def read_image(path: Path) -> Decoded:
+def read_image(path: Path, *, allow_constant: bool = False) -> Decoded:
     """Decode an image file.
 
     Args:
         path: PNG, TIFF, JPEG, .npy or DICOM file.
+        allow_constant: whether all pixels may be equal, as those of a mask.
 
     Returns:
         Pixels (C, H, W) on the file's own scale, SHA-256 of the file, and remarks.
@@ -65,7 +66,7 @@ def read_image(path: Path) -> Decoded:
         raise ImageError(f"{path}: {reason}; expected a readable image file") from error
     with decoding(path), stage("decode"):
         pixels, notes = _decode(path, content)
-        _check(path, pixels)
+        _check(path, pixels, allow_constant)
     with stage("hash"):
         return Decoded(pixels, hashlib.sha256(content).hexdigest(), notes)
 
@@ -157,7 +158,7 @@ def _decode_array(path: Path, content: bytes) -> tuple[Pixels, tuple[str, ...]]:
     return (pixels[None] if pixels.ndim == 2 else pixels), ()
 
 
-def _check(path: Path, pixels: NDArray[np.generic]) -> None:
+def _check(path: Path, pixels: NDArray[np.generic], allow_constant: bool) -> None:
     if pixels.size == 0:
         raise ImageError(f"{path}: found an empty image of shape {pixels.shape}")
     low, high = pixels.min(), pixels.max()
@@ -165,7 +166,7 @@ def _check(path: Path, pixels: NDArray[np.generic]) -> None:
         raise ImageError(f"{path}: found NaN or infinite pixels, expected finite values only")
     if max(-float(low), float(high)) > _LARGEST:
         raise ImageError(f"{path}: found pixels from {low:g} to {high:g}, expected none beyond {_LARGEST:.1g}")
-    if np.float32(low) == np.float32(high):
+    if np.float32(low) == np.float32(high) and not allow_constant:
         raise ImageError(f"{path}: constant image (every pixel is {low}); it holds nothing to look at")
 
 

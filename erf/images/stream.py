@@ -160,4 +160,4 @@ def _joined(case: Image, samples: Sequence[Sample | Failure]) -> Sample | Failur
         return Failure(case, "; ".join(sample.reason for sample in samples if isinstance(sample, Failure)))
     pixels = np.concatenate([part.pixels for part in parts])
     notes = tuple(note for part in parts for note in part.notes)
-    return Sample(case, pixels, "", notes, parts[0].placement, tuple(parts))
+    return Sample(case, pixels, "", notes, parts[0].placement, parts[0].file_shape, tuple(parts))
