@@ -88,9 +88,9 @@ def test_several_units_share_the_forward_pass(arrays: list[np.ndarray]) -> None:
     images = erf.from_arrays(arrays, SIDES)
     settings = erf.Settings(unit=units, device="cpu", crop=False, batch_size=1)
     found = erf.compute_layers(model, images, ["5"], settings)
-    # One pass to trace the network, one for the channels of a unit, and one for each image; two for the self-check:
+    # One pass to trace the network, two for the channels of a unit, and one for each image; two for the self-check:
     # the plain gradient, the fast one.
-    assert calls == [1] * (1 + 1 + 2 + len(arrays))
+    assert calls == [1] * (1 + 2 + 2 + len(arrays))
     expected = gradients_of(model, arrays, "5", units)
     for place, result in enumerate(found):
         assert result.provenance.unit == units[place]

@@ -72,8 +72,8 @@ def compute(
         str,
         typer.Option(
             help="`center`, `y,x` in the layer's map, `pixel:y,x`, `grid:3x3`, several with `;`, or `window:16x16`, "
-            "the sum over so many. For each image: `max`, `column:NAME` of the manifest, or `mask:NAME` for random pixels "
-            "of a mask; maps are then aligned on the unit.",
+            "the sum over so many. For each image: `max`, `column:NAME` of the manifest, or `mask:NAME` for random "
+            "pixels of a mask; maps are then aligned on the unit.",
             rich_help_panel=GRADIENT,
         ),
     ] = "center",
