@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -41,6 +42,9 @@ BASE = {
     "bench": ["bench", *SMALL, "--device", "cpu"],
     "train": [*TRAIN, "-o", "out", "--overwrite"],
     "evaluate": ["evaluate", "nothing.csv", "--draws", "100"],
+    "atlas": ["atlas", "a.h5", "-o", "atlas", "--device", "cpu", "-n", "2", "--size", "24x32"],
+    "import": ["import", "map.npy", "-o", "out.h5", "--overwrite"],
+    "protocols": ["protocols", "replknet"],
     "manifest": ["manifest", ".", "-o", "out.csv", "--overwrite"],
 }
 """A command of each kind that works, but for those that would need a training or a data set."""
@@ -48,8 +52,21 @@ BASE = {
 NASTY = ("", "nan", "-1", "9" * 5000, "\0\x1b[31m[/b]", "a,a", ",", "ü=[[", "a" * 300, "0x0", "/dev/null", "\udcff")
 NUMBERS = ("", "9" * 5000, "nan", "9" * 25, "-1", "1e999", "9" * 400)
 FURTHER = {
-    "--unit": ("pixel:1e999,0", "pixel:1e,e", "grid:" + "9" * 5000 + "x1", "9" * 5000 + ",0", "column:", "grid:0x0"),
+    "--unit": (
+        "pixel:1e999,0",
+        "pixel:1e,e",
+        "grid:" + "9" * 5000 + "x1",
+        "9" * 5000 + ",0",
+        "column:",
+        "grid:0x0",
+        "window:0x0",
+        "mask:",
+    ),
     "--channel": ("9" * 30, "-1", "²"),
+    "--fit": ("crop:nan", "crop:-1", "pad:0.5"),
+    "--normalise": ("1/0", "nan/nan", "1,2/1", "auto"),
+    "--center": ("nan,0", "1e999,1", "1"),
+    "--protocol": ("../x.toml", "replknet.toml"),
     "--layer": ("[", "output:9", "all,all"),
     "--size": ("9" * 5000 + "x1", "²x²", "99999999x99999999"),
     "--split": ("nan:1:1", "0:0:0", "inf:1:1"),
@@ -67,6 +84,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = Path.cwd()
     os.chdir(folder)
     Path("net.py").write_text(NETWORK)
+    np.save("map.npy", np.arange(48.0).reshape(8, 6))
     for name, *options in (("a",), ("b", "--mirror"), ("part1", "--shard", "1/2"), ("part2", "--shard", "2/2")):
         result = CliRunner().invoke(app, [*COMPUTE, *options, "-o", f"{name}.h5"])
         assert result.exit_code == 0, result.output
