@@ -93,12 +93,24 @@ def test_p_values_are_corrected_together(pair: list[ERF]) -> None:
 
 
 def test_unlike_files_are_refused_by_name(pair: list[ERF]) -> None:
-    other = replace(pair[1], provenance=replace(pair[1].provenance, layer="2", normalisation="unit"))
+    origin = replace(pair[1].provenance, model=pair[0].provenance.model, layer="2", normalisation="unit")
+    other = replace(pair[1], provenance=origin)
     measures = pick_measures(("r50",))[0]
     with pytest.raises(erf.InputError, match=r"differ in layers 5 / 2; normalisations none / unit.*`allow_different`"):
         tabulate([pair[0], other], measures, resampling=QUICK)
     table = tabulate([pair[0], other], measures, resampling=QUICK, allow_different=True)
     assert table.notes == ("measured differently: layers 5 / 2", "measured differently: normalisations none / unit")
+
+
+def test_different_networks_have_layers_and_preprocessing_of_their_own(pair: list[ERF]) -> None:
+    origin = replace(pair[1].provenance, model="another", layer="2", normalisation="unit")
+    table = tabulate([pair[0], replace(pair[1], provenance=origin)], pick_measures(("r50",))[0], resampling=QUICK)
+    assert {"measured differently: layers 5 / 2", "measured differently: normalisations none / unit"} <= set(
+        table.notes
+    )
+    mirrored = replace(pair[1], provenance=replace(origin, mirrored=True))
+    with pytest.raises(erf.InputError, match="differ in mirroring False / True; compare"):
+        tabulate([pair[0], mirrored], pick_measures(("r50",))[0], resampling=QUICK)
 
 
 def test_other_images_are_not_paired(pair: list[ERF]) -> None:

@@ -1,8 +1,7 @@
 """Numerical comparison of ERFs: check of comparability, table, and output formats."""
 
-from erf.comparison.comparability import differing
 from erf.comparison.estimate import Estimate, measure
 from erf.comparison.formats import FORMATS, render
 from erf.comparison.table import ComparisonTable, compare, tabulate
 
-__all__ = ["FORMATS", "ComparisonTable", "Estimate", "compare", "differing", "measure", "render", "tabulate"]
+__all__ = ["FORMATS", "ComparisonTable", "Estimate", "compare", "measure", "render", "tabulate"]

@@ -1,29 +1,34 @@
 """Whether ERFs were measured alike."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from erf.errors import InputError
 from erf.results import ERF
 
 _ALIKE = {
-    "layer": "layers",
     "input_shape": "input shapes (channels, height, width)",
-    "normalisation": "normalisations",
     "activation": "activations",
-    "fit": "fits",
-    "interpolation": "interpolations",
     "mirrored": "mirroring",
-    "unit_center": "centres of the unit (y, x) in pixels",
     "finest_block": "sides of the finest blocks kept (0 in files of version 1, where all are alike)",
 }
+"""Settings that must be equal, and their names in messages."""
+
+_OF_NETWORKS = {
+    "layer": "layers",
+    "normalisation": "normalisations",
+    "fit": "fits",
+    "interpolation": "interpolations",
+    "unit_center": "centres of the unit (y, x) in pixels",
+}
+"""Settings that must be equal for ERFs of one network; different networks have their own."""
 
 
-def differing(erfs: Sequence[ERF]) -> list[str]:
-    """Describe the settings in which ERFs differ; empty if their numbers are comparable."""
+def differing(erfs: Sequence[ERF], settings: Mapping[str, str]) -> list[str]:
+    """Describe the settings, of those named, in which ERFs differ."""
     return [
         f"{words} {' / '.join(found)}"
-        for name, words in _ALIKE.items()
+        for name, words in settings.items()
         if len(found := dict.fromkeys(_words(getattr(erf.provenance, name)) for erf in erfs)) > 1
     ]
 
@@ -33,10 +38,11 @@ def _words(value: Any) -> str:
 
 
 def check_alike(erfs: Sequence[ERF], allow_different: bool) -> list[str]:
-    """Return the differing settings; raise `InputError` unless differences are allowed."""
-    found = differing(erfs)
+    """Return the differing settings; raise `InputError` unless they are those of different networks, or allowed."""
+    is_one_network = len({erf.provenance.model for erf in erfs}) == 1
+    found = differing(erfs, _ALIKE | _OF_NETWORKS if is_one_network else _ALIKE)
     if found and not allow_different:
         raise InputError(
             f"the files differ in {'; '.join(found)}", remedy="compare like with like, or ask for `allow_different`"
         )
-    return found
+    return found if is_one_network else found + differing(erfs, _OF_NETWORKS)

@@ -152,11 +152,9 @@ class Provenance(Origin):
             window = f"window of {self.units.removeprefix('window:').partition('@')[0]} units around "
             units = window if self.units.startswith("window:") else "unit "
             units += ",".join(map(str, self.unit))
-        words = [f"layer {self.layer}", units]
+        words = [f"layer {self.layer}", units if self.activation == "none" else f"{self.activation} of {units}"]
         if self.channel != "all":
             words.append("random signs on all channels" if self.channel == "signs" else f"channel {self.channel}")
-        if self.activation != "none":
-            words.append(f"after {self.activation}")
         if self.method != "gradient":
             given = "".join(f" {name}={value}" for name, value in self.method_options.items())
             words.append(f"by {self.method}{given} instead of the gradient")
