@@ -44,11 +44,11 @@ class Protocol:
     """What its numbers and pictures do not show, or show wrongly."""
     notes: tuple[str, ...] = ()
     compute: Mapping[str, Any] = field(default_factory=dict)
-    """Options of `erf compute` by name, as on the command line."""
+    """Options of the computation by the long names of the command line."""
     plot: Mapping[str, Any] = field(default_factory=dict)
-    """Options of `erf plot`."""
+    """Options of plots."""
     compare: Mapping[str, Any] = field(default_factory=dict)
-    """Options of `erf compare`."""
+    """Options of comparisons."""
 
     def run(self, model: Any, images: Any = "phantom", **given: Any) -> "ERF":
         """Compute an ERF as `erf.compute` does, with the protocol's settings.
@@ -84,7 +84,7 @@ class Protocol:
         """List the options that differ from the protocol's.
 
         Args:
-            given: options of `erf compute` by name.
+            given: options of the computation by name.
         """
         texts = {name: _text(name, value) for name, value in given.items() if name in self.compute}
         return tuple(
