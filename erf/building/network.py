@@ -92,28 +92,15 @@ class Network:
         """Return the preprocessing of images: the network's own where nothing else is given.
 
         Args:
-            normalisation: key of `NORMALISATIONS`, MEAN/STD, '' for the network's own, or `auto` for that of its
-                configuration, which must have one.
-            fit: key of `FITS`; '' for the network's own, and `pad` for phantoms, which have the size of the input.
-            interpolation: key of `INTERPOLATIONS`, '' for the network's own.
+            normalisation: as for `Framing`; 'auto' for that of its configuration, which must have one.
+            fit: as for `Framing`; by default `pad` for phantoms, which have the size of the input.
+            interpolation: as for `Framing`.
             source: source of the images.
 
         Raises:
             InputError: a value is not known, or the network has no configuration.
         """
-        own = self.card.preprocessing
-        if normalisation == "auto" and not own.source:
-            raise InputError(
-                f"{self.name} has no configuration of its preprocessing; expected `normalisation` standardise, "
-                "imagenet or another"
-            )
-        return Framing(
-            self.size,
-            self.channels,
-            own.normalisation if normalisation in ("", "auto") else normalisation,
-            fit or ("pad" if source == PHANTOM else own.fit),
-            interpolation or own.interpolation,
-        )
+        return _framing(self, normalisation, fit, interpolation, source)
 
     def with_weights(self, file: str | Path) -> "Network":
         """Load other weights into the network, in place, and return their description.
@@ -212,3 +199,19 @@ def _matching(points: Sequence[MappedLayer], patterns: Sequence[str]) -> tuple[s
     if not found:
         raise LayerError(f"'{','.join(patterns)}' names no layer", remedy="`erf.layers` lists all")
     return tuple(dict.fromkeys(found))
+
+
+def _framing(network: Network, normalisation: str, fit: str, interpolation: str, source: str | Path) -> Framing:
+    own = network.card.preprocessing
+    if normalisation == "auto" and not own.source:
+        raise InputError(
+            f"{network.name} has no configuration of its preprocessing; expected `normalisation` standardise, "
+            "imagenet or another"
+        )
+    return Framing(
+        network.size,
+        network.channels,
+        own.normalisation if normalisation in ("", "auto") else normalisation,
+        fit or ("pad" if source == PHANTOM else own.fit),
+        interpolation or own.interpolation,
+    )

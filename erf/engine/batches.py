@@ -14,7 +14,6 @@ from erf.engine.units import MeasuredUnit
 from erf.errors import ImageError
 from erf.gradients.autograd import Target, strongest_units, unit_values
 from erf.gradients.bands import banded
-from erf.gradients.cancellation import channels_cancel
 from erf.gradients.methods import attributions
 from erf.gradients.units import COLUMN, MAX, MaskChoice, unit_of_image
 from erf.images import Failure, Sample
@@ -84,12 +83,12 @@ class BatchGradients:
 
     def of(self, batch: Sequence[LocatedSample]) -> list[ImageGradients]:
         """Compute the gradients of each image, on the device where sums are kept."""
-        inputs = self._inputs(batch)
+        inputs = self.inputs(batch)
         if self.settings.unit == MAX and not batch[0].own_units:
             batch = self._on_strongest(batch, inputs)
         results = [ImageGradients(item.own_units, {unit: [] for unit in self.units}) for item in batch]
         for each in self.passes:
-            part = self._part(each, inputs)
+            part = self.part(each, inputs)
             for number in range(max((len(units) for units in batch[0].own_units.values()), default=1)):
                 self._add_gradients(each, part, batch, number, results)
         return results
@@ -105,7 +104,7 @@ class BatchGradients:
         """Add the gradients of a pass to the results, for all draws; `number` is that of each image's own unit."""
         with self.draws.each() as draws:
             for draw in draws:
-                targets = self._targets(each, batch, draw, number)
+                targets = self.targets(each, batch, draw, number)
                 with (
                     self.seeds.applied(batch[0].sample.image, draw),
                     reduced_precision(self.settings.precision, self.device),
@@ -115,57 +114,41 @@ class BatchGradients:
 
     def strongest(self, batch: Sequence[LocatedSample]) -> list[LocatedSample]:
         """Add to each sample, for each measured unit, the unit of the layer with the largest value."""
-        return self._on_strongest(batch, self._inputs(batch))
+        return self._on_strongest(batch, self.inputs(batch))
 
     def values(self, batch: Sequence[LocatedSample]) -> dict[MeasuredUnit, Tensor]:
         """Return the weighted values (N, C) of each unit; of several that are averaged, those of the last."""
-        inputs = self._inputs(batch)
+        inputs = self.inputs(batch)
         results: dict[MeasuredUnit, Tensor] = {}
         for each in self.passes:
-            targets = self._targets(each, batch, 0)
-            values = unit_values(self.model, self._part(each, inputs), targets, self.settings.arguments)
+            targets = self.targets(each, batch, 0)
+            values = unit_values(self.model, self.part(each, inputs), targets, self.settings.arguments)
             for unit, target, value in zip(each.units, targets, values, strict=True):
                 results[unit] = value if target.weights is None else value * target.weights
         return results
 
-    def cancelling(self, item: LocatedSample) -> frozenset[str]:
-        """Return the layers whose channels cancel, by one unit of each in an image."""
-        inputs, found = self._inputs([item]), {}
-        for each in self.passes:
-            for target, unit in zip(self._targets(each, [item], 0), each.units, strict=True):
-                if unit.layer not in found:
-                    with self.seeds.applied(item.sample.image, 0), banded(each.prefix):
-                        found[unit.layer] = channels_cancel(
-                            self.model,
-                            self._part(each, inputs),
-                            target,
-                            unit.trace.feature_shape[0],
-                            self.settings.arguments,
-                        )
-        return frozenset(layer for layer, cancels in found.items() if cancels)
-
-    def _inputs(self, batch: Sequence[LocatedSample]) -> Tensor:
+    def inputs(self, batch: Sequence[LocatedSample]) -> Tensor:
         """Stack pixels to (N, C, H, W), on the device if they were copied ahead."""
         pixels = [item.upload.arrived() if item.upload else torch.from_numpy(item.sample.pixels) for item in batch]
         if len({one.device for one in pixels}) > 1:
             pixels = [one.to(self.device) for one in pixels]
         return pixels[0][None] if len(pixels) == 1 else torch.stack(pixels)
 
-    def _part(self, each: Pass, inputs: Tensor) -> Tensor:
+    def part(self, each: Pass, inputs: Tensor) -> Tensor:
         """Crop inputs for a pass, on the device and in the dtype of the model."""
         return each.crop.cut(inputs).to(self.device, self.like.dtype).contiguous()
 
     def _on_strongest(self, batch: Sequence[LocatedSample], inputs: Tensor) -> list[LocatedSample]:
         own: list[dict[MeasuredUnit, tuple[Unit, ...]]] = [{} for _ in batch]
         for each in self.passes:
-            targets = self._targets(each, batch, 0)
-            by_target = strongest_units(self.model, self._part(each, inputs), targets, self.settings.arguments)
+            targets = self.targets(each, batch, 0)
+            by_target = strongest_units(self.model, self.part(each, inputs), targets, self.settings.arguments)
             for measured, by_image in zip(each.units, by_target, strict=True):
                 for units, unit in zip(own, by_image, strict=True):
                     units[measured] = (unit,)
         return [replace(item, own_units=units) for item, units in zip(batch, own, strict=True)]
 
-    def _targets(self, each: Pass, batch: Sequence[LocatedSample], draw: int, number: int = 0) -> list[Target]:
+    def targets(self, each: Pass, batch: Sequence[LocatedSample], draw: int, number: int = 0) -> list[Target]:
         pairs = zip(each.crop.targets, each.units, strict=True)
         return [self._target(target, unit, batch, draw, number) for target, unit in pairs]
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from erf.engine.batches import BatchGradients, ImageGradients, LocatedSample
+from erf.engine.cancelling import cancelling_layers
 from erf.engine.settings import ALL_CHANNELS
 from erf.engine.units import MeasuredUnit
 from erf.errors import ImageError, LayerError, NoGradientError
@@ -30,7 +31,7 @@ class GradientDiagnosis:
         settings = self.gradients.settings
         if self.cancelling is not None or settings.channel != ALL_CHANNELS:
             return
-        self.cancelling = self.gradients.cancelling(item)
+        self.cancelling = cancelling_layers(self.gradients, item)
         if self.cancelling and not settings.allow_rounding:
             raise LayerError(
                 f"layer '{', '.join(sorted(self.cancelling))}': {CANCELLED}",

@@ -143,26 +143,7 @@ class Provenance(Origin):
     @property
     def target(self) -> str:
         """The measured unit in words, with the method if it is not the plain gradient of all channels."""
-        if self.imported:
-            assumed = f" {ASSUMED}," if self.imported.get("centre") == ASSUMED else ""
-            return f"map of {self.imported.get('file') or 'an array'}, unit{assumed}"
-        if self.aligned:
-            units = f"units {self.units or 'of several positions'}, aligned on one"
-        else:
-            window = f"window of {self.units.removeprefix('window:').partition('@')[0]} units around "
-            units = window if self.units.startswith("window:") else "unit "
-            units += ",".join(map(str, self.unit))
-        words = [f"layer {self.layer}", units if self.activation == "none" else f"{self.activation} of {units}"]
-        if self.channel != "all":
-            words.append("random signs on all channels" if self.channel == "signs" else f"channel {self.channel}")
-        if self.method != "gradient":
-            given = "".join(f" {name}={value}" for name, value in self.method_options.items())
-            words.append(f"by {self.method}{given} instead of the gradient")
-        if self.precision != "float32":
-            words.append(f"in {self.precision}, which changes the gradient on noise by {self.precision_error:.2g}")
-        if self.slices:
-            words.append(f"summed over {self.slices} slices")
-        return ", ".join(words)
+        return _target(self)
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.input_shape))
@@ -264,6 +245,29 @@ def unlike(one: Provenance, other: Provenance, names: Iterable[str]) -> list[str
     here, there = (dict(each.described()) for each in (one, other))
     words = [name.replace("_", " ") for name in names]
     return [f"{name} {here[name]} and {there[name]}" for name in words if here[name] != there[name]]
+
+
+def _target(origin: Provenance) -> str:
+    if origin.imported:
+        assumed = f" {ASSUMED}," if origin.imported.get("centre") == ASSUMED else ""
+        return f"map of {origin.imported.get('file') or 'an array'}, unit{assumed}"
+    if origin.aligned:
+        units = f"units {origin.units or 'of several positions'}, aligned on one"
+    else:
+        window = f"window of {origin.units.removeprefix('window:').partition('@')[0]} units around "
+        units = window if origin.units.startswith("window:") else "unit "
+        units += ",".join(map(str, origin.unit))
+    words = [f"layer {origin.layer}", units if origin.activation == "none" else f"{origin.activation} of {units}"]
+    if origin.channel != "all":
+        words.append("random signs on all channels" if origin.channel == "signs" else f"channel {origin.channel}")
+    if origin.method != "gradient":
+        given = "".join(f" {name}={value}" for name, value in origin.method_options.items())
+        words.append(f"by {origin.method}{given} instead of the gradient")
+    if origin.precision != "float32":
+        words.append(f"in {origin.precision}, which changes the gradient on noise by {origin.precision_error:.2g}")
+    if origin.slices:
+        words.append(f"summed over {origin.slices} slices")
+    return ", ".join(words)
 
 
 def _words(name: str, value: Any) -> str:
