@@ -93,8 +93,7 @@ class Network:
 
         Args:
             normalisation: as for `Framing`; 'auto' for that of its configuration, which must have one.
-            fit: as for `Framing`; by default `pad` for phantoms, which have the size of the input.
-            interpolation: as for `Framing`.
+            fit, interpolation: as for `Framing`; by default `pad` for phantoms, which have the size of the input.
             source: source of the images.
 
         Raises:
