@@ -72,6 +72,7 @@ def _cancels(model: nn.Module, point: MappedLayer, input_shape: Sequence[int], a
         crop = find_crop(model, traces, [unit], input_shape) if is_plain else whole(input_shape[1:], traces, [unit])
         with frozen(model):
             inputs = crop.cut(noise).contiguous()
-            return channels_cancel(model, inputs, crop.targets[0], traced.feature_shape[0], arguments)
+            (cancel,) = channels_cancel(model, inputs, crop.targets, arguments)
+            return cancel
     except (LayerError, RuntimeError):
         return False

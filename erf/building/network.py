@@ -93,7 +93,8 @@ class Network:
 
         Args:
             normalisation: as for `Framing`; 'auto' for that of its configuration, which must have one.
-            fit, interpolation: as for `Framing`; by default `pad` for phantoms, which have the size of the input.
+            fit: as for `Framing`; by default `pad` for phantoms, which have the size of the input.
+            interpolation: as for `Framing`.
             source: source of the images.
 
         Raises:
