@@ -12,6 +12,7 @@ import erf
 from erf.errors import AssumptionWarning, ImageWarning, LayerError
 from erf.gradients.autograd import Target
 from erf.gradients.cancellation import channels_cancel
+from tests.modules import Applied
 from tests.test_cli import call, complaint, in_an_empty_folder  # noqa: F401 (a fixture)
 
 CHANNELS = 8
@@ -33,15 +34,6 @@ class Net(nn.Module):
     def forward(self, x):
         return self.last(self.body(torch.tanh(self.stem(x))))
 """
-
-
-class Applied(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 class Norm(nn.LayerNorm):

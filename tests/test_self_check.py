@@ -22,21 +22,11 @@ from erf.results import ERF
 from erf.storage.checkpoint import Checkpoint
 from erf.theory.tracing import theoretical_receptive_field
 from tests.agreement import Reference, assert_gradients_agree, plain_gradient
+from tests.modules import Applied
 from tests.test_cli import call, in_an_empty_folder  # noqa: F401 (a fixture)
 
 SIZE = (128, 96)
 CONTRASTS = ((1, 0), (3, 2), (0.3, -1), (1, 1), (2, 0))
-
-
-class Applied(nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 class Scaled(torch.autograd.Function):

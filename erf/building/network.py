@@ -79,10 +79,7 @@ class Network:
     def origin(self, **facts: Any) -> Origin:
         """Return the provenance of the network; `facts` are further or other fields of `Origin`."""
         own = Origin(
-            model=self.name,
-            model_options=self.options,
-            weights=self.weights,
-            weights_sha256=self.weights_sha256,
+            model=self.name, model_options=self.options, weights=self.weights, weights_sha256=self.weights_sha256
         )
         return replace(own, **facts)
 
@@ -185,7 +182,7 @@ class Network:
             if not self.card.default_layer:
                 warn(f"{chosen.words}; `erf.layers` lists all")
             return (chosen.name,)
-        if patterns and not is_all and not any(_MARKS & set(one) for one in patterns):
+        if not is_all and not any(_MARKS & set(one) for one in patterns):
             return tuple(patterns)
         return _matching(self.mapped_layers(), patterns)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from erf.cli.console import SOME_SKIPPED, parse_list, parse_size, reported_errors, say, warn
-from erf.cli.options import IMAGES, NETWORK, OUTPUT, RUN, Device, ImageSeed, Normalise, Seed, Size
+from erf.cli.options import IMAGES, NETWORK, OUTPUT, RUN, Device, ImageSeed, ImageSource, Normalise, Seed, Size
 
 
 def atlas(
@@ -26,14 +26,7 @@ def atlas(
             rich_help_panel=OUTPUT,
         ),
     ] = Path("atlas"),
-    images: Annotated[
-        str,
-        typer.Option(
-            help="A folder, a manifest CSV, or `phantom` for generated mammograms.",
-            rich_help_panel=IMAGES,
-            metavar="SOURCE",
-        ),
-    ] = "phantom",
+    images: ImageSource = "phantom",
     n: Annotated[int, typer.Option("-n", min=1, help="Images for each network.", rich_help_panel=IMAGES)] = 20,
     size: Size = "",
     weights: Annotated[

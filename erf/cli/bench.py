@@ -78,7 +78,7 @@ def _print_stages(network: "Network", layer: str, settings: "Settings") -> None:
     """Time the stages of a short run from files of phantoms to a result on disk."""
     from erf.cli.tables import print_stage_times
     from erf.engine import compute_layers
-    from erf.images import load_images
+    from erf.images import PHANTOM, choose_images
     from erf.profiling import profiled
     from erf.storage import FileSink
 
@@ -87,13 +87,7 @@ def _print_stages(network: "Network", layer: str, settings: "Settings") -> None:
         _write_phantoms(folder, network.size)
         start = time.perf_counter()
         with profiled() as times, FileSink(folder / "erf.h5") as sink:
-            images = load_images(
-                folder,
-                n=_PHANTOMS,
-                size=network.size,
-                channels=network.channels,
-                normalisation=network.card.preprocessing.normalisation,
-            )
+            images = choose_images(folder, network.framing(source=PHANTOM), n=_PHANTOMS)
             compute_layers(network.model, images, [layer], settings, sinks=[sink], warn=warn)
         seconds = time.perf_counter() - start
     say(f"Stages of a run over {_PHANTOMS} phantoms, from 16-bit PNG files:")

@@ -19,6 +19,7 @@ from erf.cli.options import (
     Device,
     FitName,
     ImageSeed,
+    ImageSource,
     Interpolation,
     Keep,
     ModelArguments,
@@ -48,14 +49,7 @@ if TYPE_CHECKING:
 def compute(
     context: typer.Context,
     model: ModelName,
-    images: Annotated[
-        str,
-        typer.Option(
-            help="A folder, a manifest CSV, or `phantom` for generated mammograms.",
-            rich_help_panel=IMAGES,
-            metavar="SOURCE",
-        ),
-    ] = "phantom",
+    images: ImageSource = "phantom",
     n: Annotated[
         int,
         typer.Option("-n", min=1, help="Number of images, drawn evenly over left and right.", rich_help_panel=IMAGES),

@@ -17,7 +17,7 @@ from erf.cli.processes import Processes
 from erf.engine import find_units
 from erf.engine.file_run import identify, identity_digest
 from erf.engine.settings import Settings
-from erf.images import PHANTOM, ImageSet, ProgressReport, load_images
+from erf.images import PHANTOM, ImageSet, ProgressReport, choose_images
 from erf.images.readers import READ_SUFFIXES
 from erf.results import Origin
 from erf.storage.files import complete_file
@@ -50,17 +50,12 @@ class Selection:
     def choose(self, network: Network, progress: ProgressReport) -> ImageSet:
         """Choose the images for a network; warn if there are fewer than requested."""
         framing = network.framing(self.normalisation, self.fit, self.interpolation, source=self.source)
-        chosen = load_images(
+        chosen = choose_images(
             self.source,
+            replace(framing, mirror=self.mirror),
             n=self.n,
             seed=self.image_seed,
-            size=framing.size,
-            channels=framing.channels,
             inputs=network.arguments.names,
-            normalisation=framing.normalisation,
-            fit=framing.fit,
-            interpolation=framing.interpolation,
-            mirror=self.mirror,
             lesions=self.lesions,
             allow_outside=self.allow_outside,
             progress=progress,

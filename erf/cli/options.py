@@ -77,6 +77,14 @@ UnitName = Annotated[str, typer.Option(help="`center`, `y,x` in the layer's map,
 
 # Images
 
+ImageSource = Annotated[
+    str,
+    typer.Option(
+        help="A folder, a manifest CSV, or `phantom` for generated mammograms.",
+        rich_help_panel=IMAGES,
+        metavar="SOURCE",
+    ),
+]
 ImageSeed = Annotated[
     int,
     typer.Option(

@@ -192,19 +192,10 @@ class Tracked:
 
     def monitor(self, network: "Network", framing: "Framing", path: Path) -> "TrainingMonitor":
         """Choose the images, and return the object that computes ERFs on them."""
-        from erf.images import load_images
+        from erf.images import choose_images
         from erf.tracking import TrainingMonitor
 
-        images = load_images(
-            self.images,
-            n=self.n,
-            seed=self.seed,
-            size=framing.size,
-            channels=framing.channels,
-            normalisation=framing.normalisation,
-            fit=framing.fit,
-            interpolation=framing.interpolation,
-        )
+        images = choose_images(self.images, framing, n=self.n, seed=self.seed)
         (layer,) = pick_layers(network, "")
         origin = network.origin(image_seed=self.seed, source=self.images, command=_command())
         return TrainingMonitor(network, images, path, layer=layer, every=self.every, origin=origin)

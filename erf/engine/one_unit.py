@@ -20,7 +20,7 @@ from erf.engine.file_run import FileRun, identify, identity_digest
 from erf.engine.settings import Settings
 from erf.errors import ImageError, ImageWarning, InputError
 from erf.gradients.units import CENTER, UnitChoice
-from erf.images import PHANTOM, Image, ImageSet, Progress, ProgressReport, from_arrays, load_images
+from erf.images import PHANTOM, Image, ImageSet, Progress, ProgressReport, choose_images, from_arrays
 from erf.images.size import Size, as_size
 from erf.network.inputs import Arguments
 from erf.process import StopRequest
@@ -191,9 +191,8 @@ def compute(
     with _display(progress, network.name) as report:
         source = str(given) if isinstance(given, str | Path) else ""
         framing = network.framing(normalisation, fit, interpolation, source=source)
-        chosen = given if isinstance(given, ImageSet) else load_images(
-            given, n=n, seed=image_seed, size=framing.size, channels=framing.channels, inputs=network.arguments.names,
-            normalisation=framing.normalisation, fit=framing.fit, interpolation=framing.interpolation, progress=report,
+        chosen = given if isinstance(given, ImageSet) else choose_images(
+            given, framing, n=n, seed=image_seed, inputs=network.arguments.names, progress=report
         )  # fmt: skip
         if not isinstance(origin, Origin):
             origin = network.origin(**{"image_seed": image_seed, "source": source} | dict(origin or {}))

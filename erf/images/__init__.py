@@ -36,6 +36,7 @@ __all__ = [
     "Progress",
     "ProgressReport",
     "Sample",
+    "choose_images",
     "draw",
     "draw_phantom",
     "from_arrays",
@@ -98,12 +99,28 @@ def load_images(
         >>> [image.laterality for image in images.images]
         ['left', 'right', 'left', 'right']
     """
+    framing = Framing(as_size(size), channels, normalisation, fit, interpolation, mirror)
+    return choose_images(
+        source, framing, n=n, seed=seed, inputs=inputs, lesions=lesions, allow_outside=allow_outside, progress=progress
+    )
+
+
+def choose_images(
+    source: str | Path,
+    framing: Framing,
+    *,
+    n: int = 100,
+    seed: int = 0,
+    inputs: Sequence[str] = (),
+    lesions: int = 0,
+    allow_outside: bool = False,
+    progress: Progress | None = None,
+) -> ImageSet:
+    """Choose n images for a preprocessing that is known; arguments and errors are those of `load_images`."""
     if n < 1:
         raise InputError(f"n={n} images asked for; expected at least 1")
-    size = as_size(size)
-    framing = Framing(size, channels, normalisation, fit, interpolation, mirror)
     images = (
-        list_phantoms(n, seed, size, lesions, inputs)
+        list_phantoms(n, seed, framing.size, lesions, inputs)
         if source == PHANTOM
         else draw(list_images(source, allow_outside, inputs), n, seed, progress)
     )

@@ -71,8 +71,6 @@ class Fit:
 def resize(pixels: NDArray[Any], size: tuple[int, int], interpolation: str) -> NDArray[Any]:
     """Scale each channel of an image (C, H, W) with Pillow: 8-bit pixels to 8 bits, others in float32."""
     planes = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
-    if planes.shape[1:] == size:
-        return planes
     method = INTERPOLATIONS[interpolation]
     return np.stack([np.asarray(Pillow.fromarray(plane).resize(size[::-1], method)) for plane in planes])
 
