@@ -1,0 +1,73 @@
+import { write } from "./marks.js";
+/** @import { Contour } from "./types.js" */
+/** @import { Geometry } from "./view.js" */
+
+const STYLES = [
+  { width: 2, dash: [] },
+  { width: 1.5, dash: [7, 3] },
+  { width: 1.2, dash: [2, 3] },
+];
+
+/** Labels nearer to each other than this would overlap. */
+const APART = 22;
+
+/** Lines around shares of the mass; paths are made once, in pixels of the frame. */
+export class Contours {
+  /** @param {Contour[]} contours */
+  constructor(contours) {
+    this.parts = contours.map(({ share, lines }) => ({ share, top: highest(lines), path: pathOf(lines) }));
+  }
+
+  /** @param {CanvasRenderingContext2D} context @param {Geometry} geometry */
+  draw(context, geometry) {
+    const { zoom, left, top } = geometry;
+    this.parts.forEach(({ path }, index) => {
+      const { width, dash } = STYLES[index % STYLES.length];
+      context.save();
+      context.transform(zoom, 0, 0, zoom, left, top);
+      // A dark line beneath keeps the light one readable on bright tissue.
+      context.strokeStyle = "rgba(0, 0, 0, 0.65)";
+      context.lineWidth = (width + 1.6) / zoom;
+      context.stroke(path);
+      context.strokeStyle = "#fff";
+      context.lineWidth = width / zoom;
+      context.setLineDash(dash.map((length) => length / zoom));
+      context.stroke(path);
+      context.restore();
+    });
+    this.label(context, geometry);
+  }
+
+  /** @param {CanvasRenderingContext2D} context @param {Geometry} geometry */
+  label(context, geometry) {
+    context.textAlign = "center";
+    context.textBaseline = "bottom";
+    let last = -Infinity;
+    for (const { share, top } of this.parts.toReversed()) {
+      const y = geometry.toY(top[0]) - 2;
+      if (y - last < APART) continue;
+      last = y;
+      const words = `${Math.round(share * 100)} %`;
+      write(context, words, geometry.toX(top[1]), y);
+    }
+  }
+}
+
+/** @param {number[][]} lines @returns {Path2D} */
+function pathOf(lines) {
+  const path = new Path2D();
+  for (const line of lines)
+    for (let at = 0; at < line.length; at += 2) {
+      if (at === 0) path.moveTo(line[1] + 0.5, line[0] + 0.5);
+      else path.lineTo(line[at + 1] + 0.5, line[at] + 0.5);
+    }
+  return path;
+}
+
+/** @param {number[][]} lines @returns {[number, number]} */
+function highest(lines) {
+  /** @type {[number, number]} */
+  let found = [Infinity, 0];
+  for (const line of lines) for (let at = 0; at < line.length; at += 2) if (line[at] < found[0]) found = [line[at], line[at + 1]];
+  return found;
+}

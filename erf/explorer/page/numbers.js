@@ -1,0 +1,66 @@
+import { find, make } from "./dom.js";
+/** @import { App } from "./app.js" */
+/** @import { Measure, MeasureValue, Numbers as Values } from "./types.js" */
+
+/** @param {number | null} value */
+const short = (value) => (value === null ? "" : String(Number(value.toPrecision(4))));
+
+/** @param {MeasureValue} measure @returns {string} */
+export const interval = (measure) => (measure.low === null || measure.high === null ? "" : `${short(measure.low)} to ${short(measure.high)}`);
+
+/** @param {Measure[]} measures @param {string} name @returns {HTMLTableCellElement} the name, explained */
+export function nameCell(measures, name) {
+  const words = measures.find((measure) => measure.name === name)?.description ?? "";
+  return make("th", { scope: "row", title: words }, name, make("span", { class: "unseen" }, words ? `: ${words}` : ""));
+}
+
+/** The numbers of the active pane. */
+export class NumbersTable {
+  /** @param {App} app */
+  constructor(app) {
+    this.app = app;
+    this.place = find("numbers", HTMLElement);
+    /** @type {Values | null | undefined} */
+    this.shown = undefined;
+    app.listeners.push(() => this.sync());
+    app.store.watchers.push(() => this.sync());
+  }
+
+  sync() {
+    const field = this.app.pane?.field ?? null;
+    const ready = Boolean(field?.reply);
+    for (const id of ["keep", "reproduce"]) find(id, HTMLButtonElement).disabled = !ready;
+    for (const button of find("exports", HTMLElement).querySelectorAll("button")) button.disabled = button.dataset.export !== "view" && !ready;
+    const numbers = field?.numbers ?? null;
+    // Numbers of the last field stay while the next one is computed, so that the page does not jump.
+    if (numbers === this.shown || (numbers === null && field && !field.projective && this.shown)) {
+      this.place.classList.toggle("old", numbers === null && Boolean(field));
+      return;
+    }
+    this.shown = numbers;
+    this.place.classList.remove("old");
+    this.place.replaceChildren(...(numbers ? this.table(numbers) : [make("p", { class: "note" }, this.hint())]));
+  }
+
+  /** @returns {string} */
+  hint() {
+    const { pane } = this.app;
+    if (pane?.field?.projective) return `Each block is a unit of ${pane.field.reply?.layer}; its colour tells how much the pixel moves it.`;
+    return pane?.network ? "Click on the image: the field of the unit there, and its numbers." : "";
+  }
+
+  /** @param {Values} numbers @returns {Node[]} */
+  table(numbers) {
+    const ranged = numbers.measures.some((measure) => interval(measure));
+    const rows = numbers.measures.map((measure) => {
+      const value = make("td", {}, measure.value === null ? "–" : measure.text);
+      if (measure.value === null) value.setAttribute("aria-label", "not defined");
+      return make("tr", {}, nameCell(this.app.session.measures, measure.name), value, ...(ranged ? [make("td", { class: "note" }, interval(measure))] : []));
+    });
+    const head = make("tr", {}, make("th", { scope: "col" }, "measure"), make("th", { scope: "col" }, "value"), ...(ranged ? [make("th", { scope: "col" }, "95 % interval")] : []));
+    const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
+    const { check } = numbers;
+    const told = check ? [make("p", { class: check.ok ? "note" : "warning" }, check.text)] : [];
+    return [table, ...told];
+  }
+}
