@@ -17,8 +17,8 @@ export class App {
     this.colors = new Colors(session.colors);
     /** @type {Pane[]} */
     this.panes = [];
-    /** A drag goes on. */
-    this.live = false;
+    /** Steps of a drag, or of a key that is held, wait for each other; its start does not. @type {"" | "start" | "move"} */
+    this.drag = "";
     /** Where the pointer is, as shares of a frame. @type {{pane: number, y: number, x: number} | null} */
     this.cursor = null;
     /** Told when a pane has something new to show. @type {((pane: Pane) => void)[]} */
@@ -30,6 +30,10 @@ export class App {
   /** @returns {Pane | undefined} */
   get pane() {
     return this.panes[this.store.state.active];
+  }
+
+  get live() {
+    return this.drag !== "";
   }
 
   /** @param {Pane} pane */

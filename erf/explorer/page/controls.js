@@ -46,6 +46,7 @@ export class Controls {
       pane.subset = value;
       pane.image = -1;
     });
+    chosen("input", (pane, value) => (pane.input = Number(value)));
     chosen("profile", (pane, value) => (pane.image = Number(value)));
     chosen("channel", (pane, value) => (pane.channel = value === "one" ? String(Number(input("channel-index").value) || 0) : value));
     input("channel-index").addEventListener("change", () =>
@@ -156,6 +157,9 @@ export class Controls {
     index.hidden = !one;
     index.max = String(layer.channels - 1);
     if (one) index.value = state.channel;
+    const inputs = network.inputs ?? [];
+    fill(select("input"), inputs.map((name, input) => [String(input), name]), String(state.input));
+    for (const part of document.querySelectorAll("[data-for=network].input")) if (part instanceof HTMLElement) part.hidden = inputs.length < 2;
     const projective = state.at?.kind === "projective";
     this.syncDefinition(this.app.session.definitions.map(({ name }) => name), state.definition);
     select("definition").disabled = projective;

@@ -47,17 +47,17 @@ export class Keyboard {
     if (event.key === "Enter") pane.point("field", ...pane.middle(), true);
     else if (!arrow) return false;
     else if (event.altKey || pane.file) app.links.setView(pane.index, pane.geometry.moved(-arrow[0] * MOVE, -arrow[1] * MOVE));
-    else this.step(arrow, event.shiftKey ? 10 : 1);
+    else this.step(arrow, event.shiftKey ? 10 : 1, event.repeat);
     return true;
   }
 
-  /** A held key is a drag. @param {[number, number]} arrow @param {number} count */
-  step([down, right], count) {
-    this.app.live = true;
+  /** A held key is a drag. @param {[number, number]} arrow @param {number} count @param {boolean} held */
+  step([down, right], count, held) {
+    this.app.drag = held ? "move" : "start";
     this.app.pane?.step(down * count, right * count);
     clearTimeout(this.settling);
     this.settling = setTimeout(() => {
-      this.app.live = false;
+      this.app.drag = "";
       this.app.store.tell();
     }, SETTLE);
   }

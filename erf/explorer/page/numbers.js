@@ -1,4 +1,5 @@
 import { find, make } from "./dom.js";
+/** @import { Field } from "./field.js" */
 /** @import { App } from "./app.js" */
 /** @import { Measure, MeasureValue, Numbers as Values } from "./types.js" */
 
@@ -12,6 +13,12 @@ export const interval = (measure) => (measure.low === null || measure.high === n
 export function nameCell(measures, name) {
   const words = measures.find((measure) => measure.name === name)?.description ?? "";
   return make("th", { scope: "row", title: words }, name, make("span", { class: "unseen" }, words ? `: ${words}` : ""));
+}
+
+/** @param {string} kind @param {Field | null} field @returns {boolean} whether it can be exported */
+function can(kind, field) {
+  if (kind === "view") return true;
+  return kind === "npy" ? Boolean(field?.reply) : Boolean(field?.reply && !field.projective);
 }
 
 /** The numbers of the active pane. */
@@ -30,7 +37,7 @@ export class NumbersTable {
     const field = this.app.pane?.field ?? null;
     const ready = Boolean(field?.reply);
     for (const id of ["keep", "reproduce"]) find(id, HTMLButtonElement).disabled = !ready;
-    for (const button of find("exports", HTMLElement).querySelectorAll("button")) button.disabled = button.dataset.export !== "view" && !ready;
+    for (const button of find("exports", HTMLElement).querySelectorAll("button")) button.disabled = !can(button.dataset.export ?? "", field);
     const numbers = field?.numbers ?? null;
     // Numbers of the last field stay while the next one is computed, so that the page does not jump.
     if (numbers === this.shown || (numbers === null && field && !field.projective && this.shown)) {

@@ -36,7 +36,7 @@ export class Pane {
     this.frameWaiting = 0;
     this.refining = 0;
     this.version = 0;
-    /** @type {Newest<{path: string, body: object, frame: [number, number], live: boolean}>} */
+    /** @type {Newest<{path: string, body: object, frame: [number, number]}>} */
     this.requests = new Newest((job, current) => this.compute(job, current));
     new ResizeObserver(() => this.draw()).observe(this.stage);
   }
@@ -90,15 +90,15 @@ export class Pane {
   }
 
   syncPicture() {
-    const { source, image, subset } = this.state;
-    const key = `${source} ${image} ${this.file ? subset : ""}`;
+    const { source, image, subset, input } = this.state;
+    const key = `${source} ${image} ${this.file ? subset : input}`;
     if (key === this.pictureKey) return;
     this.pictureKey = key;
     this.field = null;
     this.fieldKey = "";
     this.picture = this.file
       ? new Picture(`api/files/${this.file.id}/background`, { subset, image: image < 0 ? null : this.file.images[image].id })
-      : new Picture(`api/images/${image}/pixels`, { network: this.network?.id ?? 0 });
+      : new Picture(`api/images/${image}/pixels`, { network: this.network?.id ?? 0, input: this.state.input || null });
     void this.loadPicture(this.picture);
   }
 
@@ -128,15 +128,15 @@ export class Pane {
     this.fieldKey = key;
     this.requests.cancel();
     const field = storedField(file, this.state);
-    void this.show(field, () => key === this.fieldKey, false).catch((error) => this.app.fail(error));
+    void this.show(field, () => key === this.fieldKey).catch((error) => this.app.fail(error));
   }
 
   /** @returns {{path: string, body: object} | null} */
   request() {
-    const { at, image, layer, channel, definition } = this.state;
+    const { at, image, layer, channel, definition, input } = this.state;
     if (!at || !this.network) return null;
     const one = channel === "all" || channel === "signs" ? channel : Number(channel);
-    const common = { network: this.network.id, image, layer, channel: one };
+    const common = { network: this.network.id, image, layer, channel: one, input };
     if (at.kind === "projective") return { path: "api/projective", body: { ...common, y: at.y, x: at.x } };
     const place = at.unit ? { unit: at.unit } : { y: at.y, x: at.x };
     return { path: "api/fields", body: { ...common, ...place, definition } };
@@ -144,7 +144,7 @@ export class Pane {
 
   syncField() {
     const asked = this.request();
-    const live = this.app.live;
+    const { live, drag } = this.app;
     const key = JSON.stringify(asked);
     if (key === this.fieldKey) {
       if (!live && this.field && !this.requests.running) void this.finish(this.field);
@@ -157,16 +157,18 @@ export class Pane {
       return;
     }
     const body = { ...asked.body, client: this.client };
-    this.requests.push({ path: asked.path, body, frame: this.frame, live }, live);
+    this.requests.push({ path: asked.path, body, frame: this.frame }, drag === "move");
   }
 
-  /** @param {{path: string, body: object, frame: [number, number], live: boolean}} job @param {() => boolean} current */
+  /** @param {{path: string, body: object, frame: [number, number]}} job @param {() => boolean} current */
   async compute(job, current) {
     const done = this.showBusy("computing");
     const sent = performance.now();
     try {
       const reply = /** @type {FieldReply} */ (await post(job.path, job.body));
-      if (current()) await this.show(fieldOf(reply, job.frame), current, job.live);
+      if (!current()) return;
+      this.app.messages.clear();
+      await this.show(fieldOf(reply, job.frame), current);
       this.app.timing(performance.now() - sent);
     } catch (error) {
       if (!current() || (error instanceof Failure && error.superseded)) return;
@@ -178,13 +180,13 @@ export class Pane {
     }
   }
 
-  /** @param {Field} field @param {() => boolean} current @param {boolean} live */
-  async show(field, current, live) {
+  /** @param {Field} field @param {() => boolean} current */
+  async show(field, current) {
     await field.load(this.geometry.level(devicePixelRatio) + 1);
     if (!current()) return;
     this.field = field;
     this.changed();
-    if (!live || !this.app.live) await this.finish(field);
+    if (!this.app.live) void this.finish(field);
   }
 
   /** The finer map and the numbers, once a drag has ended. @param {Field} field */

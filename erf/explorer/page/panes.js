@@ -16,7 +16,7 @@ function handsOf(app, pane) {
   return {
     tool: chosenTool,
     point: (kind, y, x, phase) => {
-      app.live = phase !== "end";
+      app.drag = phase === "end" ? "" : phase;
       if (phase === "end") app.store.tell();
       else pane.point(kind, ...pane.geometry.pixel(y, x), phase === "start");
     },

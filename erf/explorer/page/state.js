@@ -15,6 +15,7 @@ export function freshPane(session, source) {
     layer: file ? session.files[index].layer : session.networks[index].default_layer,
     channel: "all",
     definition: file ? session.files[index].definitions[0] : session.definitions[0].name,
+    input: 0,
     subset: file ? session.files[index].subsets[0].name : "",
     at: null,
     view: null,
@@ -46,7 +47,7 @@ const short = (value) => String(Number(value.toPrecision(6)));
 /** @param {PaneState} pane @param {PaneState} usual @returns {Map<string, string>} what differs from a fresh pane */
 function writePane(pane, usual) {
   const words = new Map([["source", pane.source]]);
-  for (const name of /** @type {const} */ (["image", "layer", "channel", "definition", "subset"]))
+  for (const name of /** @type {const} */ (["image", "layer", "channel", "definition", "subset", "input"]))
     if (pane[name] !== usual[name]) words.set(name, String(pane[name]));
   if (pane.at) words.set(pane.at.kind, `${short(pane.at.y)},${short(pane.at.x)}`);
   if (pane.at?.unit) words.set("unit", pane.at.unit.join(","));
@@ -94,6 +95,8 @@ function readPane(session, words) {
   if (file) pane.subset = among(words.get("subset"), names(file.subsets), pane.subset);
   else pane.layer = among(words.get("layer"), names(session.networks[index].layers), pane.layer);
   pane.channel = words.get("channel") ?? pane.channel;
+  const input = Number(words.get("input") ?? 0);
+  if (!file && session.networks[index].inputs?.[input] !== undefined) pane.input = input;
   pane.at = file ? null : readTarget(words);
   pane.view = readView(words);
   return pane;

@@ -5,7 +5,7 @@
  * @typedef {{name: string, module: string, channels: number, shape: [number, number], stride: [number, number],
  *   field: [number, number] | null, unbounded_by: string}} Layer
  * @typedef {{id: number, name: string, description: string, size: [number, number], default_layer: string,
- *   layers: Layer[]}} Network
+ *   inputs?: string[], layers: Layer[]}} Network
  * @typedef {{id: number, name: string, laterality: string, view: string}} Image
  * @typedef {{id: number, name: string, title: string, size: [number, number], layer: string,
  *   unit: [number, number] | null, center: [number, number], field: [number, number] | null,
@@ -32,6 +32,7 @@
  *   of the frame, as shares of its height and width, that is in the middle of the pane
  * @typedef {{kind: "field" | "projective", y: number, x: number, unit: [number, number] | null}} Target
  * @typedef {{source: string, image: number, layer: string, channel: string, definition: string, subset: string,
+ *   input: number,
  *   at: Target | null, view: View | null}} PaneState source is n0, n1, … for networks and f0, f1, … for files; image
  *   is -1 for the mean of a file; a view of null fits the frame into the pane
  * @typedef {{preset: string, center: number, width: number, inverted: boolean}} WindowState
