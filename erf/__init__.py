@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from erf.errors import OutputError as OutputError
     from erf.errors import OutputExistsError as OutputExistsError
     from erf.errors import UnfinishedRunError as UnfinishedRunError
+    from erf.explorer import Explorer as Explorer
+    from erf.explorer import explore as explore
     from erf.frames import to_pandas as to_pandas
     from erf.frames import to_xarray as to_xarray
     from erf.gradients.attribution import UnitGradient as UnitGradient
@@ -89,6 +91,7 @@ _HOME = {
     "ERF": "results",
     "ErfError": "errors",
     "Estimate": "comparison",
+    "Explorer": "explorer",
     "FieldReport": "checks",
     "FileSink": "storage",
     "FormatError": "errors",
@@ -126,6 +129,7 @@ _HOME = {
     "compute_layers": "engine",
     "compute_series": "tracking",
     "draw_phantom": "images",
+    "explore": "explorer",
     "find_snapshots": "tracking",
     "from_arrays": "images",
     "import_map": "importing",

@@ -16,6 +16,7 @@ from erf.cli.compare import compare
 from erf.cli.compute import compute
 from erf.cli.console import report_unforeseen, say
 from erf.cli.evaluate import evaluate
+from erf.cli.explore import explore
 from erf.cli.importing import import_map
 from erf.cli.layers import layers
 from erf.cli.manifest import manifest
@@ -58,6 +59,7 @@ for command in (
     anonymise,
     compare,
     plot,
+    explore,
     report,
     atlas,
     protocols,

@@ -171,7 +171,7 @@ def compute(
     if output is not None:
         check_outputs([Path(output)], SUFFIXES)
     size = None if size is None else as_size(size)
-    given = images if isinstance(images, ImageSet | str | Path) else _of_arrays(images, model, normalisation)
+    given = images if isinstance(images, ImageSet | str | Path) else images_of_arrays(images, model, normalisation)
     if isinstance(given, ImageSet):
         size = _size_of(given, size, fit or interpolation)
     if isinstance(model, nn.Module) and isinstance(given, ImageSet) and weights is None and not model_args:
@@ -264,7 +264,7 @@ def _size_of(images: ImageSet, size: tuple[int, int] | None, fit: str) -> tuple[
     return height, width
 
 
-def _of_arrays(arrays: Any, model: Model, normalisation: str) -> ImageSet:
+def images_of_arrays(arrays: Any, model: Model, normalisation: str) -> ImageSet:
     """Return the image set of arrays or tensors (C, H, W)."""
     if isinstance(arrays, nn.Module) or not hasattr(arrays, "__iter__"):
         raise InputError(

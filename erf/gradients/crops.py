@@ -122,6 +122,33 @@ def _find(
     return crop if kept and trial.keeps_values(crop, units) else frame
 
 
+def crop_of_unit(traced: Trace, layer: str, unit: Unit, size: Sequence[int]) -> Crop | None:
+    """Return the smallest aligned crop that contains the field of a unit, by geometry alone.
+
+    Whether the unit has the same value in it remains to be tested, as by `find_crop`.
+
+    Args:
+        traced: trace of the layer for the whole image.
+        layer: path of the layer.
+        unit: indices in its map.
+        size: (height, width) of the image.
+
+    Returns:
+        The crop; None where the field has no bound, lies outside the image, or the map is read from tokens, whose
+        number depends on the size.
+    """
+    if traced.field.kind != "finite" or traced.layout.is_tokens or not traced.layout.places or len(unit) != 2:
+        return None
+    along = [
+        stretch([axis.box(index, length)], aligned, length)
+        for axis, index, length, aligned in zip(traced.field.axes, unit, size, traced.alignment, strict=True)
+    ]
+    box = Box.of_axes(*along)
+    if not box.shape[0] * box.shape[1]:
+        return None
+    return Crop(box, (Target(layer, (_moved(traced, unit, box[:2]),), traced.layout),))
+
+
 def stretch(boxes: list[tuple[int, int]], alignment: int, length: int) -> tuple[int, int]:
     """Return the smallest aligned range that contains some half-open ranges along an axis of `length` pixels."""
     first, last = min(start for start, _ in boxes), max(stop for _, stop in boxes)

@@ -73,6 +73,22 @@ class ImageSet:
             raise InputError(f"{count} shards of {len(self)} images; expected at least one image for each")
         return replace(self, images=self.images[index - 1 :: count], part=(index, count))
 
+    def only(self, *ids: str) -> "ImageSet":
+        """Return the images of these ids; raises `InputError` for one that is not there.
+
+        Example:
+            >>> import erf
+            >>> images = erf.load_images("phantom", n=4, size=(64, 48))
+            >>> len(images.only(images.images[2].id))
+            1
+        """
+        known = {image.id for image in self.images}
+        for name in ids:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=3) or sorted(known)[:3]
+                raise InputError(f"no image '{name}'; expected one such as {', '.join(near)}")
+        return replace(self, images=tuple(image for image in self.images if image.id in ids))
+
     @property
     def inputs(self) -> int:
         """Number of images in a case."""

@@ -1,0 +1,145 @@
+"""Opening of an explorer: networks, images and ERF files on one page."""
+
+import sys
+import webbrowser
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from erf.building import Model, Network, build_network
+from erf.engine.one_unit import Images, images_of_arrays
+from erf.errors import InputError
+from erf.explorer.running import Explorer
+from erf.explorer.session import Session, check_same_images, pick_memory
+from erf.explorer.stored import StoredField
+from erf.explorer.subject import Subject
+from erf.images import PHANTOM, ImageSet, choose_images, list_images
+from erf.images.size import Size
+from erf.network.devices import pick_device
+from erf.storage import load
+
+_PHANTOMS = 8
+"""Phantoms that are shown where no number is given."""
+
+
+def explore(
+    model: Model | Sequence[Model] | None = None,
+    images: Images = PHANTOM,
+    *,
+    files: str | Path | Sequence[str | Path] = (),
+    n: int | None = None,
+    weights: str | Path | None = None,
+    size: Size | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    trust: bool = False,
+    normalisation: str = "",
+    fit: str = "",
+    interpolation: str = "",
+    image_seed: int = 0,
+    allow_outside: bool = False,
+    seed: int | None = None,
+    device: str = "auto",
+    memory: float | None = None,
+    port: int = 0,
+    token: str = "",
+    open_browser: bool | None = None,
+) -> Explorer:
+    """Open a page on this machine that shows what a network sees: click a pixel, and see the field of the unit there.
+
+    Each image is passed through the network once, and its graph is kept, so that a click takes a backward pass only;
+    fields that are small are computed on a crop. The first field of each layer is compared with the plain computation.
+    Nothing leaves the machine: the server listens on 127.0.0.1 alone, and its address contains a secret.
+
+    Args:
+        model: network, or several to compare, as for `erf.compute`; None to look at files alone.
+        images: as for `erf.compute`; all images of a folder or manifest are shown, in its order.
+        files: ERF files whose maps are shown beside.
+        n: number of images, drawn at random from a folder or manifest, or of phantoms.
+        weights: as for `erf.compute`, for all networks that are built.
+        size: (height, width) of the input in pixels, or the side of a square; None for that of the network.
+        model_args: options of the networks.
+        trust: whether an archive `file.pt2`, which is code, may be opened.
+        normalisation: as for `erf.compute`, as are the next two.
+        fit: see there.
+        interpolation: see there.
+        image_seed: seed of the draw of images and of phantoms.
+        allow_outside: whether a manifest may name files outside its own folder.
+        seed: seed of untrained weights and of random numbers that a network draws.
+        device: 'cpu', 'cuda', 'mps' or 'auto'.
+        memory: gigabytes that the graph of an image may take; None for half of what is free, 0 to keep none.
+        port: port of this machine; 0 for a free one.
+        token: secret in the address, by which bookmarks stay valid; '' for a random one.
+        open_browser: whether to open the page in the browser; None for outside of notebooks only.
+
+    Returns:
+        The running explorer, with its address `url`; `stop` ends it, and in a notebook it shows itself as a frame.
+
+    Raises:
+        ErfError: a network, image source or file cannot be used, or the port is taken.
+
+    Example:
+        >>> import torch, erf
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1))
+        >>> with erf.explore(model, size=(64, 48), n=2, device="cpu", open_browser=False) as explorer:
+        ...     explorer.url.startswith("http://127.0.0.1:")
+        True
+    """
+    models: list[Any] = [] if model is None else list(model) if isinstance(model, list | tuple) else [model]
+    paths = [files] if isinstance(files, str | Path) else list(files)
+    if not models and not paths:
+        raise InputError("neither a network nor a file; expected one of them to explore")
+    where = pick_device(device)
+    subjects = []
+    for each in models:
+        network = _built(each, images, weights, seed, size, model_args, trust)
+        framing = network.framing(normalisation, fit, interpolation, source=images if isinstance(images, str) else "")
+        chosen = _chosen(images, network, framing, each, n, image_seed, allow_outside, normalisation)
+        source = str(images) if isinstance(images, str | Path) else ""
+        budget = pick_memory(memory, where) // len(models)
+        subjects.append(Subject(network, chosen, where, budget, source, network.seed))
+    check_same_images(subjects)
+    stored = [StoredField(Path(path), load(path)) for path in paths]
+    in_notebook = "ipykernel" in sys.modules
+    explorer = Explorer(Session(subjects, stored), port, token, in_notebook)
+    if open_browser or (open_browser is None and not in_notebook):
+        webbrowser.open(explorer.url)
+    return explorer
+
+
+def _built(
+    model: Model,
+    images: Images,
+    weights: str | Path | None,
+    seed: int | None,
+    size: Size | None,
+    model_args: Mapping[str, Any] | None,
+    trust: bool,
+) -> Network:
+    """Build a network; of a module, the input has the shape of images that are given as arrays."""
+    if isinstance(model, nn.Module) and isinstance(images, ImageSet) and weights is None and not model_args:
+        return Network.of_module(model, images.shape)
+    return build_network(model, weights, seed=seed, size=size, model_args=model_args, trust=trust)
+
+
+def _chosen(
+    images: Images,
+    network: Network,
+    framing: Any,
+    model: Model,
+    n: int | None,
+    seed: int,
+    allow_outside: bool,
+    normalisation: str,
+) -> ImageSet:
+    inputs = network.arguments.names
+    if isinstance(images, ImageSet):
+        return images
+    if not isinstance(images, str | Path):
+        return images_of_arrays(images, model, normalisation)
+    if n is None and images != PHANTOM:
+        return ImageSet.of(list_images(images, allow_outside, inputs), framing)
+    return choose_images(
+        images, framing, n=_PHANTOMS if n is None else n, seed=seed, inputs=inputs, allow_outside=allow_outside
+    )
