@@ -25,11 +25,7 @@ from erf.explorer.requests import level_of, number_of, read_client, read_json, r
 from erf.explorer.session import Session
 from erf.explorer.worker import BusyError, Cancelled, SupersededError
 from erf.gradients.graph import CancelledError
-from erf.images.thumbnail import block_means
 from erf.text import one_line
-
-_THUMBNAIL = 96
-"""Width of a thumbnail in pixels."""
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -122,7 +118,7 @@ class Routes:
     async def thumbnail(self, request: Request) -> Response:
         """Return a small picture of an image as PNG."""
         subject, image = self.session.subject(number_of(request, "network", 0)), number_of(request, "image")
-        pixels, _ = await asyncio.to_thread(subject.shown, image)
+        pixels = await asyncio.to_thread(subject.thumbnail, image)
         return Response(await asyncio.to_thread(_png, pixels), media_type="image/png")
 
     @_reported
@@ -132,7 +128,7 @@ class Routes:
         level, part = level_of(request), number_of(request, "input", 0)
         subject = self.session.subject(network)
         subject.check_part(part)
-        pixels, spacing = await asyncio.to_thread(subject.shown, image, part)
+        pixels, spacing = await asyncio.to_thread(subject.shown, image, part), subject.spacing(image, part)
         self.session.look(network, image)
         return _bytes(await asyncio.to_thread(encode_image, pixels, level, spacing))
 
@@ -276,9 +272,8 @@ def _described(found: Field) -> Mapping[str, Any]:
     return about | {"unit": list(found.unit), "center": list(found.center), "theory": theory}
 
 
-def _png(pixels: NDArray[np.generic]) -> bytes:
-    block = max(1, -(-pixels.shape[2] // _THUMBNAIL))
-    planes = np.stack([block_means(plane, block) for plane in pixels], -1)
+def _png(pixels: NDArray[np.float32]) -> bytes:
+    planes = np.moveaxis(pixels, 0, -1)
     low, high = np.percentile(planes, (0.5, 99.5))
     shades = ((planes - low) * (255 / max(high - low, 1e-12))).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()

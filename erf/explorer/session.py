@@ -28,6 +28,9 @@ from erf.theory.layers import MappedLayer
 COLORS = ("viridis", "cividis", "magma", "inferno", "gray", "RdBu_r")
 """Colour maps of matplotlib; all but the last, for signed maps, rise evenly in lightness."""
 
+_PAUSE = 1.5
+"""Seconds without a request after which a field is compared with the plain computation."""
+
 _WORDS = {
     "signed": "sum of the gradient over channels, with its sign",
     "abs": "sum of its absolute values",
@@ -73,7 +76,9 @@ class Session:
         found = subject.field(place, self.fields.next_id(), is_cancelled)
         self.fields.add(found)
         if place.layer not in subject.checks:
-            self.worker.when_idle(lambda wanted_elsewhere: subject.check(found, wanted_elsewhere))
+            self.worker.when_idle(
+                f"check {place.network} {place.layer}", lambda wanted: subject.check(found, wanted), _PAUSE
+            )
         return found
 
     def project(self, place: Place, is_cancelled: Cancelled) -> Field:
@@ -122,7 +127,7 @@ class Session:
     def look(self, network: int, image: int) -> None:
         """Prepare the first field of an image that is looked at, when there is time."""
         subject = self.subject(network)
-        self.worker.when_idle(lambda _: subject.prepare(image))
+        self.worker.when_idle(f"prepare {network}", lambda _: subject.prepare(image))
 
     @property
     def title(self) -> str:

@@ -4,6 +4,7 @@ The graph of the last image is kept if it fits into the memory that is allowed; 
 pass only. Where the theoretical field is small, a pass on a crop is faster still.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,14 +26,15 @@ from erf.engine.settings import Settings
 from erf.engine.units import MeasuredUnit
 from erf.errors import ImageError, InputError, LayerError
 from erf.explorer.field import Field, Place
-from erf.gradients.autograd import Target, unit_gradients, unit_values
+from erf.gradients.autograd import Target, unit_values
 from erf.gradients.cancellation import CANCELLED, channels_cancel
 from erf.gradients.crops import crop_of_unit
-from erf.gradients.graph import ImageGraph, never
+from erf.gradients.graph import CancelledError, ImageGraph, never, stoppable
 from erf.gradients.probe import theoretical_box
 from erf.gradients.saved_tensors import saved_on_disk
 from erf.gradients.way import PLAIN, Way
 from erf.images import Failure, Image, ImageSet, Sample
+from erf.images.thumbnail import block_means
 from erf.network.devices import memory_errors, memory_layout
 from erf.network.layers import Unit
 from erf.results import Provenance
@@ -52,6 +54,9 @@ _CHANGE = 0.01
 
 _SAMPLES = 3
 """Images that stay decoded."""
+
+_THUMBNAIL = 96
+"""Width of a thumbnail in pixels, at least."""
 
 _SMALLER = "use a smaller `size`"
 
@@ -89,6 +94,8 @@ class Subject:
     """By layer, once it was compared."""
     _samples: dict[int, Sample] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+    _shown: dict[tuple[int, int], NDArray[np.float32]] = field(default_factory=dict)
+    _shown_lock: Lock = field(default_factory=Lock)
     _graph: tuple[int, ImageGraph] | None = None
     _tested: dict[str, str] = field(default_factory=dict)
     """What is wrong with a layer, '' if nothing, by layer."""
@@ -134,18 +141,31 @@ class Subject:
                     del self._samples[old]
             return self._samples[number]
 
-    def shown(self, number: int, part: int = 0) -> tuple[NDArray[np.float32], float]:
-        """Return the pixels (C, H, W) of an image in the frame, on the file's scale, and its spacing in mm.
-
-        Raises:
-            ImageError: the image cannot be read.
-        """
+    def shown(self, number: int, part: int = 0) -> NDArray[np.float32]:
+        """Return the pixels (C, H, W) of an image in the frame, on the file's scale; may raise `ImageError`."""
         image = self.image(number)
         one = image.parts[part] if image.parts else image
-        framing = replace(self.images.framing, normalisation="none")
-        found = framing.apply(one, one.decode())
-        spacing = one.pixel_spacing if self.images.framing.fit == "pad" else float("nan")
-        return found.pixels, spacing
+        with self._shown_lock:
+            if (number, part) not in self._shown:
+                framing = replace(self.images.framing, normalisation="none")
+                self._shown[number, part] = framing.apply(one, one.decode()).pixels
+                for old in list(self._shown)[:-_SAMPLES]:
+                    del self._shown[old]
+            return self._shown[number, part]
+
+    def thumbnail(self, number: int) -> NDArray[np.float32]:
+        """Return the pixels (C, h, w) of an image as decoded, at a reduced size; nothing of it is kept."""
+        image = self.image(number)
+        one = image.parts[0] if image.parts else image
+        pixels = one.decode().pixels
+        block = max(1, pixels.shape[2] // _THUMBNAIL)
+        return np.stack([block_means(plane, block) for plane in pixels])
+
+    def spacing(self, number: int, part: int = 0) -> float:
+        """Return the millimetres of a pixel of the frame; NaN if they are not known."""
+        image = self.image(number)
+        one = image.parts[part] if image.parts else image
+        return one.pixel_spacing if self.images.framing.fit == "pad" else math.nan
 
     def unit_at(self, place: Place) -> Unit:
         """Return the unit that a place names, or the one nearest to its pixel; raises `LayerError` if there is none."""
@@ -226,9 +246,10 @@ class Subject:
             return
         sample = self.sample(place.image)
         target = self._target(place, found.unit, sample)
-        gradient = self._plain(target, sample)
-        if is_cancelled():
-            return
+        try:
+            gradient = self._plain(target, sample, is_cancelled)
+        except CancelledError:
+            return  # the next field of this layer is compared
         plain, _ = self._map(place, gradient)
         off = float(np.abs(found.whole() - plain).max()) / (float(np.abs(plain).max()) or 1.0)
         tolerance = 2.0**13 * torch.finfo(self._like.dtype).eps
@@ -281,7 +302,7 @@ class Subject:
     def _gradient(self, place: Place, unit: Unit, target: Target, sample: Sample, is_cancelled: Cancelled) -> _Gradient:
         check = self.checks.get(place.layer)
         if check is not None and not check.ok:
-            return self._plain(target, sample)
+            return self._plain(target, sample, is_cancelled)
         graph = self._kept(place.image, sample) if self._fits else None
         found = self._on_crop(unit, target, sample, graph, is_cancelled)
         if found is not None:
@@ -314,10 +335,16 @@ class Subject:
     def _value(self, target: Target, inputs: Tensor) -> Tensor:
         return unit_values(self.network.model, inputs, [target], self.network.arguments)[0]
 
-    def _plain(self, target: Target, sample: Sample) -> _Gradient:
-        with self._running(PLAIN, sample), saved_on_disk():
-            (gradient,) = unit_gradients(self.network.model, self.inputs(sample), [target], self.network.arguments)
-        return _Gradient(gradient[0], self._frame, PLAIN.description)
+    def _plain(self, target: Target, sample: Sample, is_cancelled: Cancelled) -> _Gradient:
+        model = self.network.model
+        with self._running(PLAIN, sample), saved_on_disk(), stoppable(model, is_cancelled):
+            graph = ImageGraph(model, self.inputs(sample), self._until(target.layer), self.network.arguments)
+            return _Gradient(graph.gradient(target, is_cancelled), self._frame, PLAIN.description)
+
+    def _until(self, layer: str) -> list[str]:
+        """Return the layers up to one, at which a backward pass can end."""
+        names = list(self.layers)
+        return names[: names.index(layer) + 1]
 
     def _kept(self, number: int, sample: Sample) -> ImageGraph:
         """Return the graph of an image; the one before is given up first."""

@@ -1,6 +1,7 @@
 """One thread that computes, so that networks are used by one pass at a time; newer requests replace older ones."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -48,7 +49,8 @@ class Worker:
 
     def __init__(self) -> None:
         self._jobs: deque[Job[Any]] = deque()
-        self._idle: deque[Callable[[Cancelled], Any]] = deque()
+        self._idle: dict[str, tuple[Callable[[Cancelled], Any], float]] = {}
+        self._last = time.monotonic()
         self._running: Job[Any] | None = None
         self._changed = threading.Condition()
         self._is_stopped = False
@@ -76,10 +78,16 @@ class Worker:
             other.future.set_exception(SupersededError())
         return job.future
 
-    def when_idle(self, work: Callable[[Cancelled], Any]) -> None:
-        """Do something when nothing is asked for; its errors are ignored, as nobody waits for it."""
+    def when_idle(self, name: str, work: Callable[[Cancelled], Any], pause: float = 0.0) -> None:
+        """Do something when nothing is asked for; its errors are ignored, as nobody waits for it.
+
+        Args:
+            name: name of the work; what was to be done under the same name is given up.
+            work: what to do; it is cancelled by the next request.
+            pause: seconds without a request to wait for.
+        """
         with self._changed:
-            self._idle.append(work)
+            self._idle[name] = work, pause
             self._changed.notify()
 
     @property
@@ -107,12 +115,22 @@ class Worker:
         while True:
             with self._changed:
                 self._running = None
-                self._changed.wait_for(lambda: self._jobs or self._idle or self._is_stopped)
+                while not (self._jobs or self._is_stopped or self._left() <= 0):
+                    self._changed.wait(self._left() if self._idle else None)
                 if self._is_stopped:
                     return
                 self._running = self._jobs.popleft() if self._jobs else None
-                spare = None if self._running else self._idle.popleft()
+                spare = None if self._running else self._idle.pop(self._next())[0]
             if self._running:
                 self._running.run(self._stopped)
+                self._last = time.monotonic()
             elif spare:
                 Job(spare, "").run(self._is_wanted_elsewhere)
+
+    def _left(self) -> float:
+        """Return the seconds until something may be done that nobody waits for."""
+        return self._last + self._idle[self._next()][1] - time.monotonic() if self._idle else float("inf")
+
+    def _next(self) -> str:
+        """Return the name of what may be done first."""
+        return min(self._idle, key=lambda name: self._idle[name][1])

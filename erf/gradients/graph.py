@@ -4,7 +4,8 @@ Autograd's graph of a forward pass holds what all backward passes need. It is en
 has returned its output, so that a network may change that output in place afterwards.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,22 @@ class CancelledError(Exception):
 def never() -> bool:
     """Return False: a pass that is not cancelled."""
     return False
+
+
+@contextmanager
+def stoppable(model: nn.Module, is_cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Context manager that ends a forward pass with a `CancelledError` at the next module, once it is cancelled."""
+
+    def look(*_: Any) -> None:
+        if is_cancelled():
+            raise CancelledError
+
+    handles = [] if is_cancelled is never else [each.register_forward_pre_hook(look) for each in model.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @dataclass(frozen=True)
