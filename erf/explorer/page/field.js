@@ -1,7 +1,7 @@
 import { address, getJson, getRaster } from "./api.js";
 import { Contours } from "./contours.js";
 import { Curves } from "./curves.js";
-import { sums } from "./overlay.js";
+import { peak, sums } from "./overlay.js";
 import { paint } from "./raster.js";
 /** @import { Box, FieldReply, Numbers, OverlayState, PaneState, Raster, StoredFile } from "./types.js" */
 /** @import { Colors } from "./overlay.js" */
@@ -46,6 +46,7 @@ export class Field {
     if (this.levels.has(wanted)) return;
     const query = { ...this.query, level: wanted };
     const { raster, numbers } = await getRaster(address(`${this.path}/map`, query), wanted);
+    raster.peak = peak(raster);
     this.levels.set(wanted, raster);
     if (!this.reply) this.max = numbers("X-Max")[0] ?? this.max;
     if (!this.projective && !this.numbers) this.curves ??= new Curves(sums(raster, ...this.frame));
@@ -69,7 +70,12 @@ export class Field {
   draw(context, geometry, overlay, colors, ratio) {
     const raster = this.best(geometry.level(ratio));
     // Units of a layer are blocks; pixels are blocks only from close up.
-    if (raster) paint(context, geometry, raster, colors.table(overlay, this.signed), !this.projective && geometry.zoom < 2);
+    if (raster) paint(context, geometry, raster, colors.table(overlay, this.signed, raster.peak), !this.projective && geometry.zoom < 2);
+  }
+
+  /** @param {Geometry} geometry @param {number} ratio @returns {number} value from which on colours are brightest */
+  brightest(geometry, ratio) {
+    return this.max * (this.best(geometry.level(ratio))?.peak ?? 1);
   }
 }
 

@@ -58,6 +58,7 @@ export class NumbersTable {
 
   /** @param {Values} numbers @returns {Node[]} */
   table(numbers) {
+    if (!numbers.measures.some((measure) => measure.value !== null)) return [make("p", { class: "note" }, "No measures of this map: they weigh its values like a mass, which a signed map has not.")];
     const ranged = numbers.measures.some((measure) => interval(measure));
     const rows = numbers.measures.map((measure) => {
       const value = make("td", {}, measure.value === null ? "–" : measure.text);

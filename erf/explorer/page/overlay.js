@@ -44,15 +44,15 @@ export class Colors {
     return [map[place], map[place + 1], map[place + 2]];
   }
 
-  /** @param {OverlayState} overlay @param {boolean} signed @returns {Uint32Array} */
-  table(overlay, signed) {
+  /** @param {OverlayState} overlay @param {boolean} signed @param {number} [peak] value with the brightest colour @returns {Uint32Array} */
+  table(overlay, signed, peak = 1) {
     const name = signed ? "RdBu_r" : overlay.colors;
-    const key = `${name} ${overlay.scale} ${overlay.opacity} ${signed}`;
+    const key = `${name} ${overlay.scale} ${overlay.opacity} ${signed} ${peak}`;
     const known = this.tables.get(key);
     if (known) return known;
     const made = new Uint32Array(CODES);
     for (let code = 0; code < CODES; code += 1) {
-      const value = scaled(HALF[code], overlay.scale);
+      const value = scaled(HALF[code] / peak, overlay.scale);
       if (!value) continue;
       const [red, green, blue] = this.rgb(name, signed ? (1 + value) / 2 : value);
       // Small values fade, so that the image remains readable around a field.
@@ -83,7 +83,7 @@ export class Colors {
     context.textBaseline = "middle";
     for (const [value, words] of ticks(overlay.scale, signed)) {
       const share = scaled(value, overlay.scale);
-      write(context, words, left + wide + 5, top + long * (1 - (signed ? (1 + share) / 2 : share)));
+      write(context, value === 1 ? "≥ 1" : words, left + wide + 5, top + long * (1 - (signed ? (1 + share) / 2 : share)));
     }
     write(context, `1 = ${max.toPrecision(3)}`, left, top - 14);
   }
@@ -97,6 +97,25 @@ function ticks(scale, signed) {
   if (!signed) return values.map((value) => [value, String(value)]);
   const half = values.filter((_, index) => index % 2 === 0);
   return half.flatMap((value) => (value && scaled(value, scale) ? [value, -value] : [0])).map((value) => [value, String(value)]);
+}
+
+/** Share of a map's values that are not brighter than the brightest colour: single pixels would else dim all others. */
+const BRIGHT = 0.998;
+
+/**
+ * Each level has its own brightest colour, as means over blocks are far below the largest value of a map.
+ *
+ * @param {Raster} raster float16
+ * @returns {number} a magnitude that few values exceed
+ */
+export function peak({ data }) {
+  // The bits of positive float16 values are in the order of the values.
+  const counts = new Uint32Array(CODES / 2);
+  for (const code of data) counts[code & 0x7fff] += 1;
+  let left = (data.length - counts[0]) * (1 - BRIGHT);
+  let code = counts.length - 1;
+  while (code > 0 && (left -= counts[code]) >= 0) code -= 1;
+  return HALF[code] || 1;
 }
 
 /** @param {Raster} raster float16 @param {number} height @param {number} width @returns {{x: number[], y: number[]}} sums across rows and columns, one number per pixel of the frame */

@@ -69,7 +69,7 @@ export class Painter {
     if (scene.center) drawCross(context, geometry, scene.center);
     if (scene.cursor) drawRing(context, geometry, scene.cursor);
     drawRuler(context, geometry, scene.picture?.spacing ?? 0);
-    if (field && overlay.shown) scene.colors.drawBar(context, overlay, field.signed, field.max, geometry.port[0]);
+    if (field && overlay.shown) scene.colors.drawBar(context, overlay, field.signed, field.brightest(geometry, scene.ratio), geometry.port[0]);
     context.restore();
     if (overlay.curves === "off") return;
     drawStrips(context, geometry, overlay.curves);

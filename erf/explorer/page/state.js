@@ -5,6 +5,9 @@ const WINDOW = { preset: "suggested", center: 0, width: 0, inverted: false };
 /** @type {OverlayState} */
 const OVERLAY = { shown: true, opacity: 0.75, colors: "viridis", scale: "root", contours: true, theory: true, curves: "linear" };
 
+/** @param {string[]} definitions @returns {string} */
+const usual = (definitions) => (definitions.includes("abs") ? "abs" : definitions[0]);
+
 /** @param {Session} session @param {string} source @returns {PaneState} */
 export function freshPane(session, source) {
   const index = Number(source.slice(1));
@@ -14,7 +17,7 @@ export function freshPane(session, source) {
     image: file ? -1 : session.select.image,
     layer: file ? session.files[index].layer : session.networks[index].default_layer,
     channel: "all",
-    definition: file ? session.files[index].definitions[0] : session.definitions[0].name,
+    definition: usual(file ? session.files[index].definitions : session.definitions.map(({ name }) => name)),
     input: 0,
     subset: file ? session.files[index].subsets[0].name : "",
     at: null,
@@ -44,11 +47,11 @@ export function freshState(session) {
 /** @param {number} value */
 const short = (value) => String(Number(value.toPrecision(6)));
 
-/** @param {PaneState} pane @param {PaneState} usual @returns {Map<string, string>} what differs from a fresh pane */
-function writePane(pane, usual) {
+/** @param {PaneState} pane @param {PaneState} fresh @returns {Map<string, string>} what differs from a fresh pane */
+function writePane(pane, fresh) {
   const words = new Map([["source", pane.source]]);
   for (const name of /** @type {const} */ (["image", "layer", "channel", "definition", "subset", "input"]))
-    if (pane[name] !== usual[name]) words.set(name, String(pane[name]));
+    if (pane[name] !== fresh[name]) words.set(name, String(pane[name]));
   if (pane.at) words.set(pane.at.kind, `${short(pane.at.y)},${short(pane.at.x)}`);
   if (pane.at?.unit) words.set("unit", pane.at.unit.join(","));
   if (pane.view) words.set("view", [pane.view.scale, pane.view.y, pane.view.x].map(short).join(","));

@@ -25,8 +25,8 @@
  * @typedef {{measures: MeasureValue[], curves: {x: number[], y: number[]}, contours: Contour[],
  *   check: {text: string, ok: boolean} | null}} Numbers
  *
- * @typedef {{data: Uint16Array, rows: number, columns: number, depth: number, box: Box, level: number}} Raster
- *   an array that covers a box of the frame
+ * @typedef {{data: Uint16Array, rows: number, columns: number, depth: number, box: Box, level: number,
+ *   peak?: number}} Raster an array that covers a box of the frame
  *
  * @typedef {{scale: number, y: number, x: number}} View height of the frame on the screen in CSS pixels, and the point
  *   of the frame, as shares of its height and width, that is in the middle of the pane
