@@ -3,6 +3,8 @@ import { find, make } from "./dom.js";
 /** @import { App } from "./app.js" */
 /** @import { Measure, MeasureValue, Numbers as Values } from "./types.js" */
 
+const WAIT = "Computing the numbers …";
+
 /** @param {number | null} value */
 const short = (value) => (value === null ? "" : String(Number(value.toPrecision(4))));
 
@@ -27,32 +29,31 @@ export class NumbersTable {
   constructor(app) {
     this.app = app;
     this.place = find("numbers", HTMLElement);
-    /** @type {Values | null | undefined} */
-    this.shown = undefined;
+    /** @type {Values | string} */
+    this.shown = "";
     app.listeners.push(() => this.sync());
     app.store.watchers.push(() => this.sync());
   }
 
   sync() {
     const field = this.app.pane?.field ?? null;
-    const ready = Boolean(field?.reply);
-    for (const id of ["keep", "reproduce"]) find(id, HTMLButtonElement).disabled = !ready;
+    find("keep", HTMLButtonElement).disabled = !field;
+    find("reproduce", HTMLButtonElement).disabled = !field?.reply;
     for (const button of find("exports", HTMLElement).querySelectorAll("button")) button.disabled = !can(button.dataset.export ?? "", field);
-    const numbers = field?.numbers ?? null;
+    const content = field?.numbers ?? this.hint();
     // Numbers of the last field stay while the next one is computed, so that the page does not jump.
-    if (numbers === this.shown || (numbers === null && field && !field.projective && this.shown)) {
-      this.place.classList.toggle("old", numbers === null && Boolean(field));
-      return;
-    }
-    this.shown = numbers;
-    this.place.classList.remove("old");
-    this.place.replaceChildren(...(numbers ? this.table(numbers) : [make("p", { class: "note" }, this.hint())]));
+    const waits = content === WAIT && this.shown !== WAIT && typeof this.shown === "object";
+    this.place.classList.toggle("old", waits);
+    if (waits || content === this.shown) return;
+    this.shown = content;
+    this.place.replaceChildren(...(typeof content === "string" ? [make("p", { class: "note" }, content)] : this.table(content)));
   }
 
   /** @returns {string} */
   hint() {
     const { pane } = this.app;
     if (pane?.field?.projective) return `Each block is a unit of ${pane.field.reply?.layer}; its colour tells how much the pixel moves it.`;
+    if (pane?.field || pane?.requests.running) return WAIT;
     return pane?.network ? "Click on the image: the field of the unit there, and its numbers." : "";
   }
 

@@ -32,6 +32,8 @@ export class Pane {
     /** @type {Field | null} */
     this.field = null;
     this.fieldKey = "";
+    /** What takes its time. @type {Set<{words: string}>} */
+    this.jobs = new Set();
     this.drawn = ["", "", ""];
     this.frameWaiting = 0;
     this.refining = 0;
@@ -213,15 +215,22 @@ export class Pane {
     this.app.changed(this);
   }
 
-  /** @param {string} words @returns {() => void} ends the hint */
+  /** A hint while something takes longer than an instant. @param {string} words @returns {() => void} ends it */
   showBusy(words) {
+    const job = { words };
+    const show = () => {
+      const [first] = this.jobs;
+      if (first) this.busy.textContent = first.words;
+      this.busy.hidden = !first;
+    };
     const timer = setTimeout(() => {
-      this.busy.textContent = words;
-      this.busy.hidden = false;
+      this.jobs.add(job);
+      show();
     }, HINT_AFTER);
     return () => {
       clearTimeout(timer);
-      if (!this.requests.waiting) this.busy.hidden = true;
+      this.jobs.delete(job);
+      show();
     };
   }
 

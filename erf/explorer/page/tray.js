@@ -3,11 +3,12 @@ import { find, make } from "./dom.js";
 import { nameCell } from "./numbers.js";
 /** @import { App } from "./app.js" */
 /** @import { Field } from "./field.js" */
+/** @import { Pane } from "./pane.js" */
 /** @import { PaneState } from "./types.js" */
 
 const HEIGHT = 96;
 
-/** @typedef {{field: Field, state: PaneState, name: string, what: string, image: string, picture: HTMLCanvasElement}} Kept */
+/** @typedef {{field: Field, state: PaneState, name: string, what: string, picture: HTMLCanvasElement}} Kept */
 
 /** Fields that were kept, with their numbers side by side. */
 export class Tray {
@@ -15,33 +16,42 @@ export class Tray {
   constructor(app) {
     this.app = app;
     this.place = find("tray", HTMLElement);
+    this.body = make("tbody");
     /** @type {Kept[]} */
     this.kept = [];
     find("keep", HTMLButtonElement).addEventListener("click", () => this.keep());
-    app.listeners.push(() => this.kept.some(({ field }) => field.numbers) && this.syncNumbers());
+    app.listeners.push(() => this.syncNumbers());
   }
 
   keep() {
     const { pane } = this.app;
     const field = pane?.field;
-    if (!pane || !field?.reply || this.kept.some((one) => one.field.reply?.id === field.reply?.id)) return;
-    post(`api/fields/${encodeURIComponent(field.reply.id)}/keep`, { kept: true }).catch((error) => this.app.fail(error));
-    const image = this.app.session.images[pane.state.image];
+    if (!pane || !field || this.kept.some((one) => one.field === field)) return;
+    this.tell(field, true);
+    const image = pane.file ? null : this.app.session.images[pane.state.image];
     this.kept.push({
       field,
       state: structuredClone(pane.state),
-      name: pane.name(),
+      name: [pane.name(), image && ([image.laterality, image.view].filter(Boolean).join(" ") || image.name)].filter(Boolean).join(" · "),
       what: pane.what(),
-      image: [image.laterality, image.view].filter(Boolean).join(" ") || image.name,
-      picture: this.thumbnail(pane.stage),
+      picture: this.thumbnail(pane),
     });
     this.draw();
+    field.loadNumbers().then(
+      () => this.syncNumbers(),
+      (error) => this.app.fail(error),
+    );
     this.app.announce(`kept: ${pane.what()}`);
   }
 
-  /** @param {HTMLElement} stage @returns {HTMLCanvasElement} */
-  thumbnail(stage) {
-    const { port } = /** @type {import("./pane.js").Pane} */ (this.app.pane).geometry;
+  /** The server forgets fields that are not kept. @param {Field} field @param {boolean} kept */
+  tell({ reply }, kept) {
+    if (reply) post(`api/fields/${encodeURIComponent(reply.id)}/keep`, { kept }).catch((error) => this.app.fail(error));
+  }
+
+  /** @param {Pane} pane @returns {HTMLCanvasElement} */
+  thumbnail({ geometry, stage }) {
+    const { port } = geometry;
     const picture = make("canvas", { "aria-hidden": "true" });
     const ratio = devicePixelRatio;
     picture.height = HEIGHT;
@@ -55,8 +65,7 @@ export class Tray {
   /** @param {Kept} one */
   remove(one) {
     this.kept = this.kept.filter((other) => other !== one);
-    const id = one.field.reply?.id ?? "";
-    post(`api/fields/${encodeURIComponent(id)}/keep`, { kept: false }).catch((error) => this.app.fail(error));
+    this.tell(one.field, false);
     this.draw();
     find("keep", HTMLButtonElement).focus();
   }
@@ -72,7 +81,6 @@ export class Tray {
     if (!this.kept.length) return;
     const heads = this.kept.map((one) => this.head(one));
     const head = make("tr", {}, make("th", { scope: "col" }, "kept fields"), ...heads);
-    this.body = make("tbody");
     const table = make("table", {}, make("thead", {}, head), this.body);
     this.place.append(make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Numbers of kept fields" }, table));
     this.syncNumbers();
@@ -80,8 +88,8 @@ export class Tray {
 
   /** @param {Kept} one @returns {HTMLTableCellElement} */
   head(one) {
-    const words = `${one.name}, ${one.image}: ${one.what}`;
-    const show = make("button", { class: "show", title: `Show again: ${words}` }, one.picture, make("span", {}, `${one.name} · ${one.image}`), make("small", {}, one.what));
+    const words = `${one.name}: ${one.what}`;
+    const show = make("button", { class: "show", title: `Show again: ${words}` }, one.picture, make("span", {}, one.name), make("small", {}, one.what));
     show.addEventListener("click", () => this.show(one));
     const remove = make("button", { class: "remove", "aria-label": `Remove ${words}`, title: "Remove" }, "×");
     remove.addEventListener("click", () => this.remove(one));
@@ -95,6 +103,6 @@ export class Tray {
       const cells = values.map((measure) => make("td", {}, measure && measure.value !== null ? measure.text : "–"));
       return make("tr", {}, nameCell(this.app.session.measures, name), ...cells);
     });
-    this.body?.replaceChildren(...rows);
+    this.body.replaceChildren(...rows);
   }
 }
