@@ -1,5 +1,6 @@
 """Fields that the explorer shows: the receptive field of a unit, and the projective field of a pixel, in one image."""
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -50,13 +51,18 @@ class Field:
     id: str = ""
 
     @cached_property
-    def largest(self) -> float:
-        """Largest magnitude of the map."""
-        return float(np.abs(self.map).max(initial=0))
+    def _limits(self) -> tuple[float, float]:
+        return float(self.map.min(initial=0)), float(self.map.max(initial=0))
 
-    @cached_property
+    @property
+    def largest(self) -> float:
+        """Largest magnitude of the map; NaN where a value is."""
+        low, high = self._limits
+        return max(-low, high) if not math.isnan(low) else low
+
+    @property
     def is_signed(self) -> bool:
-        return bool((self.map < 0).any())
+        return self._limits[0] < 0
 
     @property
     def bytes(self) -> int:

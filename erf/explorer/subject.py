@@ -202,10 +202,8 @@ class Subject:
             target = self._target(place, unit, sample)
             gradient = self._gradient(place, unit, target, sample, is_cancelled)
         map_, box = self._map(place, gradient)
-        if not np.isfinite(map_).all():
-            raise ImageError(f"{sample.image.path}: the gradient is not finite")
         traced = point.trace
-        return Field(
+        found = Field(
             id=name,
             place=replace(place, unit=unit),
             kind="field",
@@ -218,6 +216,9 @@ class Subject:
             way=gradient.way,
             seconds=time.perf_counter() - began,
         )
+        if not math.isfinite(found.largest):
+            raise ImageError(f"{sample.image.path}: the gradient is not finite")
+        return found
 
     def provenance(self, found: Field) -> Provenance:
         """Return the description of a field, as a run of this unit would record it."""
