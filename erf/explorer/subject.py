@@ -107,7 +107,10 @@ class Subject:
     def layers(self) -> dict[str, MappedLayer]:
         """Layers that can be asked for, in the order in which they return."""
         points = self.network.mapped_layers()
-        return {point.name: point for point in points if point.calls == 1 and len(point.trace.feature_shape) == 3}
+        found = {point.name: point for point in points if point.calls == 1 and len(point.trace.feature_shape) == 3}
+        if not found:
+            raise LayerError(f"no layer of {self.network.name} yields a map over an image")
+        return found
 
     @cached_property
     def default_layer(self) -> str:
