@@ -43,7 +43,11 @@ export const getBlob = async (path) => (await ask(path)).blob();
 /** @param {Headers} headers @param {string} name @returns {number[]} */
 const listed = (headers, name) => (headers.get(name) ?? "").split(",").filter(Boolean).map(Number);
 
-/** @param {string} path @param {number} level @returns {Promise<{raster: Raster, numbers: (name: string) => number[]}>} */
+/**
+ * @param {string} path
+ * @param {number} level
+ * @returns {Promise<{raster: Raster, numbers: (name: string) => number[]}>}
+ */
 export async function getRaster(path, level) {
   const reply = await ask(path);
   const data = new Uint16Array(await reply.arrayBuffer());

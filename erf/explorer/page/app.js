@@ -17,7 +17,11 @@ export class App {
     this.colors = new Colors(session.colors);
     /** @type {Pane[]} */
     this.panes = [];
-    /** Steps of a drag, or of a key that is held, wait for each other; its start does not. @type {"" | "start" | "move"} */
+    /**
+     * Steps of a drag, or of a key that is held, wait for each other; its start does not.
+     *
+     * @type {"" | "start" | "move"}
+     */
     this.drag = "";
     /** Where the pointer is, as shares of a frame. @type {{pane: number, y: number, x: number} | null} */
     this.cursor = null;

@@ -50,7 +50,9 @@ export function bindBar(app, panes) {
   onClick("zoom-out", () => zoom(app, 1 / STEP));
   onClick("zoom-fit", () => setView(app, () => null));
   onClick("zoom-one", () =>
-    setView(app, ({ geometry }) => geometry.zoomed(1 / devicePixelRatio / geometry.zoom, geometry.port[0] / 2, geometry.port[1] / 2)),
+    setView(app, ({ geometry }) =>
+      geometry.zoomed(1 / devicePixelRatio / geometry.zoom, geometry.port[0] / 2, geometry.port[1] / 2),
+    ),
   );
   onClick("two-panes", () => panes.toggle());
   onClick("linked", () =>

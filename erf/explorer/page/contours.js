@@ -16,21 +16,24 @@ export class Contours {
   /** @param {Contour[]} contours */
   constructor(contours) {
     this.parts = contours.map(({ share, lines }) => ({ share, top: highest(lines), path: pathOf(lines) }));
+    this.extent = Math.max(0, ...contours.map(({ lines }) => extentOf(lines)));
   }
 
   /** @param {CanvasRenderingContext2D} context @param {Geometry} geometry */
   draw(context, geometry) {
     const { zoom, left, top } = geometry;
+    // Thick lines would cover a small field.
+    const thin = Math.min(1, Math.max(0.4, (this.extent * zoom) / 240));
     this.parts.forEach(({ path }, index) => {
       const { width, dash } = STYLES[index % STYLES.length];
       context.save();
       context.transform(zoom, 0, 0, zoom, left, top);
       // A dark line beneath keeps the light one readable on bright tissue.
       context.strokeStyle = "rgba(0, 0, 0, 0.65)";
-      context.lineWidth = (width + 1.6) / zoom;
+      context.lineWidth = (thin * (width + 1.6)) / zoom;
       context.stroke(path);
       context.strokeStyle = "#fff";
-      context.lineWidth = width / zoom;
+      context.lineWidth = (thin * width) / zoom;
       context.setLineDash(dash.map((length) => length / zoom));
       context.stroke(path);
       context.restore();
@@ -64,10 +67,22 @@ function pathOf(lines) {
   return path;
 }
 
+/** @param {number[][]} lines @returns {number} pixels from the highest to the lowest point */
+function extentOf(lines) {
+  let [first, last] = [Infinity, -Infinity];
+  for (const line of lines)
+    for (let at = 0; at < line.length; at += 2) {
+      first = Math.min(first, line[at]);
+      last = Math.max(last, line[at]);
+    }
+  return last - first;
+}
+
 /** @param {number[][]} lines @returns {[number, number]} */
 function highest(lines) {
   /** @type {[number, number]} */
   let found = [Infinity, 0];
-  for (const line of lines) for (let at = 0; at < line.length; at += 2) if (line[at] < found[0]) found = [line[at], line[at + 1]];
+  for (const line of lines)
+    for (let at = 0; at < line.length; at += 2) if (line[at] < found[0]) found = [line[at], line[at + 1]];
   return found;
 }

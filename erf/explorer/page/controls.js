@@ -48,7 +48,10 @@ export class Controls {
     });
     chosen("input", (pane, value) => (pane.input = Number(value)));
     chosen("profile", (pane, value) => (pane.image = Number(value)));
-    chosen("channel", (pane, value) => (pane.channel = value === "one" ? String(Number(input("channel-index").value) || 0) : value));
+    chosen(
+      "channel",
+      (pane, value) => (pane.channel = value === "one" ? String(Number(input("channel-index").value) || 0) : value),
+    );
     input("channel-index").addEventListener("change", () =>
       store.updatePane((pane) => (pane.channel = String(Number(input("channel-index").value) || 0)), true),
     );
@@ -57,8 +60,10 @@ export class Controls {
   bindOverlay() {
     /** @param {Partial<OverlayState>} part */
     const set = (part) => this.app.store.update(({ overlay }) => Object.assign(overlay, part));
-    for (const id of ["scale", "colors", "curves"]) select(id).addEventListener("change", () => set({ [id]: select(id).value }));
-    for (const id of ["shown", "contours", "theory"]) input(id).addEventListener("change", () => set({ [id]: input(id).checked }));
+    for (const id of ["scale", "colors", "curves"])
+      select(id).addEventListener("change", () => set({ [id]: select(id).value }));
+    for (const id of ["shown", "contours", "theory"])
+      input(id).addEventListener("change", () => set({ [id]: input(id).checked }));
     input("opacity").addEventListener("input", () => set({ opacity: Number(input("opacity").value) }));
   }
 
@@ -77,7 +82,9 @@ export class Controls {
           Object.assign(window, { preset: "custom", center, width });
         }),
       );
-    input("inverted").addEventListener("change", () => store.update(({ window }) => (window.inverted = input("inverted").checked)));
+    input("inverted").addEventListener("change", () =>
+      store.update(({ window }) => (window.inverted = input("inverted").checked)),
+    );
   }
 
   /** @param {string} source */
@@ -133,11 +140,23 @@ export class Controls {
   /** @param {PaneState} state */
   syncSource(state) {
     const { networks, files } = this.app.session;
-    const nameOf = (/** @type {string} */ source) => (source[0] === "f" ? files : networks)[Number(source.slice(1))].name;
-    fill(select("source"), sourcesOf(this.app.session).map((source) => [source, nameOf(source)]), state.source);
+    const nameOf = (/** @type {string} */ source) =>
+      (source[0] === "f" ? files : networks)[Number(source.slice(1))].name;
+    fill(
+      select("source"),
+      sourcesOf(this.app.session).map((source) => [source, nameOf(source)]),
+      state.source,
+    );
     const { file, network } = this.app.pane ?? {};
     find("source-note", HTMLElement).textContent = file
-      ? [file.title, `${file.size.join(" x ")} px`, `layer ${file.layer}`, file.unit ? `unit ${file.unit.join(", ")}` : ""].filter(Boolean).join(", ")
+      ? [
+          file.title,
+          `${file.size.join(" x ")} px`,
+          `layer ${file.layer}`,
+          file.unit ? `unit ${file.unit.join(", ")}` : "",
+        ]
+          .filter(Boolean)
+          .join(", ")
       : (network?.description ?? "");
   }
 
@@ -145,7 +164,11 @@ export class Controls {
   syncNetwork(state) {
     const { network, layer } = this.app.pane ?? {};
     if (!network || !layer) return;
-    fill(select("layer"), network.layers.map((one) => [one.name, `${one.name} · ${fieldSize(one)}`]), layer.name);
+    fill(
+      select("layer"),
+      network.layers.map((one) => [one.name, `${one.name} · ${fieldSize(one)}`]),
+      layer.name,
+    );
     const depth = input("depth");
     depth.max = String(network.layers.length - 1);
     depth.value = String(network.layers.indexOf(layer));
@@ -158,10 +181,18 @@ export class Controls {
     index.max = String(layer.channels - 1);
     if (one) index.value = state.channel;
     const inputs = network.inputs ?? [];
-    fill(select("input"), inputs.map((name, input) => [String(input), name]), String(state.input));
-    for (const part of document.querySelectorAll("[data-for=network].input")) if (part instanceof HTMLElement) part.hidden = inputs.length < 2;
+    fill(
+      select("input"),
+      inputs.map((name, order) => [String(order), name]),
+      String(state.input),
+    );
+    for (const part of document.querySelectorAll("[data-for=network].input"))
+      if (part instanceof HTMLElement) part.hidden = inputs.length < 2;
     const projective = state.at?.kind === "projective";
-    this.syncDefinition(this.app.session.definitions.map(({ name }) => name), state.definition);
+    this.syncDefinition(
+      this.app.session.definitions.map(({ name }) => name),
+      state.definition,
+    );
     select("definition").disabled = projective;
   }
 
@@ -169,16 +200,31 @@ export class Controls {
   syncFile(state) {
     const file = this.app.pane?.file;
     if (!file) return;
-    fill(select("subset"), file.subsets.map(({ name, count }) => [name, `${name} (${count})`]), state.subset);
-    const images = file.images.map((image, index) => [String(index), [image.name, image.laterality, image.view].filter(Boolean).join(" · ")]);
-    fill(select("profile"), /** @type {[string, string][]} */ ([["-1", "mean of the subset"], ...images]), String(state.image));
+    fill(
+      select("subset"),
+      file.subsets.map(({ name, count }) => [name, `${name} (${count})`]),
+      state.subset,
+    );
+    const images = file.images.map((image, index) => [
+      String(index),
+      [image.name, image.laterality, image.view].filter(Boolean).join(" · "),
+    ]);
+    fill(
+      select("profile"),
+      /** @type {[string, string][]} */ ([["-1", "mean of the subset"], ...images]),
+      String(state.image),
+    );
     this.syncDefinition(file.definitions, state.definition);
     select("definition").disabled = false;
   }
 
   /** @param {string[]} names @param {string} value */
   syncDefinition(names, value) {
-    fill(select("definition"), names.map((name) => [name, name]), value);
+    fill(
+      select("definition"),
+      names.map((name) => [name, name]),
+      value,
+    );
     const found = this.app.session.definitions.find((definition) => definition.name === value);
     find("definition-note", HTMLElement).textContent = found?.description ?? "";
   }
@@ -186,7 +232,11 @@ export class Controls {
   syncOverlay() {
     const { overlay } = this.app.store.state;
     const maps = Object.keys(this.app.session.colors).filter((name) => name !== "RdBu_r");
-    fill(select("colors"), maps.map((name) => [name, name]), overlay.colors);
+    fill(
+      select("colors"),
+      maps.map((name) => [name, name]),
+      overlay.colors,
+    );
     select("scale").value = overlay.scale;
     select("curves").value = overlay.curves;
     input("opacity").value = String(overlay.opacity);

@@ -48,18 +48,32 @@ export class Curves {
     this.y = heights(this.curves.y, scale);
   }
 
-  /** @param {CanvasRenderingContext2D} context @param {Geometry} geometry @param {string} scale @param {boolean} signed */
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {Geometry} geometry
+   * @param {string} scale
+   * @param {boolean} signed
+   */
   draw(context, geometry, scale, signed) {
     this.prepare(scale);
     const [tall, wide] = geometry.port;
     const room = STRIP - 10;
     const [zero, reach] = signed ? [room / 2, room / 2] : [0, room];
     const paths = [
-      line((point) => trace(this.x, (at) => geometry.toX(at), point, wide), (place, height) => [place, tall + STRIP - 2 - zero - height * reach]),
-      line((point) => trace(this.y, (at) => geometry.toY(at), point, tall), (place, height) => [wide + 2 + zero + height * reach, place]),
+      line(
+        (point) => trace(this.x, (at) => geometry.toX(at), point, wide),
+        (place, height) => [place, tall + STRIP - 2 - zero - height * reach],
+      ),
+      line(
+        (point) => trace(this.y, (at) => geometry.toY(at), point, tall),
+        (place, height) => [wide + 2 + zero + height * reach, place],
+      ),
     ];
     /** @type {[number, number, number, number][]} */
-    const clips = [[0, tall, wide, STRIP], [wide, 0, STRIP, tall]];
+    const clips = [
+      [0, tall, wide, STRIP],
+      [wide, 0, STRIP, tall],
+    ];
     paths.forEach((path, index) => {
       context.save();
       context.beginPath();

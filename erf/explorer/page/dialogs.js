@@ -27,7 +27,11 @@ const KEYS = [
 function open(dialog, title, ...inside) {
   const close = make("button", {}, "Close");
   close.addEventListener("click", () => dialog.close());
-  dialog.replaceChildren(make("h2", { id: `${dialog.id}-title` }, title), ...inside, make("div", { class: "buttons" }, close));
+  dialog.replaceChildren(
+    make("h2", { id: `${dialog.id}-title` }, title),
+    ...inside,
+    make("div", { class: "buttons" }, close),
+  );
   dialog.showModal();
 }
 
@@ -59,7 +63,10 @@ export async function openLines(app) {
   if (!id) return;
   try {
     const { command, python } = await getJson(`api/fields/${encodeURIComponent(id)}/reproduce`);
-    const parts = [["Command line", command], ["Python", python]].filter(([, text]) => text);
+    const parts = [
+      ["Command line", command],
+      ["Python", python],
+    ].filter(([, text]) => text);
     const blocks = parts.map(([name, text]) => copyable(name, String(text), app));
     open(find("lines", HTMLDialogElement), "Lines that reproduce this field", ...blocks);
   } catch (error) {

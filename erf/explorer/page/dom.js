@@ -24,7 +24,11 @@ export function find(id, kind) {
   return found;
 }
 
-/** @param {HTMLSelectElement} select @param {[string, string][]} options value and words @param {string} value */
+/**
+ * @param {HTMLSelectElement} select
+ * @param {[string, string][]} options value and words
+ * @param {string} value
+ */
 export function fill(select, options, value) {
   const key = JSON.stringify(options);
   if (select.dataset.options !== key) {

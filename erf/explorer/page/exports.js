@@ -12,7 +12,10 @@ function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(source), 1000);
 }
 
-/** @param {Pane[]} panes @returns {Promise<Blob | null>} all panes beside each other, each with its caption */
+/**
+ * @param {Pane[]} panes
+ * @returns {Promise<Blob | null>} all panes beside each other, each with its caption
+ */
 function picture(panes) {
   const ratio = devicePixelRatio;
   const stages = panes.map((pane) => [...pane.stage.querySelectorAll("canvas")]);
@@ -27,7 +30,12 @@ function picture(panes) {
   let left = 0;
   stages.forEach((layers, index) => {
     context.fillStyle = "#e8ebef";
-    context.fillText(panes[index].caption.textContent ?? "", left + 8 * ratio, (HEAD / 2) * ratio, layers[0].width - 16 * ratio);
+    context.fillText(
+      panes[index].caption.textContent ?? "",
+      left + 8 * ratio,
+      (HEAD / 2) * ratio,
+      layers[0].width - 16 * ratio,
+    );
     for (const layer of layers) if (layer.width) context.drawImage(layer, left, HEAD * ratio);
     left += layers[0].width;
   });

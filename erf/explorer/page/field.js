@@ -66,14 +66,31 @@ export class Field {
     return found === undefined ? undefined : this.levels.get(found);
   }
 
-  /** @param {CanvasRenderingContext2D} context @param {Geometry} geometry @param {OverlayState} overlay @param {Colors} colors @param {number} ratio */
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {Geometry} geometry
+   * @param {OverlayState} overlay
+   * @param {Colors} colors
+   * @param {number} ratio
+   */
   draw(context, geometry, overlay, colors, ratio) {
     const raster = this.best(geometry.level(ratio));
     // Units of a layer are blocks; pixels are blocks only from close up.
-    if (raster) paint(context, geometry, raster, colors.table(overlay, this.signed, raster.peak), !this.projective && geometry.zoom < 2);
+    if (raster)
+      paint(
+        context,
+        geometry,
+        raster,
+        colors.table(overlay, this.signed, raster.peak),
+        !this.projective && geometry.zoom < 2,
+      );
   }
 
-  /** @param {Geometry} geometry @param {number} ratio @returns {number} value from which on colours are brightest */
+  /**
+   * @param {Geometry} geometry
+   * @param {number} ratio
+   * @returns {number} value from which on colours are brightest
+   */
   brightest(geometry, ratio) {
     return this.max * (this.best(geometry.level(ratio))?.peak ?? 1);
   }
@@ -93,7 +110,11 @@ export function storedField(file, pane) {
   const theory = /** @type {Box | null} */ (
     half ? [y + 0.5 - half[0], x + 0.5 - half[1], y + 0.5 + half[0], x + 0.5 + half[1]] : null
   );
-  const query = { subset: pane.subset, definition: pane.definition, image: pane.image < 0 ? null : file.images[pane.image].id };
+  const query = {
+    subset: pane.subset,
+    definition: pane.definition,
+    image: pane.image < 0 ? null : file.images[pane.image].id,
+  };
   const traits = { center: file.center, theory, signed: pane.definition === "signed", max: 1 };
   return new Field(`api/files/${file.id}`, query, file.size, null, traits);
 }

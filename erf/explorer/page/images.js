@@ -55,7 +55,17 @@ export class Images {
 
   /** @param {number} index @param {...Node} parts @returns {HTMLButtonElement} */
   choice(index, ...parts) {
-    const button = make("button", { "aria-current": "false", title: parts.map((part) => part.textContent).filter(Boolean).join(" · ") }, ...parts);
+    const button = make(
+      "button",
+      {
+        "aria-current": "false",
+        title: parts
+          .map((part) => part.textContent)
+          .filter(Boolean)
+          .join(" · "),
+      },
+      ...parts,
+    );
     button.addEventListener("click", () => this.app.links.setImage(this.app.store.state.active, index));
     return button;
   }

@@ -12,7 +12,16 @@ const TOOLS = { a: "field", s: "projective", h: "pan", w: "window" };
 /** @type {Record<string, "shown" | "contours" | "theory">} */
 const SWITCHES = { o: "shown", c: "contours", t: "theory" };
 /** @type {Record<string, string>} */
-const BUTTONS = { f: "zoom-fit", "1": "zoom-one", "+": "zoom-in", "=": "zoom-in", "-": "zoom-out", "2": "two-panes", l: "linked", k: "keep" };
+const BUTTONS = {
+  f: "zoom-fit",
+  1: "zoom-one",
+  "+": "zoom-in",
+  "=": "zoom-in",
+  "-": "zoom-out",
+  2: "two-panes",
+  l: "linked",
+  k: "keep",
+};
 const MOVE = 60;
 const SETTLE = 200;
 
@@ -20,7 +29,10 @@ const SETTLE = 200;
 function taken(event) {
   const { target } = event;
   if (document.querySelector("dialog[open]")) return true;
-  return target instanceof HTMLSelectElement || (target instanceof HTMLInputElement && target.type !== "checkbox" && target.name !== "tool");
+  return (
+    target instanceof HTMLSelectElement ||
+    (target instanceof HTMLInputElement && target.type !== "checkbox" && target.name !== "tool")
+  );
 }
 
 /** Keys that work wherever the focus is, and those of the image. */
@@ -46,7 +58,8 @@ export class Keyboard {
     if (!pane) return false;
     if (event.key === "Enter") pane.point("field", ...pane.middle(), true);
     else if (!arrow) return false;
-    else if (event.altKey || pane.file) app.links.setView(pane.index, pane.geometry.moved(-arrow[0] * MOVE, -arrow[1] * MOVE));
+    else if (event.altKey || pane.file)
+      app.links.setView(pane.index, pane.geometry.moved(-arrow[0] * MOVE, -arrow[1] * MOVE));
     else this.step(arrow, event.shiftKey ? 10 : 1, event.repeat);
     return true;
   }

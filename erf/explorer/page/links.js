@@ -48,7 +48,8 @@ export class Links {
   setImage(index, image) {
     this.store.update((state) => {
       const kind = state.panes[index].source[0];
-      for (const other of this.reached(index)) if (state.panes[other].source[0] === kind) state.panes[other].image = image;
+      for (const other of this.reached(index))
+        if (state.panes[other].source[0] === kind) state.panes[other].image = image;
     }, true);
   }
 }

@@ -1,6 +1,8 @@
 /** One job at a time. @template T */
 export class Newest {
-  /** @param {(job: T, current: () => boolean) => Promise<void>} work asks current() whether its result is still wanted */
+  /**
+   * @param {(job: T, current: () => boolean) => Promise<void>} work asks current() whether its result is still wanted
+   */
   constructor(work) {
     this.work = work;
     this.turn = 0;

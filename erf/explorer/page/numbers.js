@@ -1,15 +1,15 @@
 import { find, make } from "./dom.js";
 /** @import { Field } from "./field.js" */
+/** @import { Pane } from "./pane.js" */
 /** @import { App } from "./app.js" */
 /** @import { Measure, MeasureValue, Numbers as Values } from "./types.js" */
-
-const WAIT = "Computing the numbers …";
 
 /** @param {number | null} value */
 const short = (value) => (value === null ? "" : String(Number(value.toPrecision(4))));
 
 /** @param {MeasureValue} measure @returns {string} */
-export const interval = (measure) => (measure.low === null || measure.high === null ? "" : `${short(measure.low)} to ${short(measure.high)}`);
+export const interval = (measure) =>
+  measure.low === null || measure.high === null ? "" : `${short(measure.low)} to ${short(measure.high)}`;
 
 /** @param {Measure[]} measures @param {string} name @returns {HTMLTableCellElement} the name, explained */
 export function nameCell(measures, name) {
@@ -23,14 +23,24 @@ function can(kind, field) {
   return kind === "npy" ? Boolean(field?.reply) : Boolean(field?.reply && !field.projective);
 }
 
-/** The numbers of the active pane. */
+/** @typedef {{name: string, numbers: Values | null, old: boolean}} Column */
+
+/** The numbers of all panes, side by side. */
 export class NumbersTable {
   /** @param {App} app */
   constructor(app) {
     this.app = app;
     this.place = find("numbers", HTMLElement);
-    /** @type {Values | string} */
     this.shown = "";
+    /**
+     * Numbers stay while the next ones are computed, so that the page does not jump.
+     *
+     * @type {WeakMap<Pane, Values>}
+     */
+    this.last = new WeakMap();
+    /** @type {WeakMap<Values, number>} */
+    this.keys = new WeakMap();
+    this.count = 0;
     app.listeners.push(() => this.sync());
     app.store.watchers.push(() => this.sync());
   }
@@ -39,37 +49,93 @@ export class NumbersTable {
     const field = this.app.pane?.field ?? null;
     find("keep", HTMLButtonElement).disabled = !field;
     find("reproduce", HTMLButtonElement).disabled = !field?.reply;
-    for (const button of find("exports", HTMLElement).querySelectorAll("button")) button.disabled = !can(button.dataset.export ?? "", field);
-    const content = field?.numbers ?? this.hint();
-    // Numbers of the last field stay while the next one is computed, so that the page does not jump.
-    const waits = content === WAIT && this.shown !== WAIT && typeof this.shown === "object";
-    this.place.classList.toggle("old", waits);
-    if (waits || content === this.shown) return;
-    this.shown = content;
-    this.place.replaceChildren(...(typeof content === "string" ? [make("p", { class: "note" }, content)] : this.table(content)));
+    for (const button of find("exports", HTMLElement).querySelectorAll("button"))
+      button.disabled = !can(button.dataset.export ?? "", field);
+    const columns = this.app.panes.map((pane) => this.column(pane));
+    const hint = this.hint();
+    const key = JSON.stringify([
+      hint,
+      columns.map(({ name, numbers, old }) => [name, numbers && this.key(numbers), old]),
+    ]);
+    if (key === this.shown) return;
+    this.shown = key;
+    const table = columns.some(({ numbers }) => numbers?.measures.some(({ value }) => value !== null))
+      ? [this.table(columns)]
+      : [];
+    this.place.replaceChildren(...table, ...this.checks(columns), make("p", { class: "note" }, hint));
   }
 
-  /** @returns {string} */
+  /** @param {Values} numbers @returns {number} */
+  key(numbers) {
+    if (!this.keys.has(numbers)) this.keys.set(numbers, (this.count += 1));
+    return this.keys.get(numbers) ?? 0;
+  }
+
+  /** @param {Pane} pane @returns {Column} */
+  column(pane) {
+    const found = pane.field?.numbers ?? null;
+    if (found) this.last.set(pane, found);
+    else if (!waits(pane)) this.last.delete(pane);
+    return { name: pane.name(), numbers: this.last.get(pane) ?? null, old: !found };
+  }
+
+  /** @returns {string} what to do where there are no numbers */
   hint() {
     const { pane } = this.app;
-    if (pane?.field?.projective) return `Each block is a unit of ${pane.field.reply?.layer}; its colour tells how much the pixel moves it.`;
-    if (pane?.field || pane?.requests.running) return WAIT;
-    return pane?.network ? "Click on the image: the field of the unit there, and its numbers." : "";
+    const field = pane?.field;
+    if (!pane) return "";
+    if (field?.projective)
+      return `Each block is a unit of ${field.reply?.layer}; its colour tells how much the pixel moves it.`;
+    if (field?.numbers?.measures.every(({ value }) => value === null))
+      return "No measures: they weigh a map like a mass, which a signed one is not.";
+    if (field?.numbers || this.last.has(pane)) return "";
+    if (waits(pane)) return "Computing the numbers …";
+    return pane.network ? "Click on the image: the field of the unit there, and its numbers." : "";
   }
 
-  /** @param {Values} numbers @returns {Node[]} */
-  table(numbers) {
-    if (!numbers.measures.some((measure) => measure.value !== null)) return [make("p", { class: "note" }, "No measures of this map: they weigh its values like a mass, which a signed map has not.")];
-    const ranged = numbers.measures.some((measure) => interval(measure));
-    const rows = numbers.measures.map((measure) => {
-      const value = make("td", {}, measure.value === null ? "–" : measure.text);
-      if (measure.value === null) value.setAttribute("aria-label", "not defined");
-      return make("tr", {}, nameCell(this.app.session.measures, measure.name), value, ...(ranged ? [make("td", { class: "note" }, interval(measure))] : []));
+  /** @param {Column[]} columns @returns {HTMLTableElement} */
+  table(columns) {
+    const names = [...new Set(columns.flatMap(({ numbers }) => numbers?.measures.map(({ name }) => name) ?? []))];
+    const heads = columns.map(({ name }) => make("th", { scope: "col" }, columns.length > 1 ? name : "value"));
+    const rows = names.map((name) => {
+      const cells = columns.map(({ numbers, old }) =>
+        valueCell(
+          numbers?.measures.find((one) => one.name === name),
+          old,
+        ),
+      );
+      return make("tr", {}, nameCell(this.app.session.measures, name), ...cells);
     });
-    const head = make("tr", {}, make("th", { scope: "col" }, "measure"), make("th", { scope: "col" }, "value"), ...(ranged ? [make("th", { scope: "col" }, "95 % interval")] : []));
-    const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
-    const { check } = numbers;
-    const told = check ? [make("p", { class: check.ok ? "note" : "warning" }, check.text)] : [];
-    return [table, ...told];
+    return make(
+      "table",
+      {},
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "measure"), ...heads)),
+      make("tbody", {}, ...rows),
+    );
   }
+
+  /** @param {Column[]} columns @returns {HTMLElement[]} */
+  checks(columns) {
+    return columns.flatMap(({ name, numbers }) => {
+      const check = numbers?.check;
+      if (!check) return [];
+      return [
+        make("p", { class: check.ok ? "note" : "warning" }, columns.length > 1 ? `${name}: ${check.text}` : check.text),
+      ];
+    });
+  }
+}
+
+/** @param {Pane} pane @returns {boolean} */
+const waits = (pane) => pane.requests.running || Boolean(pane.field && !pane.field.projective && !pane.field.numbers);
+
+/** @param {MeasureValue | undefined} measure @param {boolean} old @returns {HTMLTableCellElement} */
+function valueCell(measure, old) {
+  const cell = make("td", { class: old ? "old" : "" });
+  if (!measure || measure.value === null)
+    cell.append(make("span", { "aria-hidden": "true" }, "–"), make("span", { class: "unseen" }, "not defined"));
+  else cell.append(measure.text);
+  const range = measure ? interval(measure) : "";
+  if (range) cell.append(" ", make("small", { title: "95 % interval" }, `(${range})`));
+  return cell;
 }

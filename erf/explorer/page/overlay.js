@@ -44,15 +44,20 @@ export class Colors {
     return [map[place], map[place + 1], map[place + 2]];
   }
 
-  /** @param {OverlayState} overlay @param {boolean} signed @param {number} [peak] value with the brightest colour @returns {Uint32Array} */
-  table(overlay, signed, peak = 1) {
+  /**
+   * @param {OverlayState} overlay
+   * @param {boolean} signed
+   * @param {number} [brightest] value with the brightest colour
+   * @returns {Uint32Array}
+   */
+  table(overlay, signed, brightest = 1) {
     const name = signed ? "RdBu_r" : overlay.colors;
-    const key = `${name} ${overlay.scale} ${overlay.opacity} ${signed} ${peak}`;
+    const key = `${name} ${overlay.scale} ${overlay.opacity} ${signed} ${brightest}`;
     const known = this.tables.get(key);
     if (known) return known;
     const made = new Uint32Array(CODES);
     for (let code = 0; code < CODES; code += 1) {
-      const value = scaled(HALF[code] / peak, overlay.scale);
+      const value = scaled(HALF[code] / brightest, overlay.scale);
       if (!value) continue;
       const [red, green, blue] = this.rgb(name, signed ? (1 + value) / 2 : value);
       // Small values fade, so that the image remains readable around a field.
@@ -83,7 +88,12 @@ export class Colors {
     context.textBaseline = "middle";
     for (const [value, words] of ticks(overlay.scale, signed)) {
       const share = scaled(value, overlay.scale);
-      write(context, value === 1 ? "≥ 1" : words, left + wide + 5, top + long * (1 - (signed ? (1 + share) / 2 : share)));
+      write(
+        context,
+        value === 1 ? "≥ 1" : words,
+        left + wide + 5,
+        top + long * (1 - (signed ? (1 + share) / 2 : share)),
+      );
     }
     write(context, `1 = ${max.toPrecision(3)}`, left, top - 14);
   }
@@ -96,10 +106,14 @@ function ticks(scale, signed) {
   const values = all[scale] ?? all.log;
   if (!signed) return values.map((value) => [value, String(value)]);
   const half = values.filter((_, index) => index % 2 === 0);
-  return half.flatMap((value) => (value && scaled(value, scale) ? [value, -value] : [0])).map((value) => [value, String(value)]);
+  return half
+    .flatMap((value) => (value && scaled(value, scale) ? [value, -value] : [0]))
+    .map((value) => [value, String(value)]);
 }
 
-/** Share of a map's values that are not brighter than the brightest colour: single pixels would else dim all others. */
+/**
+ * Share of a map's values that are not brighter than the brightest colour: single pixels would else dim all others.
+ */
 const BRIGHT = 0.998;
 
 /**
@@ -118,7 +132,12 @@ export function peak({ data }) {
   return HALF[code] || 1;
 }
 
-/** @param {Raster} raster float16 @param {number} height @param {number} width @returns {{x: number[], y: number[]}} sums across rows and columns, one number per pixel of the frame */
+/**
+ * @param {Raster} raster float16
+ * @param {number} height
+ * @param {number} width
+ * @returns {{x: number[], y: number[]}} sums across rows and columns, one number per pixel of the frame
+ */
 export function sums(raster, height, width) {
   const x = new Float64Array(raster.columns);
   const y = new Float64Array(raster.rows);
@@ -129,7 +148,11 @@ export function sums(raster, height, width) {
       y[row] += value;
     }
   const [top, left, bottom, right] = raster.box;
-  const spread = (/** @type {Float64Array} */ from, /** @type {number} */ start, /** @type {number} */ end, /** @type {number} */ length) =>
-    Array.from({ length }, (_, at) => from[Math.floor(((at - start) / (end - start)) * from.length)] ?? 0);
+  const spread = (
+    /** @type {Float64Array} */ from,
+    /** @type {number} */ start,
+    /** @type {number} */ end,
+    /** @type {number} */ length,
+  ) => Array.from({ length }, (_, at) => from[Math.floor(((at - start) / (end - start)) * from.length)] ?? 0);
   return { x: spread(x, left, right, width), y: spread(y, top, bottom, height) };
 }

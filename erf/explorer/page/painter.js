@@ -12,7 +12,11 @@ import { drawBox, drawCross, drawRing, drawRuler } from "./marks.js";
  *   cursor: [number, number] | null, ratio: number}} Scene what a pane shows
  */
 
-/** @param {HTMLCanvasElement} canvas @param {number} ratio @returns {CanvasRenderingContext2D} cleared, in CSS pixels */
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {number} ratio
+ * @returns {CanvasRenderingContext2D} cleared, in CSS pixels
+ */
 function cleared(canvas, ratio) {
   const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
   if (canvas.width !== width) canvas.width = width;
@@ -69,14 +73,19 @@ export class Painter {
     if (scene.center) drawCross(context, geometry, scene.center);
     if (scene.cursor) drawRing(context, geometry, scene.cursor);
     drawRuler(context, geometry, scene.picture?.spacing ?? 0);
-    if (field && overlay.shown) scene.colors.drawBar(context, overlay, field.signed, field.brightest(geometry, scene.ratio), geometry.port[0]);
+    if (field && overlay.shown)
+      scene.colors.drawBar(context, overlay, field.signed, field.brightest(geometry, scene.ratio), geometry.port[0]);
     context.restore();
     if (overlay.curves === "off") return;
     drawStrips(context, geometry, overlay.curves);
     field?.curves?.draw(context, geometry, overlay.curves, field.signed);
   }
 
-  /** @param {HTMLElement} stage @param {string} curves @returns {[number, number]} height and width left for the image */
+  /**
+   * @param {HTMLElement} stage
+   * @param {string} curves
+   * @returns {[number, number]} height and width left for the image
+   */
   static port(stage, curves) {
     const strip = curves === "off" ? 0 : STRIP;
     return [Math.max(1, stage.clientHeight - strip), Math.max(1, stage.clientWidth - strip)];

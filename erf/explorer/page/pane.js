@@ -23,7 +23,11 @@ export class Pane {
     this.caption = make("h2", { class: "caption" });
     this.busy = make("p", { class: "busy", hidden: true }, "computing");
     const canvases = [make("canvas"), make("canvas"), make("canvas")];
-    this.stage = make("div", { class: "stage", role: "application", tabindex: "0", "aria-describedby": "stage-help" }, ...canvases);
+    this.stage = make(
+      "div",
+      { class: "stage", role: "application", tabindex: "0", "aria-describedby": "stage-help" },
+      ...canvases,
+    );
     this.element = make("section", { class: "pane" }, this.caption, this.stage, this.busy);
     this.painter = new Painter(canvases[0], canvases[1], canvases[2]);
     /** @type {Picture | null} */
@@ -99,7 +103,10 @@ export class Pane {
     this.field = null;
     this.fieldKey = "";
     this.picture = this.file
-      ? new Picture(`api/files/${this.file.id}/background`, { subset, image: image < 0 ? null : this.file.images[image].id })
+      ? new Picture(`api/files/${this.file.id}/background`, {
+          subset,
+          image: image < 0 ? null : this.file.images[image].id,
+        })
       : new Picture(`api/images/${image}/pixels`, { network: this.network?.id ?? 0, input: this.state.input || null });
     void this.loadPicture(this.picture);
   }
@@ -116,7 +123,8 @@ export class Pane {
       }
     } catch (error) {
       // A file may well hold no images.
-      if (picture === this.picture && !(this.file && error instanceof Failure && error.status === 404)) this.app.fail(error);
+      if (picture === this.picture && !(this.file && error instanceof Failure && error.status === 404))
+        this.app.fail(error);
     } finally {
       done();
     }
@@ -215,7 +223,12 @@ export class Pane {
     this.app.changed(this);
   }
 
-  /** A hint while something takes longer than an instant. @param {string} words @returns {() => void} ends it */
+  /**
+   * A hint while something takes longer than an instant.
+   *
+   * @param {string} words
+   * @returns {() => void} ends it
+   */
   showBusy(words) {
     const job = { words };
     const show = () => {
@@ -234,18 +247,25 @@ export class Pane {
     };
   }
 
-  /** What the cross and the box show at once, before the server has answered. @returns {{center: [number, number] | null, theory: Box | null}} */
+  /**
+   * What the cross and the box show at once, before the server has answered.
+   *
+   * @returns {{center: [number, number] | null, theory: Box | null}}
+   */
   expected() {
     const { field, layer } = this;
     const { at } = this.state;
     const center = field?.center ?? null;
     if (this.file || !at) return { center, theory: field?.theory ?? null };
     if (at.kind === "projective") return { center: [at.y, at.x], theory: null };
-    if (!layer || !field?.reply?.unit || !center || field.reply.layer !== layer.name) return { center: [at.y, at.x], theory: null };
+    if (!layer || !field?.reply?.unit || !center || field.reply.layer !== layer.name)
+      return { center: [at.y, at.x], theory: null };
     const { unit } = field.reply;
     const moved = /** @type {[number, number]} */ (
       [0, 1].map((axis) => {
-        const place = at.unit ? at.unit[axis] : Math.round(unit[axis] + ((axis ? at.x : at.y) - center[axis]) / layer.stride[axis]);
+        const place = at.unit
+          ? at.unit[axis]
+          : Math.round(unit[axis] + ((axis ? at.x : at.y) - center[axis]) / layer.stride[axis]);
         return (Math.min(layer.shape[axis] - 1, Math.max(0, place)) - unit[axis]) * layer.stride[axis];
       })
     );
@@ -261,7 +281,10 @@ export class Pane {
   /** @returns {string} what is shown, in a few words */
   what() {
     const reply = this.field?.reply;
-    if (this.file) return this.state.image < 0 ? `mean, ${this.state.subset}` : `profile of ${this.file.images[this.state.image].name}`;
+    if (this.file)
+      return this.state.image < 0
+        ? `mean, ${this.state.subset}`
+        : `profile of ${this.file.images[this.state.image].name}`;
     if (reply?.kind === "projective") return `units of ${reply.layer} that see pixel ${reply.pixel?.join(", ")}`;
     if (reply) return `unit ${reply.unit?.join(", ")} of ${reply.layer}`;
     return `layer ${this.state.layer}`;
@@ -276,9 +299,14 @@ export class Pane {
   describe() {
     const reply = this.field?.reply;
     const effort = reply ? [`${reply.seconds.toFixed(2)} s`, reply.way] : [];
-    const image = this.file ? [] : [this.app.session.images[this.state.image]].map((one) => [one.laterality, one.view].filter(Boolean).join(" "));
+    const image = this.file
+      ? []
+      : [this.app.session.images[this.state.image]].map((one) => [one.laterality, one.view].filter(Boolean).join(" "));
     const words = [this.name(), ...image, this.what(), ...effort].filter(Boolean).join(" · ");
-    if (this.caption.textContent !== words) this.caption.textContent = words;
+    if (this.caption.textContent !== words) {
+      this.caption.textContent = words;
+      this.caption.title = words;
+    }
     this.stage.setAttribute("aria-label", `${this.name()}: ${this.what()}`);
     this.element.classList.toggle("active", this.whole.panes.length > 1 && this.whole.active === this.index);
   }
@@ -307,13 +335,24 @@ export class Pane {
       cursor: linked,
       ratio: devicePixelRatio,
     };
-    const place = JSON.stringify([geometry.port, geometry.zoom, geometry.top, geometry.left, this.version, devicePixelRatio]);
+    const place = JSON.stringify([
+      geometry.port,
+      geometry.zoom,
+      geometry.top,
+      geometry.left,
+      this.version,
+      devicePixelRatio,
+    ]);
     const keys = [
       place + JSON.stringify(whole.window),
       place + JSON.stringify(whole.overlay),
       place + JSON.stringify([whole.overlay, scene.center, scene.theory, linked]),
     ];
-    const draws = [() => this.painter.drawImage(scene), () => this.painter.drawField(scene), () => this.painter.drawMarks(scene)];
+    const draws = [
+      () => this.painter.drawImage(scene),
+      () => this.painter.drawField(scene),
+      () => this.painter.drawMarks(scene),
+    ];
     draws.forEach((draw, layer) => {
       if (keys[layer] !== this.drawn[layer]) draw();
     });
@@ -346,13 +385,15 @@ export class Pane {
     if (!layer) return;
     const reply = this.field?.reply;
     if (!at) return this.point("field", ...this.middle(), true);
-    const inside = (/** @type {number} */ place, /** @type {number} */ count) => Math.min(count - 1, Math.max(0, place));
+    const inside = (/** @type {number} */ place, /** @type {number} */ count) =>
+      Math.min(count - 1, Math.max(0, place));
     const y = inside(Math.round(at.y + down * layer.stride[0]), this.frame[0]);
     const x = inside(Math.round(at.x + right * layer.stride[1]), this.frame[1]);
     const from = at.unit ?? (reply?.layer === layer.name ? reply.unit : null);
     /** @type {Target} */
     const target = { kind: at.kind, y, x, unit: null };
-    if (at.kind === "field" && from) target.unit = [inside(from[0] + down, layer.shape[0]), inside(from[1] + right, layer.shape[1])];
+    if (at.kind === "field" && from)
+      target.unit = [inside(from[0] + down, layer.shape[0]), inside(from[1] + right, layer.shape[1])];
     this.app.links.setTarget(this.index, target, false);
   }
 
@@ -367,7 +408,8 @@ export class Pane {
     if (!this.network) return;
     // A click after a failure tries again.
     if (!this.field) this.fieldKey = "";
-    const inside = (/** @type {number} */ place, /** @type {number} */ axis) => Math.min(this.frame[axis] - 1, Math.max(0, place));
+    const inside = (/** @type {number} */ place, /** @type {number} */ axis) =>
+      Math.min(this.frame[axis] - 1, Math.max(0, place));
     this.app.links.setTarget(this.index, { kind, y: inside(y, 0), x: inside(x, 1), unit: null }, step);
   }
 }

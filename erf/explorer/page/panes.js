@@ -89,7 +89,8 @@ export class Panes {
     this.app.panes.push(pane);
     this.place.append(pane.element);
     new Pointer(pane.stage, handsOf(this.app, pane));
-    for (const event of ["pointerdown", "focusin"]) pane.element.addEventListener(event, () => this.app.activate(pane.index), { capture: true });
+    for (const event of ["pointerdown", "focusin"])
+      pane.element.addEventListener(event, () => this.app.activate(pane.index), { capture: true });
   }
 
   /** A second pane shows the next network or file, at the same place. */

@@ -13,7 +13,12 @@ export const PRESETS = [
 /** @type {Record<string, [number, number]>} */
 const SHARES = { p1: [0.01, 0.99], p5: [0.05, 0.995] };
 
-/** @param {Raster} raster @param {number} low @param {number} high @returns {[number, number]} stored values at two shares */
+/**
+ * @param {Raster} raster
+ * @param {number} low
+ * @param {number} high
+ * @returns {[number, number]} stored values at two shares
+ */
 function percentiles(raster, low, high) {
   // The black surroundings of a breast would decide otherwise.
   const values = raster.data.filter((value) => value > 0).sort();
@@ -52,7 +57,10 @@ export class Picture {
     this.spacing = numbers("X-Spacing")[0] ?? 0;
   }
 
-  /** @param {number} level @returns {Raster | undefined} the level itself, or the next finer, or the finest that is there */
+  /**
+   * @param {number} level
+   * @returns {Raster | undefined} the level itself, or the next finer, or the finest that is there
+   */
   best(level) {
     const there = [...this.levels.keys()].sort((one, two) => two - one);
     const found = there.find((one) => one <= level) ?? there.at(-1);
@@ -94,13 +102,22 @@ export class Picture {
     return this.table;
   }
 
-  /** @param {CanvasRenderingContext2D} context @param {Geometry} geometry @param {WindowState} window @param {number} ratio */
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {Geometry} geometry
+   * @param {WindowState} window
+   * @param {number} ratio
+   */
   draw(context, geometry, window, ratio) {
     const raster = this.best(geometry.level(ratio));
     if (raster) paint(context, geometry, raster, this.colors(window), geometry.zoom < 2);
   }
 
-  /** @param {number} y @param {number} x @returns {{values: number[], exact: boolean} | null} values of the file at a pixel */
+  /**
+   * @param {number} y
+   * @param {number} x
+   * @returns {{values: number[], exact: boolean} | null} values of the file at a pixel
+   */
   at(y, x) {
     const raster = this.best(0);
     if (!raster) return null;

@@ -107,7 +107,8 @@ export class Pointer {
     const other = [...this.fingers].find(([id]) => id !== finger)?.[1];
     if (!other) return;
     this.fingers.set(finger, place);
-    const apart = (/** @type {[number, number]} */ one) => Math.max(10, Math.hypot(one[0] - other[0], one[1] - other[1]));
+    const apart = (/** @type {[number, number]} */ one) =>
+      Math.max(10, Math.hypot(one[0] - other[0], one[1] - other[1]));
     this.hands.pan((place[0] - last[0]) / 2, (place[1] - last[1]) / 2);
     this.hands.zoom(apart(place) / apart(last), (place[0] + other[0]) / 2, (place[1] + other[1]) / 2);
   }
@@ -122,7 +123,8 @@ export class Pointer {
   }
 
   end() {
-    if (this.started && (this.doing === "field" || this.doing === "projective")) this.hands.point(this.doing, ...this.origin, "end");
+    if (this.started && (this.doing === "field" || this.doing === "projective"))
+      this.hands.point(this.doing, ...this.origin, "end");
     this.doing = null;
     this.started = false;
   }

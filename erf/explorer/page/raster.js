@@ -4,7 +4,13 @@
 const scratch = document.createElement("canvas");
 const scratchContext = /** @type {CanvasRenderingContext2D} */ (scratch.getContext("2d"));
 
-/** @param {number} start @param {number} cell @param {number} count @param {number} room @returns {[number, number]} */
+/**
+ * @param {number} start
+ * @param {number} cell
+ * @param {number} count
+ * @param {number} room
+ * @returns {[number, number]}
+ */
 function visible(start, cell, count, room) {
   const first = Math.max(0, Math.floor(-start / cell));
   return [first, Math.min(count, Math.ceil((room - start) / cell))];
@@ -52,5 +58,15 @@ export function paint(context, geometry, raster, table, smooth) {
   if (scratch.height < rows) scratch.height = rows;
   scratchContext.putImageData(picture, 0, 0);
   context.imageSmoothingEnabled = smooth;
-  context.drawImage(scratch, 0, 0, columns, rows, x + firstColumn * wide, y + firstRow * tall, columns * wide, rows * tall);
+  context.drawImage(
+    scratch,
+    0,
+    0,
+    columns,
+    rows,
+    x + firstColumn * wide,
+    y + firstRow * tall,
+    columns * wide,
+    rows * tall,
+  );
 }

@@ -3,10 +3,18 @@
 /** @type {WindowState} */
 const WINDOW = { preset: "suggested", center: 0, width: 0, inverted: false };
 /** @type {OverlayState} */
-const OVERLAY = { shown: true, opacity: 0.75, colors: "viridis", scale: "root", contours: true, theory: true, curves: "linear" };
+const OVERLAY = {
+  shown: true,
+  opacity: 0.75,
+  colors: "viridis",
+  scale: "root",
+  contours: true,
+  theory: true,
+  curves: "linear",
+};
 
 /** @param {string[]} definitions @returns {string} */
-const usual = (definitions) => (definitions.includes("abs") ? "abs" : definitions[0]);
+const usualOf = (definitions) => (definitions.includes("abs") ? "abs" : definitions[0]);
 
 /** @param {Session} session @param {string} source @returns {PaneState} */
 export function freshPane(session, source) {
@@ -17,7 +25,7 @@ export function freshPane(session, source) {
     image: file ? -1 : session.select.image,
     layer: file ? session.files[index].layer : session.networks[index].default_layer,
     channel: "all",
-    definition: usual(file ? session.files[index].definitions : session.definitions.map(({ name }) => name)),
+    definition: usualOf(file ? session.files[index].definitions : session.definitions.map(({ name }) => name)),
     input: 0,
     subset: file ? session.files[index].subsets[0].name : "",
     at: null,
@@ -47,7 +55,11 @@ export function freshState(session) {
 /** @param {number} value */
 const short = (value) => String(Number(value.toPrecision(6)));
 
-/** @param {PaneState} pane @param {PaneState} fresh @returns {Map<string, string>} what differs from a fresh pane */
+/**
+ * @param {PaneState} pane
+ * @param {PaneState} fresh
+ * @returns {Map<string, string>} what differs from a fresh pane
+ */
 function writePane(pane, fresh) {
   const words = new Map([["source", pane.source]]);
   for (const name of /** @type {const} */ (["image", "layer", "channel", "definition", "subset", "input"]))
@@ -59,7 +71,8 @@ function writePane(pane, fresh) {
 }
 
 /** @param {Iterable<[string, string]>} words @returns {string} with commas as they are */
-const joined = (words) => [...words].map(([name, value]) => `${name}=${encodeURIComponent(value).replaceAll("%2C", ",")}`).join("&");
+const joined = (words) =>
+  [...words].map(([name, value]) => `${name}=${encodeURIComponent(value).replaceAll("%2C", ",")}`).join("&");
 
 /** @param {string | null} text @param {number} count @returns {number[] | null} */
 function readNumbers(text, count) {
@@ -71,7 +84,13 @@ function readNumbers(text, count) {
 function readTarget(words) {
   for (const kind of /** @type {const} */ (["field", "projective"])) {
     const at = readNumbers(words.get(kind), 2);
-    if (at) return { kind, y: at[0], x: at[1], unit: /** @type {[number, number] | null} */ (readNumbers(words.get("unit"), 2)) };
+    if (at)
+      return {
+        kind,
+        y: at[0],
+        x: at[1],
+        unit: /** @type {[number, number] | null} */ (readNumbers(words.get("unit"), 2)),
+      };
   }
   return null;
 }
@@ -82,7 +101,11 @@ function readView(words) {
   return view && view[0] > 0 ? { scale: view[0], y: view[1], x: view[2] } : null;
 }
 
-/** @param {Session} session @param {URLSearchParams} words @returns {PaneState | null} what the session still has */
+/**
+ * @param {Session} session
+ * @param {URLSearchParams} words
+ * @returns {PaneState | null} what the session still has
+ */
 function readPane(session, words) {
   const source = words.get("source") ?? "";
   if (!sourcesOf(session).includes(source)) return null;
@@ -94,7 +117,11 @@ function readPane(session, words) {
   const names = (/** @type {{name: string}[]} */ list) => list.map((one) => one.name);
   const image = Number(words.get("image") ?? pane.image);
   if ((file ? file.images : session.images)[image] || (file && image === -1)) pane.image = image;
-  pane.definition = among(words.get("definition"), file ? file.definitions : names(session.definitions), pane.definition);
+  pane.definition = among(
+    words.get("definition"),
+    file ? file.definitions : names(session.definitions),
+    pane.definition,
+  );
   if (file) pane.subset = among(words.get("subset"), names(file.subsets), pane.subset);
   else pane.layer = among(words.get("layer"), names(session.networks[index].layers), pane.layer);
   pane.channel = words.get("channel") ?? pane.channel;
@@ -118,10 +145,16 @@ export function writeState(session, state) {
   for (const name of /** @type {(keyof OverlayState)[]} */ (Object.keys(OVERLAY)))
     if (overlay[name] !== OVERLAY[name]) words.set(name, String(overlay[name]));
   const panes = state.panes.map((pane) => writePane(pane, freshPane(session, pane.source)));
-  return [words, ...panes].filter((one) => one.size).map(joined).join("&");
+  return [words, ...panes]
+    .filter((one) => one.size)
+    .map(joined)
+    .join("&");
 }
 
-/** @param {string} fragment @returns {URLSearchParams[]} the words of the page, then those of each pane, which begin with its source */
+/**
+ * @param {string} fragment
+ * @returns {URLSearchParams[]} the words of the page, then those of each pane, which begin with its source
+ */
 function parts(fragment) {
   const found = [new URLSearchParams()];
   for (const [name, value] of new URLSearchParams(fragment.replace(/^#/, ""))) {
@@ -142,7 +175,10 @@ function readWindow(text) {
 export function readState(session, fragment) {
   const [words, ...places] = parts(fragment);
   const state = freshState(session);
-  const panes = places.map((place) => readPane(session, place)).filter((pane) => pane !== null).slice(0, 2);
+  const panes = places
+    .map((place) => readPane(session, place))
+    .filter((pane) => pane !== null)
+    .slice(0, 2);
   if (panes.length) state.panes = panes;
   state.active = Math.min(Math.max(0, Number(words.get("active") ?? 0) || 0), Math.max(0, state.panes.length - 1));
   state.linked = words.get("linked") !== "false";

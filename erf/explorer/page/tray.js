@@ -8,7 +8,9 @@ import { nameCell } from "./numbers.js";
 
 const HEIGHT = 96;
 
-/** @typedef {{field: Field, state: PaneState, name: string, what: string, picture: HTMLCanvasElement}} Kept */
+/**
+ * @typedef {{field: Field, state: PaneState, name: string, what: string, picture: HTMLCanvasElement}} Kept
+ */
 
 /** Fields that were kept, with their numbers side by side. */
 export class Tray {
@@ -32,7 +34,9 @@ export class Tray {
     this.kept.push({
       field,
       state: structuredClone(pane.state),
-      name: [pane.name(), image && ([image.laterality, image.view].filter(Boolean).join(" ") || image.name)].filter(Boolean).join(" · "),
+      name: [pane.name(), image && ([image.laterality, image.view].filter(Boolean).join(" ") || image.name)]
+        .filter(Boolean)
+        .join(" · "),
       what: pane.what(),
       picture: this.thumbnail(pane),
     });
@@ -58,7 +62,8 @@ export class Tray {
     picture.width = Math.round((HEIGHT * port[1]) / port[0]);
     const context = /** @type {CanvasRenderingContext2D} */ (picture.getContext("2d"));
     for (const canvas of [...stage.querySelectorAll("canvas")].slice(0, 2))
-      if (canvas.width) context.drawImage(canvas, 0, 0, port[1] * ratio, port[0] * ratio, 0, 0, picture.width, picture.height);
+      if (canvas.width)
+        context.drawImage(canvas, 0, 0, port[1] * ratio, port[0] * ratio, 0, 0, picture.width, picture.height);
     return picture;
   }
 
@@ -82,14 +87,22 @@ export class Tray {
     const heads = this.kept.map((one) => this.head(one));
     const head = make("tr", {}, make("th", { scope: "col" }, "kept fields"), ...heads);
     const table = make("table", {}, make("thead", {}, head), this.body);
-    this.place.append(make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Numbers of kept fields" }, table));
+    this.place.append(
+      make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Numbers of kept fields" }, table),
+    );
     this.syncNumbers();
   }
 
   /** @param {Kept} one @returns {HTMLTableCellElement} */
   head(one) {
     const words = `${one.name}: ${one.what}`;
-    const show = make("button", { class: "show", title: `Show again: ${words}` }, one.picture, make("span", {}, one.name), make("small", {}, one.what));
+    const show = make(
+      "button",
+      { class: "show", title: `Show again: ${words}` },
+      one.picture,
+      make("span", {}, one.name),
+      make("small", {}, one.what),
+    );
     show.addEventListener("click", () => this.show(one));
     const remove = make("button", { class: "remove", "aria-label": `Remove ${words}`, title: "Remove" }, "×");
     remove.addEventListener("click", () => this.remove(one));
@@ -97,7 +110,9 @@ export class Tray {
   }
 
   syncNumbers() {
-    const names = [...new Set(this.kept.flatMap(({ field }) => field.numbers?.measures.map((measure) => measure.name) ?? []))];
+    const names = [
+      ...new Set(this.kept.flatMap(({ field }) => field.numbers?.measures.map((measure) => measure.name) ?? [])),
+    ];
     const rows = names.map((name) => {
       const values = this.kept.map(({ field }) => field.numbers?.measures.find((measure) => measure.name === name));
       const cells = values.map((measure) => make("td", {}, measure && measure.value !== null ? measure.text : "–"));

@@ -25,7 +25,11 @@ export class Geometry {
     return this.left + (pixel + 0.5) * this.zoom;
   }
 
-  /** @param {number} y @param {number} x @returns {[number, number]} the pixel of the frame, perhaps outside of it */
+  /**
+   * @param {number} y
+   * @param {number} x
+   * @returns {[number, number]} the pixel of the frame, perhaps outside of it
+   */
   pixel(y, x) {
     return [Math.floor((y - this.top) / this.zoom), Math.floor((x - this.left) / this.zoom)];
   }
@@ -45,7 +49,12 @@ export class Geometry {
     };
   }
 
-  /** @param {number} factor @param {number} y @param {number} x @returns {View} what is at y, x stays there */
+  /**
+   * @param {number} factor
+   * @param {number} y
+   * @param {number} x
+   * @returns {View} what is at y, x stays there
+   */
   zoomed(factor, y, x) {
     const zoom = Math.min(CLOSEST, Math.max(this.fit / 4, this.zoom * factor));
     const grown = zoom / this.zoom;
@@ -57,7 +66,11 @@ export class Geometry {
     const inside = (/** @type {number} */ start, /** @type {number} */ length, /** @type {number} */ room) =>
       Math.min(room - 40, Math.max(40 - length, start));
     const [height, width] = this.frame.map((size) => size * this.zoom);
-    return this.viewAt(this.zoom, inside(this.top + down, height, this.port[0]), inside(this.left + right, width, this.port[1]));
+    return this.viewAt(
+      this.zoom,
+      inside(this.top + down, height, this.port[0]),
+      inside(this.left + right, width, this.port[1]),
+    );
   }
 
   /** @param {number} ratio device pixels per CSS pixel @returns {number} coarsest level that loses nothing */
