@@ -431,6 +431,24 @@ def test_a_newer_request_of_a_client_replaces_its_older_ones() -> None:
     assert not worker.is_alive
 
 
+def test_whoever_goes_away_leaves_the_worker_alive() -> None:
+    worker, running, go = Worker(), threading.Event(), threading.Event()
+
+    def slow(_: Any) -> None:
+        running.set()
+        go.wait(10)
+
+    first = worker.submit(slow, "one")
+    running.wait(10)
+    waiting = worker.submit(lambda _: None, "two")
+    assert waiting.cancel()
+    first.cancel()
+    worker.submit(lambda _: None, "two")  # replaces one that has gone
+    go.set()
+    assert worker.submit(lambda _: "there", "three").result(10) == "there"
+    worker.stop()
+
+
 def test_idle_work_waits_for_a_pause_and_makes_way() -> None:
     worker, done = Worker(), threading.Event()
     seen: list[bool] = []

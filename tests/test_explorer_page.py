@@ -107,7 +107,9 @@ def test_a_click_shows_a_field_with_the_numbers_of_the_server(opened: Opened) ->
     rows = page.locator("#numbers tbody tr").evaluate_all(
         "(rows) => rows.map((row) => [row.cells[0].firstChild.textContent, row.cells[1].textContent])"
     )
-    assert rows == [[one["name"], one["text"] if one["value"] is not None else "–not defined"] for one in numbers["measures"]]
+    assert rows == [
+        [one["name"], one["text"] if one["value"] is not None else "–not defined"] for one in numbers["measures"]
+    ]
     unit = ", ".join(map(str, found["unit"]))
     assert f"unit {unit} of {found['layer']}" in opened.caption()
     assert opened.announced().startswith(f"unit {unit} of {found['layer']}: r50")

@@ -35,13 +35,20 @@ class Job(Generic[T]):
     superseded: threading.Event = field(default_factory=threading.Event)
 
     def run(self, is_stopped: Cancelled) -> None:
-        """Run the work, and pass its result or exception on."""
+        """Run the work, and pass its result or exception on; nothing is done for a client that has gone."""
+        if not self.future.set_running_or_notify_cancel():
+            return
         try:
             result = self.work(lambda: self.superseded.is_set() or is_stopped())
         except BaseException as error:  # whatever happens belongs to whoever waits
             self.future.set_exception(SupersededError() if self.superseded.is_set() else error)
         else:
             self.future.set_result(result)
+
+    def give_up(self) -> None:
+        """Tell whoever waits that the work will not be done."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(SupersededError())
 
 
 class Worker:
@@ -75,7 +82,7 @@ class Worker:
             self._jobs.append(job)
             self._changed.notify()
         for other in replaced:
-            other.future.set_exception(SupersededError())
+            other.give_up()
         return job.future
 
     def when_idle(self, name: str, work: Callable[[Cancelled], Any], pause: float = 0.0) -> None:
@@ -102,7 +109,7 @@ class Worker:
             self._idle.clear()
             self._changed.notify()
         for job in waiting:
-            job.future.set_exception(SupersededError())
+            job.give_up()
         self._thread.join()
 
     def _stopped(self) -> bool:
