@@ -198,3 +198,26 @@ def test_files_need_no_network(folder: Path) -> None:
     erf.compute(torch.nn.Conv2d(1, 3, 3, padding=1), n=4, size=(16, 12), layer="output", output="b.h5", progress=False)
     (entry,) = made("b.h5").entries
     assert entry.parameters == 30
+
+
+def test_a_network_that_ends_the_program_is_a_row(folder: Path) -> None:
+    Path("net.py").write_text(f"{NETWORK}\n\ndef ends():\n    raise SystemExit(0)\n")
+    atlas = made("net.py:ends", "net.py:small")
+    assert [bool(each.reason) for each in atlas.entries] == [True, False]
+
+
+def test_another_table_is_not_replaced(folder: Path) -> None:
+    Path("atlas").mkdir()
+    Path("atlas/atlas.csv").write_text("mine\n")
+    with pytest.raises(erf.OutputExistsError, match=r"atlas\.csv"):
+        made("a.h5")
+    assert Path("atlas/atlas.csv").read_text() == "mine\n"
+    assert not Path("atlas/index.html").exists()
+
+
+@pytest.mark.parametrize("definition", ["signed", "nonsense"])
+def test_a_definition_that_cannot_be_measured_leaves_the_page(folder: Path, definition: str) -> None:
+    page = made("a.h5").page.read_text()
+    with pytest.raises(erf.InputError, match=definition):
+        made("a.h5", definition=definition)
+    assert Path("atlas/index.html").read_text() == page

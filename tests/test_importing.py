@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 import erf
 from erf.accumulation.running import RunningMoments
 from erf.cli import app
+from erf.errors import FormatError, InputError
 from erf.importing import arrays
 from erf.importing.profiles import profile_of
 from erf.results import PROFILE_ARRAYS
@@ -238,3 +240,15 @@ def test_the_command_imports_shows_measures_and_draws(tmp_path: Path, monkeypatc
 def test_an_anonymised_import_has_no_file_name() -> None:
     found = erf.anonymise(erf.import_map(OPENERF / "openerf.npz", array="cait_xxs24_224.fb_dist_in1k"))
     assert dict(found.provenance.imported) == {"centre": "assumed in the middle"}
+
+
+def test_channels_last_are_no_stack() -> None:
+    with pytest.raises(InputError, match="channels last"):
+        erf.import_map(np.ones((20, 30, 3)))
+    assert erf.import_map(np.ones((3, 20, 30))).count() == 3
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "map.npy")
+    with pytest.raises(FormatError, match="pipe"):
+        erf.import_map(tmp_path / "map.npy")

@@ -1,6 +1,7 @@
 """Preprocessing of photographs equals that of the libraries with which networks are trained."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ import erf
 from erf.building import build_network
 from erf.errors import InputError
 from erf.images import Decoded, Failure, Framing, Image, ImageSet, Sample, read_image
+from erf.images.fit import Fit
+from erf.models.preprocessing import of_huggingface, of_timm
 from erf.storage.schema import provenance_of
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -149,3 +152,27 @@ def test_photographs_have_no_laterality() -> None:
     dark[:, :, :9], colours[0, :, :9], colours[1, :, :9] = 200, 200, 90
     assert erf.images.laterality_from_tissue(dark) == "left"
     assert not erf.images.laterality_from_tissue(colours)
+
+
+@pytest.mark.parametrize(("cropped", "resized"), [(224, 236), (224, 242), (224, 256), (288, 288), (380, 384)])
+def test_the_side_before_the_crop_is_that_of_the_configuration(cropped: int, resized: int) -> None:
+    """Of ConvNeXt and ViT-L of torchvision it was a pixel too small."""
+    config = {"image_mean": [0.5], "image_std": [0.5], "size": resized, "crop_size": cropped, "do_center_crop": True}
+    fit = Fit.parse(of_huggingface(config).fit)
+    assert fit.target((500, 500), (cropped, cropped)) == (resized, resized)
+
+
+def test_odd_configurations_have_a_preprocessing() -> None:
+    config = {"image_mean": [0.5], "image_std": [0.5]}
+    odds: list[dict[str, Any]] = [{"resample": [1]}, {"size": -3, "crop_size": 2, "do_center_crop": True}]
+    for odd in (*odds, {"image_mean": []}):
+        found = of_huggingface(config | odd)
+        Framing((8, 8), 1, found.normalisation, found.fit, found.interpolation)
+    volo = SimpleNamespace(mean=[0.5], std=[0.5], crop_pct=1.15, crop_mode="center", interpolation="bicubic")
+    assert of_timm(volo).fit == "crop"
+
+
+@pytest.mark.parametrize("text", ["1e400/1", "0.5/1e-60", "1e39/1", "0.5/1e400"])
+def test_means_and_deviations_beyond_single_precision_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="single precision"):
+        Framing((8, 8), 1, text)

@@ -1,5 +1,6 @@
 """Protocols follow the published procedures, transcribed literally in scripts/check_protocols.py and here."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -155,10 +156,10 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("summary = ", "expected a protocol"),
-        ('summary = "a"\n', "missing 1 required"),
+        ('summary = "a"\n', "no paper"),
         ('summary = "a"\npaper = 3\n', "paper is no text"),
         ('summary = "a"\npaper = "b"\ncompute = 3\n', "compute is no table"),
-        ('summary = "a"\npaper = "b"\nother = "c"\n', "unexpected keyword"),
+        ('summary = "a"\npaper = "b"\nother = "c"\n', "'other' not known"),
         ("x = '" + "a" * 70000 + "'", "larger than"),
     ],
 )
@@ -175,3 +176,82 @@ def test_an_unknown_protocol_gets_one_line() -> None:
     result = CliRunner().invoke(app, ["compute", "-m", "gmic", "--protocol", "replk"])
     assert result.exit_code == 2
     assert "expected replknet" in result.output
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text('summary = "mine"\npaper = "none"\n' + text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[compute]\ntrust = true", "[compute]\noverwrite = true", '[compute]\noutput = "a.h5"', "[compute]\nn = [1]"),
+        *('[plot]\noutput = "a.png"', "[compute]\nsize = 64", "[compute]\ndefinitions = 3", 'defects = "one"'),
+        *('name = "replknet"', "compute = 1", "notes = 3", "[other]\na = 1"),
+    ],
+)
+def test_a_protocol_sets_nothing_but_how_maps_are_made(tmp_path: Path, text: str) -> None:
+    """A file that somebody sends must not choose code, trust it, or replace files."""
+    path = written(tmp_path, text)
+    for words in (["protocols", path], ["compute", "-m", "net.py:build", "--protocol", path]):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 2, result.output
+        assert len(result.output.splitlines()) == 1
+        assert "internal" not in result.output
+    with pytest.raises(InputError):
+        erf.load_protocol(path)
+
+
+def test_a_protocol_that_changes_is_read_again_and_a_pipe_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, '[compute]\nfit = "crop"')
+    assert erf.load_protocol(path).compute == {"fit": "crop"}
+    assert erf.load_protocol(written(tmp_path, '[compute]\nfit = "pad"')).compute == {"fit": "pad"}
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(InputError, match="no file"):
+        erf.load_protocol(str(tmp_path / "pipe.toml"))
+
+
+@pytest.mark.filterwarnings("ignore::erf.errors.AssumptionWarning")
+def test_the_documented_protocol_runs_in_python_too(folder: Path, tmp_path: Path) -> None:
+    page = Path("docs/protocols.md").read_text(encoding="utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0].replace("512", "64"))
+    found = erf.load_protocol(str(path)).run("timm:test_resnet", folder, layer="output", n=2, **SETTINGS)
+    assert (found.provenance.channel, found.provenance.activation) == ("3", "softmax")
+    assert (found.provenance.protocol, found.provenance.deviations) == ("mine.toml", ())
+
+
+def test_all_that_changes_a_map_is_a_deviation() -> None:
+    model = nn.Conv2d(3, 4, 3, padding=1)
+    nn.init.ones_(model.weight)  # so that no unit is negative
+    arrays = list(np.random.default_rng(0).integers(0, 255, (2, 3, 32, 32)).astype(np.uint8))
+    images = erf.from_arrays(arrays, normalisation="unit")
+    found = erf.load_protocol("replknet").run(model, images, layer="output", **SETTINGS)
+    assert set(found.provenance.deviations) == {
+        "size 32x32 instead of 1024x1024", "n 2 instead of 50", "normalise unit instead of imagenet",
+        "fit pad instead of squash", "interpolation bilinear instead of bicubic",
+    }  # fmt: skip
+    lam = erf.load_protocol("lam").deviations({"method_arg": {"steps": 2}, "precision": "bfloat16", "mirror": True})
+    assert lam == (
+        "method_arg steps=2 instead of none",
+        "precision bfloat16 instead of float32",
+        "mirror True instead of False",
+    )
+    assert not erf.load_protocol("replknet").deviations({"size": 1024, "mirror": False, "method_arg": None})
+
+
+def test_a_finished_run_that_followed_no_protocol_does_not_count_as_one_that_did(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path, '[compute]\nn = 2\nsize = "64x64"')
+    command = ["compute", "-m", "timm:test_resnet", "--images", str(folder), "--device", "cpu", "-o", "a.h5"]
+    assert CliRunner().invoke(app, [*command, "-n", "2", "--size", "64x64"]).exit_code == 0
+    result = CliRunner().invoke(app, [*command, "--protocol", path, "--resume"])
+    assert result.exit_code == 2
+    assert "protocol" in result.output
+    result = CliRunner().invoke(app, [*command, "--protocol", path, "--overwrite"])
+    assert result.exit_code == 0, result.output
+    assert erf.load("a.h5").provenance.protocol == "mine.toml"  # no folder, which may name a person

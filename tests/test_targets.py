@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import erf
 from erf.box import Box
-from erf.errors import ErfError, ImageWarning
+from erf.errors import ErfError, ImageWarning, LayerError
 
 SIZE = (40, 36)
 
@@ -203,3 +203,12 @@ def test_a_mask_that_cannot_be_used_fails_its_image(
     for choice in ("mask:mask:0", "mask:", "mask:mask:5000", "mask:mask:some"):
         with pytest.raises(ErfError, match="expected mask:NAME"):
             erf.Settings(unit=choice)
+
+
+def test_blanks_around_a_window_change_nothing(network: nn.Module, arrays: list[np.ndarray]) -> None:
+    """A window that the settings did not see was a single unit."""
+    options: dict[str, Any] = {"layer": "output", "device": "cpu", "progress": False}
+    one, other = (erf.compute(network, arrays, unit=unit, **options) for unit in ("window:3x3", " window:3x3 "))
+    np.testing.assert_array_equal(one["all"].mean, other["all"].mean)
+    with pytest.raises(LayerError, match="not understood"):
+        erf.compute(network, arrays, unit="window:3x3@ , ", **options)

@@ -19,6 +19,7 @@ from erf.engine.file_run import identify, identity_digest
 from erf.engine.settings import Settings
 from erf.images import PHANTOM, ImageSet, ProgressReport, choose_images
 from erf.images.readers import READ_SUFFIXES
+from erf.protocols import load_protocol
 from erf.results import Origin
 from erf.storage.files import complete_file
 from erf.storage.outputs import check_no_input, check_not_within
@@ -141,7 +142,7 @@ class Job:
             image_seed=self.selection.image_seed,
             source=self.selection.source,
             command=shlex.join(["erf", *sys.argv[1:]]),
-            protocol=self.protocol,
+            protocol=load_protocol(self.protocol).name if self.protocol else "",
             deviations=self.deviations,
         )
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erf.cli.console import fail, reported_errors, say
+from erf.cli.console import reported_errors, say
 
 if TYPE_CHECKING:
     from erf.protocols import Protocol
@@ -33,11 +33,8 @@ def apply_protocol(context: typer.Context, name: str) -> str:
     with reported_errors():
         from erf.protocols import load_protocol
 
-        table = getattr(load_protocol(name), str(context.command.name))
-        known = {parameter.name for parameter in context.command.params} - {"protocol"}
-        if unknown := [option for option in table if option not in known]:
-            fail(f"protocol '{name}': erf {context.command.name} has no option {unknown[0]}; expected its long names")
-        context.default_map = dict(context.default_map or {}) | table
+        protocol = load_protocol(name)
+        context.default_map = dict(context.default_map or {}) | getattr(protocol, str(context.command.name))
     return name
 
 
@@ -73,4 +70,6 @@ def _explain(protocol: "Protocol") -> None:
     lines += [["known defect", defect] for defect in protocol.defects]
     lines += [["note", note] for note in protocol.notes]
     print_table(f"protocol {protocol.name}", ["", ""], lines, left=2)
-    say(f"Every option given beside `--protocol {protocol.name}` wins, and is recorded as a deviation.")
+    say(
+        f"Options given beside `--protocol {protocol.name}` win; those that change the maps are recorded as deviations."
+    )

@@ -8,6 +8,7 @@ from erf.results import ERF
 
 _ALIKE = {
     "input_shape": "input shapes (channels, height, width)",
+    "method": "methods",
     "activation": "activations",
     "mirrored": "mirroring",
     "finest_block": "sides of the finest blocks kept (0 in files of version 1, where all are alike)",

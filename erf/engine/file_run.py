@@ -57,6 +57,7 @@ class FileRun:
             found = load(file)
         except FormatError:
             return ["kind of file"]
+        expected = {name: getattr(self.origin, name) for name in ("protocol", "deviations")} | dict(expected)
         differences = [name for name, value in expected.items() if getattr(found.provenance, name) != value]
         if found.provenance.identity != self.origin.identity and not differences:
             return ["network, images or settings"]

@@ -91,9 +91,12 @@ def _parse(text: str, layer: str, feature_shape: Sequence[int], field: Receptive
     raise LayerError(f"unit '{text}' not understood; {_EXPECTED}")
 
 
+_WINDOW = re.compile(r"window:(\d{1,9}(?:x\d{1,9})*)(?:@\d{1,9}(?:\s*,\s*\d{1,9})*)?")
+
+
 def window_of(choice: UnitChoice) -> Unit:
     """Return the lengths of a window of units, () for any other choice."""
-    match = re.fullmatch(r"window:(\d{1,9}(?:x\d{1,9})*)(?:@[\d, ]+)?", choice) if isinstance(choice, str) else None
+    match = _WINDOW.fullmatch(choice.strip()) if isinstance(choice, str) else None
     return tuple(int(length) for length in match[1].split("x")) if match else ()
 
 

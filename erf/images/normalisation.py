@@ -54,8 +54,15 @@ class Scaling:
             raise InputError(
                 f"normalisation '{text}' for {channels} channels; expected one mean and deviation, or one per channel"
             )
-        if not min(found.deviation) > 0:
-            raise InputError(f"normalisation '{text}' has a deviation that is not positive; expected MEAN/STD")
+        limits = np.finfo(np.float32)
+        if not (
+            min(found.deviation) > float(limits.tiny)
+            and max(map(abs, found.mean + found.deviation)) < float(limits.max)
+        ):
+            raise InputError(
+                f"normalisation '{text}' has a deviation that is not positive, or values beyond single precision; "
+                "expected MEAN/STD"
+            )
         return found
 
     def apply(self, pixels: NDArray[np.float32]) -> None:

@@ -53,6 +53,8 @@ def read_array(path: Path, name: str = "") -> StoredArray:
         InputError: The archive has no array of this name, or several and no name is given.
     """
     with _reading(path):
+        if path.exists() and not path.is_file():
+            raise ValueError("a folder, pipe or device")
         with path.open("rb") as file:
             begin = file.read(len(_NPY))
             digest = hashlib.sha256(begin)

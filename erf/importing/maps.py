@@ -22,6 +22,9 @@ from erf.storage.schema import MAX_PIXELS
 _SMALLEST, _LARGEST = 1e-30, 1e30
 """Range of a map's largest magnitude: sums over it are kept in single precision."""
 
+_CHANNELS = 4
+"""Largest width of a stack that is taken for the channels of one map instead."""
+
 
 def import_map(
     source: ArrayLike | str | Path,
@@ -95,6 +98,11 @@ def _stacked(words: str, values: NDArray[Any]) -> NDArray[Any]:
         found = " x ".join(map(str, values.shape)) or "a single number"
         raise InputError(f"{words}: found an array of shape {found}; expected a map (H, W) or one per image (N, H, W)")
     height, width = values.shape[-2:]
+    if values.ndim == 3 and width <= _CHANNELS < min(values.shape[0], height):
+        raise InputError(
+            f"{words}: found an array of shape {' x '.join(map(str, values.shape))}, which looks like channels last; "
+            "expected a map (H, W), such as their sum, or one per image (N, H, W)"
+        )
     if height * width > MAX_PIXELS:
         raise InputError(f"{words}: found {height}x{width} pixels; expected at most {MAX_PIXELS}")
     return values if values.ndim == 3 else values[None]

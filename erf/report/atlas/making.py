@@ -10,7 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from erf.errors import InterruptedRunError, OutputExistsError
+from erf.definitions import DEFINITIONS
+from erf.errors import InputError, InterruptedRunError, OutputExistsError
 from erf.images import PHANTOM
 from erf.importing import import_map
 from erf.measures import Measure, pick_measures
@@ -18,7 +19,7 @@ from erf.plotting.coloring import Coloring
 from erf.report.atlas.entry import Entry, entry_of, labelled
 from erf.report.atlas.page import MARK, write_page
 from erf.report.atlas.sources import Source, expand
-from erf.report.atlas.table import write_table
+from erf.report.atlas.table import COLUMNS, write_table
 from erf.storage import load
 from erf.storage.files import unwritable
 from erf.storage.outputs import check_folder
@@ -155,10 +156,13 @@ def atlas(
         ('index.html', [False, True])
     """
     chosen, _ = pick_measures(as_names(measures))
+    if definition and (definition not in DEFINITIONS or definition == "signed"):
+        known = ", ".join(name for name in DEFINITIONS if name != "signed")
+        raise InputError(f"definition '{definition}' cannot be measured; expected one of {known}")
     coloring = Coloring(scale, colors, joint=joint_scale)
     sources, folder = expand([networks] if isinstance(networks, str | Path) else networks), Path(output)
     page, table = folder / PAGE, folder / TABLE
-    _prepare(folder, page, overwrite)
+    _prepare(folder, page, table, overwrite)
     computation = Computation(
         str(images), n, size, None if weights is None else str(weights), normalisation, seed, image_seed,
         definition or "abs", device,
@@ -175,14 +179,20 @@ def atlas(
     return made
 
 
-def _prepare(folder: Path, page: Path, overwrite: bool) -> None:
+def _prepare(folder: Path, page: Path, table: Path, overwrite: bool) -> None:
     check_folder(folder)
-    if page.exists() and not overwrite and MARK not in page.read_text(encoding="utf-8", errors="replace")[:2000]:
-        raise OutputExistsError(f"{page} exists and is no atlas")
+    for path, mark in ((page, MARK), (table, ",".join(COLUMNS))):
+        if path.exists() and not overwrite and mark not in _beginning(path):
+            raise OutputExistsError(f"{path} exists and is no atlas")
     try:
         (folder / FIELDS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
+
+
+def _beginning(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(2000)
 
 
 def _entry(
@@ -207,7 +217,7 @@ def _entry(
         return entry_of(load(file), source.name, measures, definition, str(file))
     except InterruptedRunError:
         raise
-    except Exception as error:  # code of any network may raise anything
+    except (Exception, SystemExit) as error:  # code of any network may raise anything
         words = one_line(str(error)) or type(error).__name__
         return Entry(source.label, reason=words[:_LONGEST_REASON])
 
