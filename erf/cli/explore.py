@@ -81,8 +81,10 @@ def explore(
     """
     with reported_errors():
         from erf.explorer import explore as open_explorer
+        from erf.network.devices import keep_freed_memory
         from erf.process import StopRequest
 
+        keep_freed_memory()
         with busy("building the network"):
             explorer = open_explorer(
                 list(model or []) or None, images, files=list(files or []), n=n or None, weights=weights or None,

@@ -28,7 +28,7 @@ from erf.theory.layers import MappedLayer
 COLORS = ("viridis", "cividis", "magma", "inferno", "gray", "RdBu_r")
 """Colour maps of matplotlib; all but the last, for signed maps, rise evenly in lightness."""
 
-_PAUSE = 1.5
+_PAUSE = 4.0
 """Seconds without a request after which a field is compared with the plain computation."""
 
 _WORDS = {
@@ -127,7 +127,7 @@ class Session:
     def look(self, network: int, image: int) -> None:
         """Prepare the first field of an image that is looked at, when there is time."""
         subject = self.subject(network)
-        self.worker.when_idle(f"prepare {network}", lambda _: subject.prepare(image))
+        self.worker.when_idle(f"prepare {network}", lambda wanted: subject.prepare(image, wanted))
 
     @property
     def title(self) -> str:

@@ -238,10 +238,10 @@ class Subject:
         unit = MeasuredUnit(place.layer, found.unit, self.layer(place.layer).trace, (found.unit,))
         return about.of(unit, Box(*map(int, found.box)), {})
 
-    def prepare(self, number: int) -> None:
-        """Run the forward pass of an image, so that its first field is fast as well."""
-        if self._fits:
-            self._kept(number, self.sample(number))
+    def prepare(self, number: int, is_cancelled: Cancelled = never) -> None:
+        """Run the forward pass of an image and one backward pass, so that its first field is fast as well."""
+        middle = (self.network.size[0] / 2, self.network.size[1] / 2)
+        self.field(Place(0, number, self.default_layer, pixel=middle), "", is_cancelled)
 
     def check(self, found: Field, is_cancelled: Cancelled = never) -> None:
         """Compare a field with that computed in the plain way; layers that differ are computed plainly from then on."""
