@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from erf.building import layers as layers
     from erf.checks import FieldReport as FieldReport
     from erf.checks import GradientReport as GradientReport
+    from erf.checks import ProjectiveField as ProjectiveField
     from erf.checks import check as check
+    from erf.checks import projective_field as projective_field
     from erf.checks import receptive_field as receptive_field
     from erf.comparison import ComparisonTable as ComparisonTable
     from erf.comparison import Estimate as Estimate
@@ -109,6 +111,7 @@ _HOME = {
     "OutputError": "errors",
     "OutputExistsError": "errors",
     "StoppingRule": "uncertainty",
+    "ProjectiveField": "checks",
     "Provenance": "results",
     "ReceptiveField": "theory.fields",
     "Series": "storage.series",
@@ -141,6 +144,7 @@ _HOME = {
     "merge": "accumulation.merging",
     "plot": "plotting",
     "plot_series": "plotting.series",
+    "projective_field": "checks",
     "radial_mass": "measures",
     "receptive_field": "checks",
     "save": "storage",
