@@ -49,10 +49,11 @@ def address(images: Path) -> Iterator[str]:
 
 @dataclass
 class Opened:
-    """A page, and what it said that it should not have said."""
+    """A page, what it said that it should not have said, and what it asked for."""
 
     page: Any
     said: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
 
     def click(self, y: float, x: float, modifiers: tuple[str, ...] = (), pane: int = 0) -> None:
         """Click at shares of the stage's height and width."""
@@ -83,19 +84,28 @@ class Opened:
         )
 
 
-@pytest.fixture
-def opened(browser: Any, address: str) -> Iterator[Opened]:
+@pytest.fixture(scope="module")
+def window(browser: Any) -> Opened:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(15_000)
     found = Opened(page)
     page.on("pageerror", lambda error: found.said.append(str(error)))
     page.on("dialog", lambda dialog: found.said.append(dialog.message))
-    page.on("request", lambda asked: asked.url.startswith((address, "blob:", "data:")) or found.said.append(asked.url))
-    page.goto(address)
-    page.wait_for_selector(".stage")
-    yield found
-    page.close()
-    assert found.said == []
+    page.on("request", lambda asked: found.asked.append(asked.url))
+    return found
+
+
+@pytest.fixture
+def opened(window: Opened, address: str) -> Iterator[Opened]:
+    window.said.clear()
+    window.asked.clear()
+    window.page.set_viewport_size({"width": 1280, "height": 800})
+    window.page.goto("about:blank")  # else only the fragment would change
+    window.page.goto(address)
+    window.page.wait_for_selector(".stage")
+    yield window
+    assert window.said == []
+    assert [url for url in window.asked if not url.startswith((address, "about:", "blob:", "data:"))] == []
 
 
 def test_a_click_shows_a_field_with_the_numbers_of_the_server(opened: Opened) -> None:
@@ -140,7 +150,7 @@ def test_the_units_that_see_a_pixel(opened: Opened) -> None:
     assert opened.painted() > 0
 
 
-def test_the_address_holds_the_view(opened: Opened, browser: Any) -> None:
+def test_the_address_holds_the_view(opened: Opened) -> None:
     page = opened.page
     opened.click(0.4, 0.5)
     page.keyboard.press("n")

@@ -75,7 +75,7 @@ export class NumbersTable {
   column(pane) {
     const found = pane.field?.numbers ?? null;
     if (found) this.last.set(pane, found);
-    else if (!waits(pane)) this.last.delete(pane);
+    else if (!pane.contents.waits) this.last.delete(pane);
     return { name: pane.name(), numbers: this.last.get(pane) ?? null, old: !found };
   }
 
@@ -89,7 +89,7 @@ export class NumbersTable {
     if (field?.numbers?.measures.every(({ value }) => value === null))
       return "No measures: they weigh a map like a mass, which a signed one is not.";
     if (field?.numbers || this.last.has(pane)) return "";
-    if (waits(pane)) return "Computing the numbers …";
+    if (pane.contents.waits) return "Computing the numbers …";
     return pane.network ? "Click on the image: the field of the unit there, and its numbers." : "";
   }
 
@@ -125,9 +125,6 @@ export class NumbersTable {
     });
   }
 }
-
-/** @param {Pane} pane @returns {boolean} */
-const waits = (pane) => pane.requests.running || Boolean(pane.field && !pane.field.projective && !pane.field.numbers);
 
 /** @param {MeasureValue | undefined} measure @param {boolean} old @returns {HTMLTableCellElement} */
 function valueCell(measure, old) {

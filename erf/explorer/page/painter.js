@@ -34,13 +34,50 @@ function clip(context, geometry) {
   context.clip();
 }
 
-/** The three layers of a pane: each is redrawn only when something on it has changed. */
+/** The three layers of a pane. */
 export class Painter {
   /** @param {HTMLCanvasElement} image @param {HTMLCanvasElement} field @param {HTMLCanvasElement} marks */
   constructor(image, field, marks) {
     this.image = image;
     this.field = field;
     this.marks = marks;
+    this.drawn = ["", "", ""];
+    /** @type {WeakMap<object, number>} */
+    this.numbers = new WeakMap();
+    this.count = 0;
+  }
+
+  /**
+   * Redraw the layers on which something has changed.
+   *
+   * @param {Scene} scene
+   */
+  draw(scene) {
+    const { geometry, picture, field, window, overlay, center, theory, cursor, ratio } = scene;
+    const { port, zoom, top, left } = geometry;
+    const place = [port, zoom, top, left, ratio];
+    const map = [this.number(field), field && [...field.levels.keys()]];
+    const drawings = [
+      { holds: [place, this.number(picture), picture && [...picture.levels.keys()], window], draw: this.drawImage },
+      { holds: [place, map, overlay], draw: this.drawField },
+      {
+        holds: [place, map, overlay, Boolean(field?.numbers), picture?.spacing, center, theory, cursor],
+        draw: this.drawMarks,
+      },
+    ];
+    drawings.forEach(({ holds, draw }, layer) => {
+      const key = JSON.stringify(holds);
+      if (key === this.drawn[layer]) return;
+      this.drawn[layer] = key;
+      draw.call(this, scene);
+    });
+  }
+
+  /** @param {object | null} thing @returns {number} different for different things */
+  number(thing) {
+    if (!thing) return 0;
+    if (!this.numbers.has(thing)) this.numbers.set(thing, (this.count += 1));
+    return this.numbers.get(thing) ?? 0;
   }
 
   /** @param {Scene} scene */
