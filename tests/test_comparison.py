@@ -102,6 +102,13 @@ def test_unlike_files_are_refused_by_name(pair: list[ERF]) -> None:
     assert table.notes == ("measured differently: layers 5 / 2", "measured differently: normalisations none / unit")
 
 
+@pytest.mark.parametrize("changes", [{"channel": "1"}, {"method": "input-x-gradient"}, {"activation": "relu"}])
+def test_other_targets_and_methods_are_not_compared_without_a_word(pair: list[ERF], changes: dict[str, str]) -> None:
+    origin = replace(pair[1].provenance, model=pair[0].provenance.model, **changes)
+    with pytest.raises(erf.InputError, match=next(iter(changes))):
+        tabulate([pair[0], replace(pair[1], provenance=origin)], pick_measures(("r50",))[0], resampling=QUICK)
+
+
 def test_different_networks_have_layers_and_preprocessing_of_their_own(pair: list[ERF]) -> None:
     origin = replace(pair[1].provenance, model="another", layer="2", normalisation="unit")
     table = tabulate([pair[0], replace(pair[1], provenance=origin)], pick_measures(("r50",))[0], resampling=QUICK)

@@ -100,6 +100,17 @@ def test_the_theoretical_field_of_a_window_contains_those_of_its_units(
     assert window.provenance.target == "layer 4, window of 4x5 units around 10,9"
 
 
+def test_the_theoretical_field_of_edges_holds_the_unit_after_the_window(
+    network: nn.Module, arrays: list[np.ndarray]
+) -> None:
+    settings: dict[str, Any] = {"layer": "4", "device": "cpu", "progress": False}
+    edges = erf.compute(network, arrays, unit="window:4x5", activation="edges", **settings)
+    box = edges.provenance.field_box()
+    assert box is not None
+    support = np.argwhere(edges["all"].mean != 0)
+    assert [*support.min(0), *(support.max(0) + 1)] == [edge + 0.5 for edge in box]
+
+
 def test_channels_that_are_negative_give_no_gradient(arrays: list[np.ndarray]) -> None:
     network = nn.Conv2d(1, 2, 3, padding=1).double()
     assert network.bias is not None

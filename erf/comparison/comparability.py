@@ -17,6 +17,7 @@ _ALIKE = {
 
 _OF_NETWORKS = {
     "layer": "layers",
+    "channel": "channels",
     "normalisation": "normalisations",
     "fit": "fits",
     "interpolation": "interpolations",

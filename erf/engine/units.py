@@ -7,7 +7,7 @@ from torch import nn
 
 from erf.engine.settings import Settings
 from erf.errors import InputError, LayerError
-from erf.gradients.autograd import Target, window_range
+from erf.gradients.autograd import EDGES, Target, window_range
 from erf.gradients.units import center_unit, resolve_units
 from erf.network.layers import Unit
 from erf.theory.tracing import Trace, trace
@@ -25,6 +25,8 @@ class MeasuredUnit:
     """Units whose maps are averaged: the unit itself, or those that are aligned on it."""
     window: Unit = ()
     """Number of units along each axis, around the unit, whose values are summed; () for the unit alone."""
+    beyond: int = 0
+    """Units that are read after the last of the window, along each axis, as for its edges."""
 
     @property
     def target(self) -> Target:
@@ -48,9 +50,11 @@ class MeasuredUnit:
     def seen(self) -> tuple[tuple[float, float], ...]:
         """Lower and upper end, along each axis, of what the unit or window sees, in pixels from its centre."""
         field, ends = self.trace.field, []
+        first, last = self.corners
+        read = first, tuple(index + self.beyond for index in last)
         for axis, center in enumerate(self.center):
-            middles = [field.center(one)[axis] + field.shift(one)[axis] - center for one in self.corners]
-            halves = [field.extent(one)[axis] / 2 for one in self.corners]
+            middles = [field.center(one)[axis] + field.shift(one)[axis] - center for one in read]
+            halves = [field.extent(one)[axis] / 2 for one in read]
             low = min(middle - half for middle, half in zip(middles, halves, strict=True))
             ends.append((low, max(middle + half for middle, half in zip(middles, halves, strict=True))))
         return tuple(ends)
@@ -90,7 +94,8 @@ def measured_units(traces: Mapping[str, Trace], settings: Settings) -> tuple[Mea
         shape = traced.feature_shape[1:]
         sources = resolve_units(settings.unit, layer, shape, traced.field)
         if not settings.moves:
-            units += [MeasuredUnit(layer, unit, traced, (unit,), settings.window) for unit in sources]
+            beyond = 1 if settings.activation == EDGES else 0
+            units += [MeasuredUnit(layer, unit, traced, (unit,), settings.window, beyond) for unit in sources]
             continue
         if settings.projections > 1 and len(sources) > 1:
             raise InputError("an average over units and over draws of projections; expected one of them")
