@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_unlike_files_are_refused_by_name(pair: list[ERF]) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"channel": "1"}, {"method": "input-x-gradient"}, {"activation": "relu"}])
-def test_other_targets_and_methods_are_not_compared_without_a_word(pair: list[ERF], changes: dict[str, str]) -> None:
+def test_other_targets_and_methods_are_not_compared_without_a_word(pair: list[ERF], changes: dict[str, Any]) -> None:
     origin = replace(pair[1].provenance, model=pair[0].provenance.model, **changes)
     with pytest.raises(erf.InputError, match=next(iter(changes))):
         tabulate([pair[0], replace(pair[1], provenance=origin)], pick_measures(("r50",))[0], resampling=QUICK)

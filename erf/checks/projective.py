@@ -14,6 +14,7 @@ from erf.building import Model, Network, build_network
 from erf.building.network import SMALLER, Warn, warn_of_assumption
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from erf.errors import ImageError, InputError, LayerError
+from erf.gradients.graph import never
 from erf.gradients.projective import ProjectiveField, project
 from erf.images import ImageSet, read_image
 from erf.images.image import Failure, Image, Sample
@@ -41,7 +42,7 @@ def projective_field(
     model_args: Mapping[str, Any] | None = None,
     depth: int = 0,
     trust: bool = False,
-    is_cancelled: Callable[[], bool] | None = None,
+    is_cancelled: Callable[[], bool] = never,
     warn: Warn = warn_of_assumption,
 ) -> ProjectiveField:
     """Compute the projective field of a pixel: which units of a layer depend on it, in one image.

@@ -13,13 +13,13 @@ import torch
 from matplotlib import colormaps
 
 from erf.definitions import DEFINITIONS
-from erf.errors import InputError, InterruptedRunError
+from erf.errors import InputError
 from erf.explorer.field import Field, FieldStore, Place
 from erf.explorer.numbers import SHOWN
 from erf.explorer.stored import StoredField
 from erf.explorer.subject import Subject
 from erf.explorer.worker import Cancelled, Worker
-from erf.gradients.graph import CancelledError
+from erf.gradients.projective import project
 from erf.images import Image
 from erf.network.devices import memory_errors
 from erf.text import one_line
@@ -83,8 +83,6 @@ class Session:
 
     def project(self, place: Place, is_cancelled: Cancelled) -> Field:
         """Compute the projective field of a pixel in the units of a layer."""
-        from erf.gradients.projective import project
-
         began, subject = time.perf_counter(), self.subject(place.network)
         subject.check_part(place.part)
         if place.pixel is None:
@@ -93,23 +91,20 @@ class Session:
         network, traced = subject.network, subject.layer(place.layer).trace
         channel = place.channel if isinstance(place.channel, int) else None
         channels = network.arguments.channels(network.input_shape)[place.part]
-        try:
-            with memory_errors("use a smaller `size`"):
-                seen = project(
-                    network.model,
-                    subject.inputs(subject.sample(place.image)),
-                    place.layer,
-                    traced,
-                    pixel,
-                    arrange=network.arguments,
-                    channel=channel,
-                    channels=range(*channels.indices(network.input_shape[0])),
-                    definition="signed",
-                    seed=subject.seed,
-                    is_cancelled=is_cancelled,
-                )
-        except InterruptedRunError:
-            raise CancelledError from None
+        with memory_errors("use a smaller `size`"):
+            seen = project(
+                network.model,
+                subject.inputs(subject.sample(place.image)),
+                place.layer,
+                traced,
+                pixel,
+                arrange=network.arguments,
+                channel=channel,
+                channels=range(*channels.indices(network.input_shape[0])),
+                definition="signed",
+                seed=subject.seed,
+                is_cancelled=is_cancelled,
+            )
         found = Field(
             id=self.fields.next_id(),
             place=replace(place, pixel=(float(pixel[0]), float(pixel[1])), definition="signed"),

@@ -13,14 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from erf.errors import NoGradientError
+from erf.errors import InterruptedRunError, NoGradientError
 from erf.gradients.autograd import Target, in_place_errors
 from erf.network.inputs import Arrange, alone
 from erf.network.layers import forward_to
 
 
-class CancelledError(Exception):
+class CancelledError(InterruptedRunError):
     """Ends a pass whose result is no longer wanted."""
+
+    def __init__(self) -> None:
+        super().__init__("cancelled; the result is no longer wanted")
 
 
 def never() -> bool:

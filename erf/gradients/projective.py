@@ -28,8 +28,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from erf.box import Box
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
-from erf.errors import ErfError, InputError, InterruptedRunError, LayerError, NoGradientError
+from erf.errors import ErfError, InputError, LayerError, NoGradientError
 from erf.gradients.cancellation import CANCELLED
+from erf.gradients.graph import never, stoppable
 from erf.gradients.way import PLAIN
 from erf.network.devices import float32_convolutions, is_memory_error, memory_layout
 from erf.network.inputs import Arrange, alone
@@ -128,7 +129,7 @@ def project(
     definition: str = DEFAULT_DEFINITION,
     check: bool = True,
     seed: int = 0,
-    is_cancelled: Callable[[], bool] | None = None,
+    is_cancelled: Callable[[], bool] = never,
 ) -> ProjectiveField:
     """Compute the projective field of a pixel of one image.
 
@@ -154,12 +155,12 @@ def project(
         InputError: the pixel lies outside the frame.
         LayerError: the layer is unknown, its channels cancel, or no way agrees with the gradient.
         NoGradientError: no gradient of the layer reaches the input.
-        InterruptedRunError: `is_cancelled` returned true.
+        CancelledError: `is_cancelled` returned true.
     """
     _check_pixel(pixel, inputs)
     taken = tuple(range(inputs.shape[1]) if channels is None else channels)
     layout = memory_layout(inputs.device)
-    with frozen(model, layout), float32_convolutions(inputs.device), _stoppable(model, is_cancelled):
+    with frozen(model, layout), float32_convolutions(inputs.device), stoppable(model, is_cancelled):
         column = _Column(model, inputs, layer, traced, pixel, arrange, channel, taken, seed)
         found, difference = _first_agreeing(column, check)
     signed = found.sums.double().cpu().numpy()
@@ -417,23 +418,6 @@ def _differentiable_kernels() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _stoppable(model: nn.Module, is_cancelled: Callable[[], bool] | None) -> Iterator[None]:
-    """Context manager that ends a forward pass at the next module once `is_cancelled` returns true."""
-
-    def look(*_: Any) -> None:
-        if is_cancelled and is_cancelled():
-            raise InterruptedRunError("the projective field was cancelled")
-
-    modules = model.modules() if is_cancelled else ()
-    handles = [module.register_forward_pre_hook(look) for module in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _check_pixel(pixel: tuple[int, int], inputs: Tensor) -> None:
