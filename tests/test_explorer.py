@@ -3,6 +3,7 @@
 import http.client
 import io
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ from PIL import Image as Pillow
 from torch import nn
 
 import erf
+from erf.box import Box
 from erf.explorer.field import Place
+from erf.explorer.numbers import contour_lines
 from erf.explorer.subject import Subject
 from erf.explorer.worker import SupersededError, Worker
 from erf.gradients.graph import CancelledError
@@ -482,3 +485,16 @@ def test_an_image_is_decoded_once_for_several_fields() -> None:
     for row in range(4):
         seen.field(Place(0, 0, "0", unit=(row, 9)), "f")
     assert count == 1
+
+
+def test_contours_enclose_their_share_where_they_should() -> None:
+    y, x = np.mgrid[:200, :160]
+    sigma, center = 20.0, (90.0, 70.0)
+    map_ = np.exp(-((y - center[0]) ** 2 + (x - center[1]) ** 2) / (2 * sigma**2))
+    radius = sigma * math.sqrt(2 * math.log(2))
+    found = contour_lines(map_, Box(10.0, 20.0, 210.0, 180.0), radius)
+    for share, lines in found:
+        (line,) = lines
+        away = np.hypot(line[:, 1] - center[0] - 10, line[:, 0] - center[1] - 20)
+        expected = sigma * math.sqrt(-2 * math.log(1 - share))
+        assert away == pytest.approx(expected, rel=0.05), share

@@ -12,7 +12,7 @@ wanted() {
     case " $all " in *" $1 "*) return 0 ;; *) return 1 ;; esac
 }
 
-pictures="gmic-hct hct-growth def-gmic hct-nystrom unet-srb-f resnet50-srb-f wavemix swin-tiny"
+pictures="explorer gmic-hct hct-growth def-gmic hct-nystrom unet-srb-f resnet50-srb-f wavemix swin-tiny"
 all=${*:-$pictures}
 
 if wanted gmic-hct; then
@@ -37,6 +37,10 @@ fi
 if wanted hct-growth; then
     erf compute --model hct --weights none --layer all -n 20 -o "$work/hct.h5"
     cp "$work/hct.png" hct-growth.png
+fi
+
+if wanted explorer; then
+    python explorer.py explorer.png explorer-phone.png
 fi
 
 # Pages of many networks, in build/, not here: only when they are named, 15 minutes each.

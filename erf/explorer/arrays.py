@@ -70,11 +70,11 @@ def _range(pixels: NDArray[np.generic]) -> tuple[float, float]:
 
 
 def _window(pixels: NDArray[np.generic]) -> tuple[float, float]:
-    """Return centre and width of the values that matter: above the darkest, up to the brightest thousandth."""
+    """Return centre and width of the values above the darkest, without the top hundredth, which may be a marker."""
     sparse = pixels[..., ::8, ::8].astype(np.float64)
     darkest = float(sparse.min())
     above = sparse[sparse > darkest]
-    low, high = np.percentile(above, (0.5, 99.9)) if above.size else (darkest, darkest + 1)
+    low, high = np.percentile(above, (0.5, 99)) if above.size else (darkest, darkest + 1)
     return float((low + high) / 2), float(max(high - low, np.finfo(np.float32).eps))
 
 

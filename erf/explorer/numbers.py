@@ -9,18 +9,20 @@ import numpy as np
 import torch
 from contourpy import contour_generator
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from erf.accumulation.running import RunningMoments
 from erf.box import Box
 from erf.comparison.estimate import Estimate, measure
 from erf.errors import ErfError
 from erf.explorer.field import Field
+from erf.explorer.stored import StoredField
 from erf.explorer.subject import Check, Subject
-from erf.images.thumbnail import overview
-from erf.measures import DEFAULT_MEASURES, MEASURES, Observations, observe, observe_images
-from erf.plotting.contours import enclosing_levels, smoothed_density
+from erf.images.thumbnail import block_means, overview
+from erf.measures import DEFAULT_MEASURES, MEASURES, Observations, observe_images
+from erf.plotting.contours import enclosing_levels
 from erf.results import ERF, ImageRecord, Profile, stack_profiles
-from erf.results.grid import Grid, small_block
+from erf.results.grid import small_block
 
 SHARES = (0.5, 0.9, 0.99)
 """Shares of the mass within the contours."""
@@ -28,6 +30,9 @@ SHARES = (0.5, 0.9, 0.99)
 SHOWN = tuple(MEASURES[name] for name in DEFAULT_MEASURES)
 
 _DEFINITION = "abs"
+
+_BLOCKS_OF_BLUR = 2.0
+"""Standard deviation of the smoothing, in blocks of a sixteenth of the radius."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,8 @@ def field_numbers(subject: Subject, found: Field) -> Numbers:
     check = subject.checks.get(found.place.layer)
     if found.is_signed:
         return Numbers((), *curves, (), check)
-    observed = _observed(subject, found)
-    return Numbers(_of_one_image(observed), *curves, contour_lines(observed), check)
+    measures = _of_one_image(_observed(subject, found))
+    return Numbers(measures, *curves, contour_lines(found.map, found.box, _radius(measures)), check)
 
 
 def _of_one_image(observed: Observations) -> list[Estimate]:
@@ -114,13 +119,16 @@ def _observed(subject: Subject, found: Field) -> Observations:
     return observe_images(provenance, [record], stack_profiles([profile]), tissue)
 
 
-def file_numbers(erf: ERF, subset: str, definition: str) -> Numbers:
+def file_numbers(stored: StoredField, subset: str, definition: str) -> Numbers:
     """Return the numbers of a subset of an ERF file, with intervals over images or patients where there are any."""
+    erf = stored.erf
     statistics = erf.statistics(subset, definition)
     curves = statistics.across_rows, statistics.across_columns
     if definition == "signed":
         return Numbers((), *curves, ())
-    return Numbers(list(_measured(erf, subset, definition)), *curves, contour_lines(observe(erf, subset, definition)))
+    measures = list(_measured(erf, subset, definition))
+    mean = stored.mean(subset, definition)
+    return Numbers(measures, *curves, contour_lines(mean, stored.box, _radius(measures)))
 
 
 def _measured(erf: ERF, subset: str, definition: str) -> Iterable[Estimate]:
@@ -133,8 +141,9 @@ def _measured(erf: ERF, subset: str, definition: str) -> Iterable[Estimate]:
             yield found
 
 
-def image_numbers(erf: ERF, row: int, definition: str) -> Numbers:
+def image_numbers(stored: StoredField, row: int, definition: str) -> Numbers:
     """Return the numbers of one image of an ERF file."""
+    erf = stored.erf
     profile = erf.profiles[definition].each(lambda values: values[row : row + 1])
     curves = profile.across_rows[0], profile.across_columns[0]
     if definition == "signed":
@@ -142,29 +151,38 @@ def image_numbers(erf: ERF, row: int, definition: str) -> Numbers:
     known = erf.overview()
     tissue = None if known is None else known.tissue[row : row + 1].astype(np.float64)
     observed = observe_images(erf.provenance, [erf.images[row]], profile, tissue)
-    return Numbers(_of_one_image(observed), *curves, contour_lines(observed))
+    measures = _of_one_image(observed)
+    return Numbers(measures, *curves, contour_lines(stored.of_image(row, definition), stored.box, _radius(measures)))
+
+
+def _radius(measures: Iterable[Estimate]) -> float:
+    """Return the radius that holds half of the mass; 0 where it is not known."""
+    return next((each.value for each in measures if each.name == "r50"), 0.0)
 
 
 def contour_lines(
-    observed: Observations, shares: Sequence[float] = SHARES
+    map_: NDArray[np.floating], box: Box[float], radius: float, shares: Sequence[float] = SHARES
 ) -> list[tuple[float, list[NDArray[np.float64]]]]:
-    """Return the contours that enclose shares of the mass."""
-    grid, density = smoothed_density(observed)
+    """Return the contours that enclose shares of the mass of a map, smoothed by an eighth of a radius.
+
+    Args:
+        map_: (h, w) without negative values.
+        box: part of the input that it covers, in pixels.
+        radius: radius in pixels that holds half of the mass; it sets the scale of what is shown.
+        shares: shares of the mass.
+    """
+    pixels = (box.bottom - box.top) / map_.shape[0]
+    block = max(1, int(radius / 16 / pixels))
+    # A border without mass closes the contours of a field that ends at the edge of the map.
+    density = np.pad(gaussian_filter(block_means(map_, block).astype(np.float64), _BLOCKS_OF_BLUR, mode="constant"), 1)
     if not density.any():
         return []
-    levels = enclosing_levels(density * grid.areas, density, tuple(shares))
-    # A border without mass closes the contours of a field that reaches the edge of the image.
-    x, y = (_padded(edges) for edges in _middles(grid))
-    found = contour_generator(x, y, np.pad(density, 1))
+    y, x = (
+        start + (np.arange(length) - 0.5) * block * pixels - 0.5
+        for start, length in zip(box[:2], density.shape, strict=True)
+    )
+    levels = enclosing_levels(density, density, tuple(shares))
+    found = contour_generator(x, y, density)
     return [
         (share, [np.asarray(line) for line in found.lines(level)]) for share, level in zip(shares, levels, strict=True)
     ]
-
-
-def _middles(grid: Grid) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
-    return (grid.middles[1], grid.edges[1]), (grid.middles[0], grid.edges[0])
-
-
-def _padded(axis: tuple[NDArray[np.float64], NDArray[np.float64]]) -> NDArray[np.float64]:
-    middles, edges = axis
-    return np.concatenate([edges[:1], middles, edges[-1:]])

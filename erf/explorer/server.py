@@ -231,9 +231,9 @@ class Routes:
         subset, definition = self._subset(request)
         if "image" in request.query_params:
             row = stored.row(number_of(request, "image"))
-            numbers = await asyncio.to_thread(image_numbers, stored.erf, row, definition)
+            numbers = await asyncio.to_thread(image_numbers, stored, row, definition)
         else:
-            numbers = await asyncio.to_thread(file_numbers, stored.erf, subset, definition)
+            numbers = await asyncio.to_thread(file_numbers, stored, subset, definition)
         return JSONResponse(numbers.to_json())
 
     def _subset(self, request: Request) -> tuple[str, str]:

@@ -35,7 +35,7 @@ def draw_contours(comparison: Comparison) -> Figure:
     for axis, subset in zip(grid[0], subsets, strict=True):
         axis.imshow(_mean_image(comparison.erfs[0], subset), cmap="gray", vmin=0, vmax=255, extent=extent(comparison))
         for index, (erf, color) in enumerate(zip(comparison.erfs, comparison.colors, strict=True)):
-            grid, density = smoothed_density(comparison.observed(index, subset))
+            grid, density = _contoured(comparison.observed(index, subset))
             y, x = grid.middles
             levels = enclosing_levels(density * grid.areas, density, comparison.shares)
             for level, style in zip(levels, _STYLES, strict=False):
@@ -69,7 +69,7 @@ def draw_contours(comparison: Comparison) -> Figure:
     return figure
 
 
-def smoothed_density(seen: Observations) -> tuple[Grid, Array]:
+def _contoured(seen: Observations) -> tuple[Grid, Array]:
     """Return the mass density, smoothed in squares, or in the file's blocks if squares do not resolve the field."""
     if seen.extent < BLOCKS_OF_A_FIELD * seen.grid.block:
         return seen.grid, seen.all().small / seen.grid.areas
