@@ -30,7 +30,10 @@ export class Contents {
     /** What takes its time. @type {Set<string[]>} */
     this.jobs = new Set();
     /** @type {Newest<Job>} */
-    this.requests = new Newest((job, current) => this.compute(job, current));
+    this.requests = new Newest(
+      (job, current) => this.compute(job, current),
+      () => pane.changed(),
+    );
   }
 
   /** Whether numbers are on their way. */

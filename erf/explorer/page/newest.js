@@ -39,5 +39,6 @@ export class Newest {
     const next = this.waiting;
     this.waiting = null;
     if (next) void this.start(next);
+    else this.rest();
   }
 }
