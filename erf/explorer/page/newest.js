@@ -2,9 +2,11 @@
 export class Newest {
   /**
    * @param {(job: T, current: () => boolean) => Promise<void>} work asks current() whether its result is still wanted
+   * @param {() => void} rest called when nothing is left to do
    */
-  constructor(work) {
+  constructor(work, rest) {
     this.work = work;
+    this.rest = rest;
     this.turn = 0;
     this.running = false;
     /** @type {T | null} */
