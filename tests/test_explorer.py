@@ -491,10 +491,8 @@ def test_contours_enclose_their_share_where_they_should() -> None:
     y, x = np.mgrid[:200, :160]
     sigma, center = 20.0, (90.0, 70.0)
     map_ = np.exp(-((y - center[0]) ** 2 + (x - center[1]) ** 2) / (2 * sigma**2))
-    radius = sigma * math.sqrt(2 * math.log(2))
-    found = contour_lines(map_, Box(10.0, 20.0, 210.0, 180.0), radius)
-    for share, lines in found:
+    radii = {share: sigma * math.sqrt(-2 * math.log(1 - share)) for share in (0.5, 0.9, 0.99)}
+    for share, lines in contour_lines(map_, Box(10.0, 20.0, 210.0, 180.0), radii):
         (line,) = lines
         away = np.hypot(line[:, 1] - center[0] - 10, line[:, 0] - center[1] - 20)
-        expected = sigma * math.sqrt(-2 * math.log(1 - share))
-        assert away == pytest.approx(expected, rel=0.05), share
+        assert away == pytest.approx(radii[share], rel=0.05), share

@@ -1,7 +1,7 @@
 """Numbers, curves and contours of a field, with the names and values of `erf compare`."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from erf.explorer.field import Field
 from erf.explorer.stored import StoredField
 from erf.explorer.subject import Check, Subject
 from erf.images.thumbnail import block_means, overview
-from erf.measures import DEFAULT_MEASURES, MEASURES, Observations, observe_images
+from erf.measures import DEFAULT_MEASURES, MEASURES, Observations, observe, observe_images
+from erf.measures.size import mass_radius
 from erf.plotting.contours import enclosing_levels
 from erf.results import ERF, ImageRecord, Profile, stack_profiles
 from erf.results.grid import small_block
@@ -31,8 +32,8 @@ SHOWN = tuple(MEASURES[name] for name in DEFAULT_MEASURES)
 
 _DEFINITION = "abs"
 
-_BLOCKS_OF_BLUR = 2.0
-"""Standard deviation of the smoothing, in blocks of a sixteenth of the radius."""
+_BLOCKS_OF_A_RADIUS, _BLOCKS_OF_BLUR = 16, 2.0
+"""Blocks in the radius that holds the share of a contour, and in the standard deviation of its smoothing."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def field_numbers(subject: Subject, found: Field) -> Numbers:
     check = subject.checks.get(found.place.layer)
     if found.is_signed:
         return Numbers((), *curves, (), check)
-    measures = _of_one_image(_observed(subject, found))
-    return Numbers(measures, *curves, contour_lines(found.map, found.box, _radius(measures)), check)
+    observed = _observed(subject, found)
+    return Numbers(_of_one_image(observed), *curves, contour_lines(found.map, found.box, _radii(observed)), check)
 
 
 def _of_one_image(observed: Observations) -> list[Estimate]:
@@ -127,8 +128,8 @@ def file_numbers(stored: StoredField, subset: str, definition: str) -> Numbers:
     if definition == "signed":
         return Numbers((), *curves, ())
     measures = list(_measured(erf, subset, definition))
-    mean = stored.mean(subset, definition)
-    return Numbers(measures, *curves, contour_lines(mean, stored.box, _radius(measures)))
+    radii = _radii(observe(erf, subset, definition))
+    return Numbers(measures, *curves, contour_lines(stored.mean(subset, definition), stored.box, radii))
 
 
 def _measured(erf: ERF, subset: str, definition: str) -> Iterable[Estimate]:
@@ -151,38 +152,37 @@ def image_numbers(stored: StoredField, row: int, definition: str) -> Numbers:
     known = erf.overview()
     tissue = None if known is None else known.tissue[row : row + 1].astype(np.float64)
     observed = observe_images(erf.provenance, [erf.images[row]], profile, tissue)
-    measures = _of_one_image(observed)
-    return Numbers(measures, *curves, contour_lines(stored.of_image(row, definition), stored.box, _radius(measures)))
-
-
-def _radius(measures: Iterable[Estimate]) -> float:
-    """Return the radius that holds half of the mass; 0 where it is not known."""
-    return next((each.value for each in measures if each.name == "r50"), 0.0)
+    contours = contour_lines(stored.of_image(row, definition), stored.box, _radii(observed))
+    return Numbers(_of_one_image(observed), *curves, contours)
 
 
 def contour_lines(
-    map_: NDArray[np.floating], box: Box[float], radius: float, shares: Sequence[float] = SHARES
+    map_: NDArray[np.floating], box: Box[float], radii: Mapping[float, float]
 ) -> list[tuple[float, list[NDArray[np.float64]]]]:
-    """Return the contours that enclose shares of the mass of a map, smoothed by an eighth of a radius.
+    """Return the contours that enclose shares of the mass of a map, each smoothed by an eighth of its radius.
 
     Args:
         map_: (h, w) without negative values.
         box: part of the input that it covers, in pixels.
-        radius: radius in pixels that holds half of the mass; it sets the scale of what is shown.
-        shares: shares of the mass.
+        radii: radius in pixels that holds each share, which sets the scale of the contour.
     """
+    return [(share, _lines(map_, box, share, radius)) for share, radius in radii.items() if map_.any()]
+
+
+def _lines(map_: NDArray[np.floating], box: Box[float], share: float, radius: float) -> list[NDArray[np.float64]]:
     pixels = (box.bottom - box.top) / map_.shape[0]
-    block = max(1, int(radius / 16 / pixels))
-    # A border without mass closes the contours of a field that ends at the edge of the map.
-    density = np.pad(gaussian_filter(block_means(map_, block).astype(np.float64), _BLOCKS_OF_BLUR, mode="constant"), 1)
-    if not density.any():
-        return []
+    block = max(1, int(radius / _BLOCKS_OF_A_RADIUS / pixels)) if math.isfinite(radius) else 1
+    blurred = gaussian_filter(block_means(map_, block).astype(np.float64), _BLOCKS_OF_BLUR, mode="constant")
+    density = np.pad(blurred, 1)  # a border without mass closes contours at the edge of the map
     y, x = (
         start + (np.arange(length) - 0.5) * block * pixels - 0.5
         for start, length in zip(box[:2], density.shape, strict=True)
     )
-    levels = enclosing_levels(density, density, tuple(shares))
-    found = contour_generator(x, y, density)
-    return [
-        (share, [np.asarray(line) for line in found.lines(level)]) for share, level in zip(shares, levels, strict=True)
-    ]
+    (level,) = enclosing_levels(density, density, (share,))
+    return [np.asarray(line) for line in contour_generator(x, y, density).lines(level)]
+
+
+def _radii(observed: Observations) -> dict[float, float]:
+    """Return the radii in pixels, around the unit's centre, that hold the shares of the contours."""
+    masses = observed.ring_masses.mean(0)
+    return {share: float(mass_radius(masses, observed.ring_edges, share)) for share in SHARES}
