@@ -1,5 +1,5 @@
 /**
- * Types that several modules share; the server's replies are described in docs/design.md.
+ * Types that several modules share: the replies of the server, and the state of the page.
  *
  * @typedef {[number, number, number, number]} Box top, left, bottom, right in pixels of the frame, half-open
  * @typedef {{name: string, module: string, channels: number, shape: [number, number], stride: [number, number],
