@@ -43,8 +43,11 @@ from erf.theory.tracing import blank
 
 Cancelled = Callable[[], bool]
 
-_CROP = 0.45
-"""Share of the image below which a pass on a crop, forward and backward, is faster than one backward pass."""
+_CROP = 0.3
+"""Share of the image below which two passes on a crop are faster than a backward pass on the whole image."""
+
+_CROP_ALONE = 0.9
+"""The same where no graph is kept, so that the whole image takes two passes as well."""
 
 _ROUNDING = 1e-3
 """Tolerance relative to the largest value: single precision differs by as much between convolution algorithms."""
@@ -323,7 +326,7 @@ class Subject:
         """Compute the gradient on a crop; None where there is no smaller one, or the unit has another value in it."""
         traced = self.layer(target.layer).trace
         crop = None if self._is_random else crop_of_unit(traced, target.layer, unit, self.network.size)
-        if crop is None or crop.share(self.network.size) > (_CROP if graph else 2 * _CROP):
+        if crop is None or crop.share(self.network.size) > (_CROP if graph else _CROP_ALONE):
             return None
         inside = replace(crop.targets[0], weights=target.weights)
         with self._running(self._way, sample):
