@@ -28,7 +28,7 @@ from erf.theory.layers import MappedLayer
 COLORS = ("viridis", "cividis", "magma", "inferno", "gray", "RdBu_r")
 """Colour maps of matplotlib; all but the last, for signed maps, rise evenly in lightness."""
 
-_PAUSE = 4.0
+_PAUSE = 2.0
 """Seconds without a request after which a field is compared with the plain computation."""
 
 _WORDS = {

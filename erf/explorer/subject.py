@@ -7,7 +7,7 @@ pass only. Where the theoretical field is small, a pass on a crop is faster stil
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Lock
@@ -344,7 +344,8 @@ class Subject:
 
     def _plain(self, target: Target, sample: Sample, is_cancelled: Cancelled) -> _Gradient:
         model = self.network.model
-        with self._running(PLAIN, sample), saved_on_disk(), stoppable(model, is_cancelled):
+        place = nullcontext() if 2 * self._needed <= self.memory else saved_on_disk()
+        with self._running(PLAIN, sample), place, stoppable(model, is_cancelled):
             graph = ImageGraph(model, self.inputs(sample), self._until(target.layer), self.network.arguments)
             return _Gradient(graph.gradient(target, is_cancelled), self._frame, PLAIN.description)
 
@@ -394,7 +395,12 @@ class Subject:
     @cached_property
     def _fits(self) -> bool:
         """Whether the graph of an image fits into the memory that is allowed."""
-        return max(point.trace.activation_bytes for point in self.layers.values()) <= self.memory
+        return self._needed <= self.memory
+
+    @cached_property
+    def _needed(self) -> int:
+        """Bytes of all maps of an image, the most that a graph keeps."""
+        return max(point.trace.activation_bytes for point in self.layers.values())
 
 
 def _differ(one: Tensor, other: Tensor) -> bool:
