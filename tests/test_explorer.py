@@ -1,5 +1,6 @@
 """The explorer's server: fields equal to those of the library, and nothing for whoever has no right to it."""
 
+import asyncio
 import http.client
 import io
 import json
@@ -336,12 +337,73 @@ def test_no_thread_is_left_behind(folder: Path) -> None:
 
 
 def test_a_taken_port_and_a_weak_token_are_refused(explorer: erf.Explorer, folder: Path) -> None:
+    before = set(threading.enumerate())
     with pytest.raises(erf.InputError, match="port"):
         erf.explore(files=folder / "map.h5", port=explorer.port, open_browser=False)
     with pytest.raises(erf.InputError, match="token"):
         erf.explore(files=folder / "map.h5", token="short", open_browser=False)
+    with pytest.raises(erf.InputError, match="token"):
+        erf.explore(files=folder / "map.h5", token="a/../../b?c#d&e=f", open_browser=False)
     with pytest.raises(erf.InputError, match="neither"):
         erf.explore(open_browser=False)
+    assert not [thread.name for thread in set(threading.enumerate()) - before if "erf" in thread.name]
+    with erf.explore(files=folder / "map.h5", token="0123456789abcdef", open_browser=False) as digits:
+        assert digits.url.endswith("/0123456789abcdef/")
+
+
+class Failing(nn.Module):
+    """A network that raises an error once it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 2, 3)
+        self.error: BaseException | None = None
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if self.error is not None:
+            raise self.error
+        maps: torch.Tensor = self.first(image)
+        return maps
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SystemExit(3), "SystemExit"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (asyncio.CancelledError(), "CancelledError"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("\n"), "failed"),
+    ],
+)
+def test_whatever_a_network_raises_is_one_line(error: BaseException, words: str) -> None:
+    model = Failing()
+    with erf.explore(model, size=(64, 48), n=1, memory=0, device="cpu", open_browser=False) as running:
+        client = Client(running)
+        client.json("api/state")
+        model.error = error
+        status, _, content = client.ask("api/fields", {"layer": "first", "y": 9, "x": 9})
+        assert status in (422, 500)
+        assert words in json.loads(content)["error"]
+        model.error = None
+        assert client.json("api/fields", {"layer": "first", "y": 9, "x": 9})["unit"]
+
+
+def test_a_path_that_is_no_utf_8_is_shown(folder: Path) -> None:
+    odd = folder / "odd\udcff"
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    (odd / "map\udcff.h5").write_bytes((folder / "map.h5").read_bytes())
+    (odd / "a.png").write_bytes((folder / "images" / "a_L_CC.png").read_bytes())
+    with erf.explore(
+        "gmic", odd, files=odd / "map\udcff.h5", size=(128, 96), device="cpu", open_browser=False
+    ) as running:
+        client = Client(running)
+        assert client.json("api/state")["files"][0]["name"] == "map\udcff.h5"
+        found = client.json("api/fields", {"layer": "stem", "y": 9, "x": 9})
+        assert "odd" in client.json(f"api/fields/{found['id']}/reproduce")["command"]
 
 
 class Lying(nn.Module):
@@ -374,6 +436,44 @@ def test_a_crop_in_which_a_unit_has_another_value_is_not_used(memory: int) -> No
     assert np.abs(found.whole() - expected).max() <= 1e-5 * expected.max()
     small = seen.field(Place(0, 0, "first", unit=(20, 20)), "f")
     assert "crop" in small.way
+
+
+class Fixed(nn.Module):
+    """A network that runs on whole images only: it picks rows by fixed numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 2, 5, padding=2)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.first(image)[:, :, torch.arange(8, 56)]
+
+
+class Indices(nn.Module):
+    """A network with a map of whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.pool = nn.Conv2d(1, 2, 5, padding=2), nn.MaxPool2d(2, return_indices=True)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = self.pool(self.first(image))[0]
+        return maps
+
+
+@pytest.mark.parametrize("memory", [10**9, 0])
+def test_a_network_that_fails_on_a_crop_is_computed_on_the_whole_image(memory: int) -> None:
+    seen = subject(Fixed(), memory)
+    found = seen.field(Place(0, 0, "output", unit=(20, 20)), "f")
+    inputs = torch.from_numpy(seen.sample(0).pixels)[None]
+    expected = erf.unit_gradient(seen.network.model, inputs, "output", (20, 20))[0].abs().sum(0).numpy()
+    assert np.abs(found.whole() - expected).max() <= 1e-5 * expected.max()
+
+
+def test_a_map_of_whole_numbers_has_no_gradient() -> None:
+    seen = subject(Indices())
+    with pytest.raises(erf.LayerError, match="no gradient"):
+        seen.field(Place(0, 0, "pool:1", unit=(20, 20)), "f")
 
 
 def test_a_layer_that_differs_from_the_plain_computation_is_computed_plainly(monkeypatch: pytest.MonkeyPatch) -> None:

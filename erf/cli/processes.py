@@ -63,7 +63,7 @@ class Processes:
             try:
                 dist.init_process_group("gloo", timeout=_START_WAIT)
             except (RuntimeError, ValueError, OSError) as error:
-                first = str(error).splitlines()[0][:160]
+                first = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
                 raise InputError(f"{self.count} processes do not find each other ({first})") from error
         return self
 

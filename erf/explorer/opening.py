@@ -102,7 +102,12 @@ def explore(
     check_same_images(subjects)
     stored = [StoredField(Path(path), load(path)) for path in paths]
     in_notebook = "ipykernel" in sys.modules
-    explorer = Explorer(Session(subjects, stored), port, token, in_notebook)
+    session = Session(subjects, stored)
+    try:
+        explorer = Explorer(session, port, token, in_notebook)
+    except BaseException:
+        session.close()
+        raise
     if open_browser or (open_browser is None and not in_notebook):
         webbrowser.open(explorer.url)
     return explorer

@@ -1,6 +1,7 @@
 """A running explorer: its server in a thread of its own, bound to this machine."""
 
 import html
+import re
 import secrets
 import socket
 import threading
@@ -42,7 +43,7 @@ class Explorer:
     """
 
     def __init__(self, session: Session, port: int = 0, token: str = "", in_notebook: bool = False) -> None:
-        if token and (len(token) < _SHORTEST or not token.isascii() or not token.replace("-", "_").isidentifier()):
+        if token and not re.fullmatch(rf"[A-Za-z0-9_-]{{{_SHORTEST},}}", token):
             raise InputError(f"token of {len(token)} characters; expected {_SHORTEST} or more letters and digits")
         self._session, self._token = session, token or secrets.token_urlsafe(24).replace("-", "_")
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from importlib.resources import files
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from erf.errors import ErfError, InputError
@@ -47,15 +48,19 @@ def _reported(endpoint: Endpoint) -> Handler:
         except ErfError as error:
             return _error(422, str(error))
         except Exception as error:  # a network's own code may raise anything
-            return _error(
-                500, f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else 'failed'}"
-            )
+            reason = (str(error).strip() or "failed").splitlines()[0]
+            return _error(500, f"{type(error).__name__}: {reason[:200]}")
 
     return handler
 
 
+def _json(content: Mapping[str, Any], status: int = 200) -> Response:
+    # Characters beyond ASCII are escaped: a path may hold bytes that are no UTF-8.
+    return Response(json.dumps(content, allow_nan=False), status, media_type="application/json")
+
+
 def _error(status: int, words: str) -> Response:
-    return JSONResponse({"error": one_line(words)}, status)
+    return _json({"error": one_line(words)}, status)
 
 
 def _bytes(encoded: Encoded) -> Response:
@@ -112,7 +117,7 @@ class Routes:
     @_reported
     async def state(self, _request: Request) -> Response:
         """Return networks, images and files."""
-        return JSONResponse(await self._computed(lambda _: self.session.description))
+        return _json(await self._computed(lambda _: self.session.description))
 
     @_reported
     async def thumbnail(self, request: Request) -> Response:
@@ -138,7 +143,7 @@ class Routes:
         given = await read_json(request)
         place = read_place(given)
         found = await self._computed(lambda gone: self.session.compute(place, gone), read_client(given))
-        return JSONResponse(_described(found))
+        return _json(_described(found))
 
     @_reported
     async def add_projective(self, request: Request) -> Response:
@@ -146,7 +151,7 @@ class Routes:
         given = await read_json(request)
         place = read_place(given)
         found = await self._computed(lambda gone: self.session.project(place, gone), read_client(given))
-        return JSONResponse(_described(found))
+        return _json(_described(found))
 
     @_reported
     async def map(self, request: Request) -> Response:
@@ -172,7 +177,7 @@ class Routes:
             raise InputError("the field of a pixel has no measures")
         subject = self.session.subject(found.place.network)
         numbers = await asyncio.to_thread(field_numbers, subject, found)
-        return JSONResponse(numbers.to_json())
+        return _json(numbers.to_json())
 
     @_reported
     async def keep(self, request: Request) -> Response:
@@ -180,14 +185,14 @@ class Routes:
         given, found = await read_json(request), self._field(request)
         if not self.session.fields.keep(found.id, given.get("kept") is True):
             raise InputError(f"{self.session.fields.most_kept} fields are kept; give up one of them first")
-        return JSONResponse({})
+        return _json({})
 
     @_reported
     async def reproduce(self, request: Request) -> Response:
         """Return the command and the lines of Python that compute a field again."""
         found = self._field(request)
         subject = self.session.subject(found.place.network)
-        return JSONResponse({"command": command_of(subject, found), "python": python_of(subject, found)})
+        return _json({"command": command_of(subject, found), "python": python_of(subject, found)})
 
     @_reported
     async def export(self, request: Request) -> Response:
@@ -234,7 +239,7 @@ class Routes:
             numbers = await asyncio.to_thread(image_numbers, stored, row, definition)
         else:
             numbers = await asyncio.to_thread(file_numbers, stored, subset, definition)
-        return JSONResponse(numbers.to_json())
+        return _json(numbers.to_json())
 
     def _subset(self, request: Request) -> tuple[str, str]:
         stored = self.session.file(number_of(request, "file"))

@@ -22,6 +22,7 @@ from erf.building import Network
 from erf.definitions import DEFINITIONS
 from erf.engine.description import RunDescription
 from erf.engine.seeds import Seeds
+from erf.engine.self_check.trial import NETWORK_ERRORS
 from erf.engine.settings import Settings
 from erf.engine.units import MeasuredUnit
 from erf.errors import ImageError, InputError, LayerError
@@ -35,7 +36,7 @@ from erf.gradients.saved_tensors import saved_on_disk
 from erf.gradients.way import PLAIN, Way
 from erf.images import Failure, Image, ImageSet, Sample
 from erf.images.thumbnail import block_means
-from erf.network.devices import memory_errors, memory_layout
+from erf.network.devices import is_memory_error, memory_errors, memory_layout
 from erf.network.layers import Unit
 from erf.results import Provenance
 from erf.theory.layers import MappedLayer
@@ -311,7 +312,12 @@ class Subject:
         if check is not None and not check.ok:
             return self._plain(target, sample, is_cancelled)
         graph = self._kept(place.image, sample) if self._fits else None
-        found = self._on_crop(unit, target, sample, graph, is_cancelled)
+        try:
+            found = self._on_crop(unit, target, sample, graph, is_cancelled)
+        except NETWORK_ERRORS as error:  # the crop may be smaller than a kernel, or than an index that is fixed
+            if is_memory_error(error):
+                raise
+            found = None
         if found is not None:
             return found
         with self._running(self._way, sample):
@@ -329,6 +335,8 @@ class Subject:
         if crop is None or crop.share(self.network.size) > (_CROP if graph else _CROP_ALONE):
             return None
         inside = replace(crop.targets[0], weights=target.weights)
+        if min(inside.units[0]) < 0:  # an index that counts from the end
+            return None
         with self._running(self._way, sample):
             inputs = self.inputs(sample)
             value = graph.value(target) if graph else self._value(target, inputs)

@@ -41,7 +41,7 @@ class Job(Generic[T]):
         try:
             result = self.work(lambda: self.superseded.is_set() or is_stopped())
         except BaseException as error:  # whatever happens belongs to whoever waits
-            self.future.set_exception(SupersededError() if self.superseded.is_set() else error)
+            self.future.set_exception(SupersededError() if self.superseded.is_set() else _harmless(error))
         else:
             self.future.set_result(result)
 
@@ -49,6 +49,11 @@ class Job(Generic[T]):
         """Tell whoever waits that the work will not be done."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(SupersededError())
+
+
+def _harmless(error: BaseException) -> Exception:
+    """Return an error, or one in place of an exit or a cancellation, which would end whoever waits."""
+    return error if isinstance(error, Exception) else RuntimeError(f"the network raised {type(error).__name__}")
 
 
 class Worker:

@@ -51,6 +51,8 @@ def channels_cancel(
 
 def _is_constant(one: Tensor, other: Tensor) -> bool:
     """Whether the values (1, C) of a unit for two inputs may have the same sum."""
+    if not one.is_floating_point():  # such as the indices of a maximum, which have no gradient
+        return False
     change = max(_CHANGE, 4 * torch.finfo(one.dtype).eps)
     return bool((one.sum() - other.sum()).abs() <= change * (one.abs().sum() + other.abs().sum()))
 

@@ -135,7 +135,8 @@ def memory_errors(remedy: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, InsufficientMemoryError) or not is_memory_error(error):
             raise
-        raise InsufficientMemoryError(f"out of memory ({str(error).splitlines()[0][:120]})", remedy=remedy) from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InsufficientMemoryError(f"out of memory ({reason[:120]})", remedy=remedy) from error
 
 
 def is_memory_error(error: BaseException) -> bool:
