@@ -39,9 +39,9 @@ class TwoViews(nn.Module):
 NETWORKS: dict[str, tuple[Callable[[], Any], str, tuple[int, int]]] = {
     "convolutions": (lambda: small_network(channels=3), "5", (40, 32)),
     "gmic": (lambda: "gmic", "stage2", (64, 48)),
-    "hct": (lambda: "hct", "final", (96, 64)),
+    "hct": (lambda: "hct", "stage4", (256, 192)),
     "U-Net": (lambda: "unet", "", (32, 32)),
-    "deformable": (lambda: "def-gmic", "", (96, 64)),
+    "deformable": (lambda: "def-gmic", "stage4", (256, 192)),
     "transformer": (lambda: "timm:vit_tiny_patch16_224", "blocks.1", (32, 48)),
     "two inputs": (TwoViews, "joined", (32, 24)),
 }
@@ -193,6 +193,7 @@ class Rounded(torch.autograd.Function):
 ERRORS: dict[str, tuple[Callable[[Tensor], Tensor], dict[str, Any], type[Exception], str]] = {
     "nothing agrees": (Rounded.apply, {}, LayerError, "no derivative that could be confirmed .forward mode: You must"),
     "cut": (lambda x: x.detach() * 2, {}, LayerError, "passes no gradient"),
+    "cut, not checked": (lambda x: x.detach() * 2, {"check": False}, LayerError, "passes no gradient"),
     "cancelled channels": (lambda x: x.softmax(1), {}, LayerError, "sum to a constant.*choose a `channel`"),
     "pixel": (torch.tanh, {"pixel": (8, 2)}, InputError, "pixel 8,2 lies outside the frame of 8x6 pixels"),
     "negative pixel": (torch.tanh, {"pixel": (0, -1)}, InputError, "pixel 0,-1 lies outside"),

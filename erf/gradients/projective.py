@@ -227,8 +227,9 @@ class _Column:
             weights: list[Tensor] = []
 
             def take(maps: Tensor) -> Tensor:
+                self._check_gradient(maps)  # the product below has one in any case, by the weights
                 weights.append(torch.zeros_like(maps, requires_grad=True))
-                return self._differentiable(maps * weights[0])
+                return (maps * weights[0]).sum()
 
             gradient = self._at_pixel(take, create_graph=True)
             tangents = []
@@ -278,17 +279,21 @@ class _Column:
 
     def gradient(self, signs: Tensor) -> Tensor:
         """The gradient (C,), at the pixel, of the sum of all units, each with a sign (*axes)."""
-        with torch.enable_grad():
-            return self._at_pixel(lambda maps: self._differentiable(maps.sum(1)[0] * signs))
 
-    def _differentiable(self, values: Tensor) -> Tensor:
-        if not values.requires_grad:
+        def take(maps: Tensor) -> Tensor:
+            self._check_gradient(maps)
+            return (maps.sum(1)[0] * signs).sum()
+
+        with torch.enable_grad():
+            return self._at_pixel(take)
+
+    def _check_gradient(self, maps: Tensor) -> None:
+        if not maps.requires_grad:
             raise NoGradientError(
                 f"layer '{self.layer}' passes no gradient to the input; expected a differentiable path "
                 "(look for detach(), no_grad or rounding on the way)",
                 self.layer,
             )
-        return values.sum()
 
     def _at_pixel(self, take: Callable[[Tensor], Tensor], create_graph: bool = False) -> Tensor:
         source = self.inputs.detach().requires_grad_()
@@ -355,7 +360,8 @@ def _check_result(found: _Found, layer: str) -> None:
 def _tolerance(found: _Found) -> float:
     """Return the difference that rounding explains: it grows through a deep network by some orders of magnitude."""
     exact = 3 * float(torch.finfo(found.sums.dtype).eps) ** 0.5
-    return max(exact, 1e-3) if found.way == DIFFERENCES else exact
+    size = _norm(found.sums)
+    return max(exact, 1e-3 if found.way == DIFFERENCES else 0.0) + (found.floor / size if size else 0.0)
 
 
 def _compare(column: _Column, found: _Found) -> float:
@@ -380,17 +386,17 @@ def _difference_from_gradient(column: _Column, found: _Found) -> float:
             raise
         return _difference_without_gradient(column, found)
     sums = (found.sums * signs).flatten(1).sum(1)
-    return _relative(_norm(sums - expected), max(_norm(found.sums), _norm(expected)), found.floor)
+    return _relative(_norm(sums - expected), max(_norm(found.sums), _norm(expected)))
 
 
 def _difference_without_gradient(column: _Column, found: _Found) -> float:
     """Return the difference from finite differences, where a tensor was changed in place, or has no backward pass."""
     other = found if found.way == DIFFERENCES else column.differences()
-    return _relative(_norm(found.sums - other.sums.to(found.sums)), _norm(other.sums), found.floor)
+    return _relative(_norm(found.sums - other.sums.to(found.sums)), max(_norm(found.sums), _norm(other.sums)))
 
 
-def _relative(error: float, scale: float, floor: float) -> float:
-    return 0.0 if error <= floor else error / scale if scale else float("inf")
+def _relative(error: float, scale: float) -> float:
+    return error / scale if scale else 0.0
 
 
 def _summed(tangent: Tensor) -> tuple[Tensor, Tensor]:
