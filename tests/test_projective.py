@@ -36,13 +36,26 @@ class TwoViews(nn.Module):
         return self.joined(torch.tanh(self.one(cc)) * torch.sigmoid(self.two(mlo)))
 
 
+class UpAndDown(nn.Module):
+    """Strides, a transposed convolution and a shortcut, as in a U-Net."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.deep = nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1)
+        self.up, self.last = nn.ConvTranspose2d(6, 4, 2, 2), nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        shallow = torch.relu(self.down(image))
+        return self.last(torch.cat([shallow, self.up(torch.relu(self.deep(shallow)))], 1))
+
+
 NETWORKS: dict[str, tuple[Callable[[], Any], str, tuple[int, int]]] = {
     "convolutions": (lambda: small_network(channels=3), "5", (40, 32)),
     "gmic": (lambda: "gmic", "stage2", (64, 48)),
-    "hct": (lambda: "hct", "stage4", (256, 192)),
-    "U-Net": (lambda: "unet", "", (32, 32)),
-    "deformable": (lambda: "def-gmic", "stage4", (256, 192)),
-    "transformer": (lambda: "timm:vit_tiny_patch16_224", "blocks.1", (32, 48)),
+    "hct": (lambda: "hct", "stage4", (192, 128)),
+    "U-Net": (UpAndDown, "last", (32, 24)),
+    "deformable": (lambda: "def-gmic", "stage2", (64, 48)),
+    "transformer": (lambda: "timm:vit_tiny_patch16_224", "blocks.0", (32, 48)),
     "two inputs": (TwoViews, "joined", (32, 24)),
 }
 
