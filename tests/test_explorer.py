@@ -18,11 +18,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+from starlette.applications import Starlette
 from torch import nn
 
 import erf
 from erf.box import Box
 from erf.explorer.field import Place
+from erf.explorer.guard import Guard
 from erf.explorer.numbers import contour_lines
 from erf.explorer.subject import Subject
 from erf.explorer.worker import SupersededError, Worker
@@ -596,3 +598,11 @@ def test_contours_enclose_their_share_where_they_should() -> None:
         (line,) = lines
         away = np.hypot(line[:, 1] - center[0] - 10, line[:, 0] - center[1] - 20)
         assert away == pytest.approx(radii[share], rel=0.05), share
+
+
+def test_the_usual_port_need_not_be_named() -> None:
+    guard = Guard(Starlette(), "secret")
+    guard.listen_on(80)
+    assert "127.0.0.1" in guard.hosts
+    guard.listen_on(8400)
+    assert guard.hosts == {"127.0.0.1:8400", "localhost:8400"}

@@ -26,6 +26,9 @@ _POLICY = (
 
 _NOTEBOOKS = "http://localhost:* http://127.0.0.1:*"
 
+_DEFAULT = 80
+"""Port that browsers leave out of a host's name."""
+
 _LARGEST = 64 * 1024
 """Bytes of a request."""
 
@@ -50,7 +53,8 @@ class Guard:
         """Names by which the server may be called, known once its port is."""
 
     def listen_on(self, port: int) -> None:
-        self.hosts = frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost"))
+        names = ("127.0.0.1", "localhost")
+        self.hosts = frozenset([f"{name}:{port}" for name in names] + [name for name in names if port == _DEFAULT])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -88,7 +88,7 @@ def field_numbers(subject: Subject, found: Field) -> Numbers:
     """
     whole = found.whole()
     curves = whole.sum(0, dtype=np.float64), whole.sum(1, dtype=np.float64)
-    check = subject.checks.get(found.place.layer)
+    check = subject.check_of(found)
     if found.is_signed:
         return Numbers((), *curves, (), check)
     observed = _observed(subject, found)

@@ -247,6 +247,13 @@ class Subject:
         middle = (self.network.size[0] / 2, self.network.size[1] / 2)
         self.field(Place(0, number, self.default_layer, pixel=middle), "", is_cancelled)
 
+    def check_of(self, found: Field) -> Check | None:
+        """Return how a field compares with the plain computation; None where its layer was not compared yet."""
+        known = self.checks.get(found.place.layer)
+        if known is None and found.way == PLAIN.description:
+            return Check("this is the plain computation", True)
+        return known
+
     def check(self, found: Field, is_cancelled: Cancelled = never) -> None:
         """Compare a field with that computed in the plain way; layers that differ are computed plainly from then on."""
         place, layer = found.place, found.place.layer
