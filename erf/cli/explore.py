@@ -28,7 +28,7 @@ from erf.cli.options import (
 
 
 def explore(
-    files: Annotated[list[Path] | None, typer.Argument(help="ERF files whose maps are shown beside.")] = None,
+    files: Annotated[list[Path] | None, typer.Argument(help="ERF files to show beside the networks, or alone.")] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,7 +40,14 @@ def explore(
     ] = None,
     images: ImageSource = "phantom",
     n: Annotated[
-        int, typer.Option("-n", min=0, help="Images; default: all, or 8 phantoms.", rich_help_panel=IMAGES)
+        int,
+        typer.Option(
+            "-n",
+            min=0,
+            help="Images; default: all, or 8 phantoms.",
+            show_default=False,
+            rich_help_panel=IMAGES,
+        ),
     ] = 0,
     weights: Weights = "",
     model_arg: ModelArguments = None,
@@ -61,7 +68,10 @@ def explore(
             rich_help_panel=RUN,
         ),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; default: a free one.", rich_help_panel=RUN)] = 0,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="Port; default: a free one.", show_default=False, rich_help_panel=RUN),
+    ] = 0,
     token: Annotated[
         str,
         typer.Option(

@@ -54,6 +54,11 @@ export function bindBar(app, panes) {
       geometry.zoomed(1 / devicePixelRatio / geometry.zoom, geometry.port[0] / 2, geometry.port[1] / 2),
     ),
   );
+  onClick("zoom-field", () =>
+    setView(app, ({ field, geometry, state }) =>
+      field?.center && field.contours ? geometry.around(...field.center, field.contours.extent) : state.view,
+    ),
+  );
   onClick("two-panes", () => panes.toggle());
   onClick("linked", () =>
     app.store.update((state) => {

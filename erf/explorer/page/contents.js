@@ -11,6 +11,8 @@ import { unitAt } from "./target.js";
 
 const HINT_AFTER = 150;
 const REFINE_AFTER = 120;
+/** Seconds after which the comparison of a field is asked for, which the server makes when nothing else is to do. */
+const CHECKS_AFTER = [4, 8, 16, 32];
 
 /** Image and field of a pane, fetched as its state asks for them. */
 export class Contents {
@@ -27,6 +29,8 @@ export class Contents {
     this.field = null;
     this.fieldKey = "";
     this.refining = 0;
+    /** Whether a comparison with the plain computation may still come. */
+    this.checking = false;
     /** What takes its time. @type {Set<string[]>} */
     this.jobs = new Set();
     /** @type {Newest<Job>} */
@@ -176,6 +180,22 @@ export class Contents {
     if (field !== this.field) return;
     this.pane.changed();
     this.app.announce(this.pane.sentence());
+    void this.awaitCheck(field);
+  }
+
+  /** @param {Field} field */
+  async awaitCheck(field) {
+    this.checking = Boolean(field.reply && field.numbers && !field.numbers.check);
+    this.pane.changed();
+    for (const seconds of this.checking ? CHECKS_AFTER : []) {
+      await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+      if (field !== this.field) return;
+      // The server may be gone, or have forgotten the field: only the comparison is missing then.
+      if (await field.loadCheck().catch(() => true)) break;
+    }
+    if (field !== this.field) return;
+    this.checking = false;
+    this.pane.changed();
   }
 
   /** Fetch the level that a new zoom needs. */

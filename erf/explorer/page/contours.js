@@ -1,5 +1,5 @@
 import { write } from "./marks.js";
-/** @import { Contour } from "./types.js" */
+/** @import { Box, Contour } from "./types.js" */
 /** @import { Geometry } from "./view.js" */
 
 const STYLES = [
@@ -11,11 +11,15 @@ const STYLES = [
 /** Labels nearer to each other than this would overlap. */
 const APART = 22;
 
+/** Nearer to the upper edge than this, a label is below its line. */
+const HIGH = 16;
+
 /** Lines around shares of the mass; paths are made once, in pixels of the frame. */
 export class Contours {
-  /** @param {Contour[]} contours */
-  constructor(contours) {
-    this.parts = contours.map(({ share, lines }) => ({ share, top: highest(lines), path: pathOf(lines) }));
+  /** @param {Contour[]} contours @param {Box} reach where the map can be other than nothing */
+  constructor(contours, reach) {
+    this.reach = reach;
+    this.parts = contours.map(({ share, lines }) => ({ share, top: highest(lines, reach), path: pathOf(lines) }));
     this.extent = Math.max(0, ...contours.map(({ lines }) => extentOf(lines)));
   }
 
@@ -24,6 +28,12 @@ export class Contours {
     const { zoom, left, top } = geometry;
     // Thick lines would cover a small field.
     const thin = Math.min(1, Math.max(0.4, (this.extent * zoom) / 240));
+    context.save();
+    // Smoothing leads lines a little beyond.
+    const [first, start, last, end] = this.reach;
+    context.beginPath();
+    context.rect(left + start * zoom - 1, top + first * zoom - 1, (end - start) * zoom + 2, (last - first) * zoom + 2);
+    context.clip();
     this.parts.forEach(({ path }, index) => {
       const { width, dash } = STYLES[index % STYLES.length];
       context.save();
@@ -38,6 +48,7 @@ export class Contours {
       context.stroke(path);
       context.restore();
     });
+    context.restore();
     this.label(context, geometry);
   }
 
@@ -47,7 +58,8 @@ export class Contours {
     context.textBaseline = "bottom";
     let last = -Infinity;
     for (const { share, top } of this.parts.toReversed()) {
-      const y = geometry.toY(top[0]) - 2;
+      const line = geometry.toY(top[0]);
+      const y = line >= 0 && line < HIGH ? line + HIGH : line - 2;
       if (y - last < APART) continue;
       last = y;
       const words = `${Math.round(share * 100)} %`;
@@ -78,11 +90,14 @@ function extentOf(lines) {
   return last - first;
 }
 
-/** @param {number[][]} lines @returns {[number, number]} */
-function highest(lines) {
+/** @param {number[][]} lines @param {Box} reach @returns {[number, number]} highest point within reach */
+function highest(lines, [top, left, bottom, right]) {
   /** @type {[number, number]} */
   let found = [Infinity, 0];
   for (const line of lines)
-    for (let at = 0; at < line.length; at += 2) if (line[at] < found[0]) found = [line[at], line[at + 1]];
+    for (let at = 0; at < line.length; at += 2) {
+      const [y, x] = [line[at], line[at + 1]];
+      if (y < found[0] && y >= top && y < bottom && x >= left && x < right) found = [y, x];
+    }
   return found;
 }

@@ -19,7 +19,7 @@ function layerNote(layer) {
   const [down, right] = layer.stride;
   const stride = down === right ? `${down}` : `${down} x ${right}`;
   const by = layer.unbounded_by ? ` by ${layer.unbounded_by}` : "";
-  return `${layer.module}, ${layer.channels} x ${layer.shape.join(" x ")}, stride ${stride} px, theoretical field ${fieldSize(layer)}${by}`;
+  return `${layer.module}, ${layer.channels} channels of ${layer.shape.join(" x ")} units, stride ${stride} px, theoretical field ${fieldSize(layer)}${by}`;
 }
 
 /** Settings of the active pane and of the overlay. */
@@ -103,6 +103,9 @@ export class Controls {
       }
       Object.assign(pane, fresh);
     }, true);
+    const { panes, active, linked } = store.state;
+    const at = panes[1 - active]?.at;
+    if (linked && at && !panes[active].at) this.app.links.setTarget(1 - active, at, false);
   }
 
   /** @param {number} depth */
@@ -128,6 +131,7 @@ export class Controls {
     const state = store.pane;
     if (!pane || !state) return;
     this.syncSource(state);
+    find("field-of", HTMLElement).textContent = this.app.panes.length > 1 ? ` of the ${pane.ordinal()}` : "";
     const stored = Boolean(pane.file);
     for (const part of document.querySelectorAll("[data-for]"))
       if (part instanceof HTMLElement) part.hidden = (part.dataset.for === "file") !== stored;
@@ -194,6 +198,7 @@ export class Controls {
       state.definition,
     );
     select("definition").disabled = projective;
+    if (projective) find("definition-note", HTMLElement).textContent = "Projective fields are sums of the gradient itself.";
   }
 
   /** @param {PaneState} state */
@@ -226,7 +231,7 @@ export class Controls {
       value,
     );
     const found = this.app.session.definitions.find((definition) => definition.name === value);
-    find("definition-note", HTMLElement).textContent = found?.description ?? "";
+    find("definition-note", HTMLElement).textContent = found ? `From the gradient: ${found.description}` : "";
   }
 
   syncOverlay() {

@@ -1,3 +1,4 @@
+import { FONT } from "./marks.js";
 /** @import { Geometry } from "./view.js" */
 
 export const STRIP = 58;
@@ -118,7 +119,7 @@ export function drawStrips(context, geometry, scale) {
   context.fillStyle = "#39424d";
   context.fillRect(0, tall, wide, 1);
   context.fillRect(wide, 0, 1, tall);
-  context.font = "11px system-ui, sans-serif";
+  context.font = FONT;
   context.fillStyle = "#aab4c0";
   context.textAlign = "left";
   context.textBaseline = "top";

@@ -14,7 +14,7 @@ const KEYS = [
   ["Arrow keys", "next unit; with Shift, ten units; with Alt, move the image"],
   ["Page Up, Page Down", "shallower, deeper layer"],
   ["N P, ] [", "next, previous image"],
-  ["F, 1", "fit; one image pixel per screen pixel"],
+  ["F, 1, Z", "fit; one image pixel per screen pixel; fit the field"],
   ["O C T", "field, contours, theoretical field on and off"],
   ["I", "invert the grey scale"],
   ["K", "keep the field in the tray"],
@@ -64,8 +64,8 @@ export async function openLines(app) {
   try {
     const { command, python } = await getJson(`api/fields/${encodeURIComponent(id)}/reproduce`);
     const parts = [
-      ["Command line", command],
-      ["Python", python],
+      [app.session.images.length > 1 ? "Command line: the mean over all images" : "Command line", command],
+      ["Python: the field in this image", python],
     ].filter(([, text]) => text);
     const blocks = parts.map(([name, text]) => copyable(name, String(text), app));
     open(find("lines", HTMLDialogElement), "Lines that reproduce this field", ...blocks);

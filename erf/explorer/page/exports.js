@@ -54,16 +54,20 @@ export class Exports {
   /** @param {HTMLButtonElement} button */
   async write(button) {
     const kind = button.dataset.export ?? "";
+    const done = this.app.pane?.contents.hint("writing the file");
     button.disabled = true;
+    button.ariaBusy = "true";
     this.app.announce("writing the file");
     try {
       const blob = kind === "view" ? await picture(this.app.panes) : await getBlob(this.path(kind));
       if (blob) save(blob, this.name(kind === "view" ? "view.png" : kind));
+      this.app.announce("file written");
     } catch (error) {
       this.app.fail(error);
     }
+    done?.();
+    button.ariaBusy = "false";
     button.disabled = false;
-    this.app.announce("file written");
   }
 
   /** @param {string} kind @returns {string} */
@@ -76,7 +80,8 @@ export class Exports {
   name(ending) {
     const { pane } = this.app;
     const reply = pane?.field?.reply;
-    const parts = [pane?.name(), reply?.layer, ...(reply?.unit ?? reply?.pixel ?? [])].map(String);
+    const shown = reply ? [reply.layer, ...(reply.unit ?? reply.pixel ?? [])] : [];
+    const parts = [pane?.name() ?? "", ...shown].map(String);
     return `${parts.join("-").replace(/[^\w.-]+/g, "_")}.${ending}`;
   }
 }

@@ -36,6 +36,13 @@ export class Field {
     this.curves = null;
   }
 
+  /** Where the map can be other than nothing. @returns {Box} */
+  get reach() {
+    const [height, width] = this.frame;
+    const [top, left, bottom, right] = this.theory ?? [0, 0, height, width];
+    return [Math.max(0, top), Math.max(0, left), Math.min(height, bottom), Math.min(width, right)];
+  }
+
   get projective() {
     return this.reply?.kind === "projective";
   }
@@ -55,8 +62,16 @@ export class Field {
   async loadNumbers() {
     if (this.numbers || this.projective) return;
     this.numbers = /** @type {Numbers} */ (await getJson(address(`${this.path}/numbers`, this.query)));
-    this.contours = new Contours(this.numbers.contours);
+    this.contours = new Contours(this.numbers.contours, this.reach);
     this.curves = new Curves(this.numbers.curves);
+  }
+
+  /** @returns {Promise<boolean>} whether the comparison with the plain computation has come since */
+  async loadCheck() {
+    if (!this.numbers || this.numbers.check) return false;
+    const { check } = /** @type {Numbers} */ (await getJson(address(`${this.path}/numbers`, this.query)));
+    if (check) this.numbers = { ...this.numbers, check };
+    return Boolean(check);
   }
 
   /** @param {number} level @returns {Raster | undefined} */
@@ -105,16 +120,11 @@ export function fieldOf(reply, frame) {
 
 /** @param {StoredFile} file @param {PaneState} pane @returns {Field} */
 export function storedField(file, pane) {
-  const [y, x] = file.center;
-  const half = file.field?.map((size) => size / 2);
-  const theory = /** @type {Box | null} */ (
-    half ? [y + 0.5 - half[0], x + 0.5 - half[1], y + 0.5 + half[0], x + 0.5 + half[1]] : null
-  );
   const query = {
     subset: pane.subset,
     definition: pane.definition,
     image: pane.image < 0 ? null : file.images[pane.image].id,
   };
-  const traits = { center: file.center, theory, signed: pane.definition === "signed", max: 1 };
+  const traits = { center: file.center, theory: file.field, signed: pane.definition === "signed", max: 1 };
   return new Field(`api/files/${file.id}`, query, file.size, null, traits);
 }

@@ -15,6 +15,7 @@ const SWITCHES = { o: "shown", c: "contours", t: "theory" };
 const BUTTONS = {
   f: "zoom-fit",
   1: "zoom-one",
+  z: "zoom-field",
   "+": "zoom-in",
   "=": "zoom-in",
   "-": "zoom-out",

@@ -1,6 +1,7 @@
 /** @import { Box } from "./types.js" */
 /** @import { Geometry } from "./view.js" */
 
+export const FONT = "11px system-ui, sans-serif";
 const DARK = "rgba(0, 0, 0, 0.7)";
 
 /**
@@ -34,7 +35,7 @@ function outlined(context, shape, color, dash) {
  * @param {number} y
  */
 export function write(context, words, x, y) {
-  context.font = "11px system-ui, sans-serif";
+  context.font = FONT;
   context.strokeStyle = DARK;
   context.lineWidth = 3;
   context.lineJoin = "round";

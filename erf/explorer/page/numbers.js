@@ -23,7 +23,14 @@ function can(kind, field) {
   return kind === "npy" ? Boolean(field?.reply) : Boolean(field?.reply && !field.projective);
 }
 
-/** @typedef {{name: string, numbers: Values | null, old: boolean}} Column */
+/** @param {Field | null} field @returns {string} why some files cannot be written */
+function exportNote(field) {
+  if (!field) return "All but the view need a field: click on the image.";
+  if (field.projective) return "ERF files and figures are of receptive fields only.";
+  return field.reply ? "" : "This field is a file already; erf plot draws it.";
+}
+
+/** @typedef {{name: string, pending: boolean, numbers: Values | null, old: boolean}} Column */
 
 /** The numbers of all panes, side by side. */
 export class NumbersTable {
@@ -41,6 +48,11 @@ export class NumbersTable {
     /** @type {WeakMap<Values, number>} */
     this.keys = new WeakMap();
     this.count = 0;
+    const meanings = app.session.measures.flatMap(({ name, description }) => [
+      make("dt", {}, name),
+      make("dd", {}, description),
+    ]);
+    find("meanings", HTMLElement).querySelector("dl")?.append(...meanings);
     app.listeners.push(() => this.sync());
     app.store.watchers.push(() => this.sync());
   }
@@ -50,12 +62,14 @@ export class NumbersTable {
     find("keep", HTMLButtonElement).disabled = !field;
     find("reproduce", HTMLButtonElement).disabled = !field?.reply;
     for (const button of find("exports", HTMLElement).querySelectorAll("button"))
-      button.disabled = !can(button.dataset.export ?? "", field);
+      button.disabled = button.ariaBusy === "true" || !can(button.dataset.export ?? "", field);
+    find("export-note", HTMLElement).textContent = exportNote(field);
+    find("zoom-field", HTMLButtonElement).disabled = !field?.contours;
     const columns = this.app.panes.map((pane) => this.column(pane));
     const hint = this.hint();
     const key = JSON.stringify([
       hint,
-      columns.map(({ name, numbers, old }) => [name, numbers && this.key(numbers), old]),
+      columns.map(({ name, numbers, old, pending }) => [name, numbers && this.key(numbers), old, pending]),
     ]);
     if (key === this.shown) return;
     this.shown = key;
@@ -76,7 +90,13 @@ export class NumbersTable {
     const found = pane.field?.numbers ?? null;
     if (found) this.last.set(pane, found);
     else if (!pane.contents.waits) this.last.delete(pane);
-    return { name: pane.name(), numbers: this.last.get(pane) ?? null, old: !found };
+    const same = this.app.panes.filter((other) => other.name() === pane.name()).length > 1;
+    return {
+      name: same ? `${pane.name()}, ${pane.ordinal()}` : pane.name(),
+      numbers: this.last.get(pane) ?? null,
+      old: !found || pane.contents.requests.running,
+      pending: pane.contents.checking,
+    };
   }
 
   /** @returns {string} what to do where there are no numbers */
@@ -85,7 +105,7 @@ export class NumbersTable {
     const field = pane?.field;
     if (!pane) return "";
     if (field?.projective)
-      return `Each block is a unit of ${field.reply?.layer}; its colour tells how much the pixel moves it.`;
+      return `Each block is a unit of ${field.reply?.layer}; its colour tells how much the pixel moves it, red up, blue down.`;
     if (field?.numbers?.measures.every(({ value }) => value === null))
       return "No measures: they weigh a map like a mass, which a signed one is not.";
     if (field?.numbers || this.last.has(pane)) return "";
@@ -116,12 +136,11 @@ export class NumbersTable {
 
   /** @param {Column[]} columns @returns {HTMLElement[]} */
   checks(columns) {
-    return columns.flatMap(({ name, numbers }) => {
-      const check = numbers?.check;
+    return columns.flatMap(({ name, numbers, pending }) => {
+      const check = numbers?.check ?? (pending ? { ok: true, text: "not yet compared with the plain computation" } : null);
       if (!check) return [];
-      return [
-        make("p", { class: check.ok ? "note" : "warning" }, columns.length > 1 ? `${name}: ${check.text}` : check.text),
-      ];
+      const words = columns.length > 1 ? `${name}: ${check.text}` : check.text;
+      return [make("p", { class: check.ok ? "note check" : "warning check" }, words)];
     });
   }
 }

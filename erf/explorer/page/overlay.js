@@ -1,8 +1,11 @@
-import { write } from "./marks.js";
+import { FONT, write } from "./marks.js";
 /** @import { OverlayState, Raster } from "./types.js" */
 
 export const DECADES = 4;
 const CODES = 65536;
+const PLATE = "rgba(8, 10, 13, 0.6)";
+/** Height of a line of text. */
+const LINE = 13;
 
 /** @param {number} code bits of a float16 @returns {number} */
 function decode(code) {
@@ -80,22 +83,25 @@ export class Colors {
     const name = signed ? "RdBu_r" : overlay.colors;
     const [long, wide, left] = [Math.min(140, height / 3), 10, 10];
     const top = height - long - 14;
+    const head = `map ÷ ${max.toPrecision(3)}`;
+    context.font = FONT;
+    context.fillStyle = PLATE;
+    context.fillRect(left - 6, top - 24, context.measureText(head).width + 12, long + 34);
     for (let row = 0; row < long; row += 1) {
       context.fillStyle = `rgb(${this.rgb(name, 1 - row / long).join(",")})`;
       context.fillRect(left, top + row, wide, 1.5);
     }
     context.textAlign = "left";
     context.textBaseline = "middle";
+    let free = -Infinity;
     for (const [value, words] of ticks(overlay.scale, signed)) {
       const share = scaled(value, overlay.scale);
-      write(
-        context,
-        value === 1 ? "≥ 1" : words,
-        left + wide + 5,
-        top + long * (1 - (signed ? (1 + share) / 2 : share)),
-      );
+      const y = top + long * (1 - (signed ? (1 + share) / 2 : share));
+      if (y < free) continue;
+      free = y + LINE;
+      write(context, words, left + wide + 5, y);
     }
-    write(context, `1 = ${max.toPrecision(3)}`, left, top - 14);
+    write(context, head, left, top - 14);
   }
 }
 
@@ -104,11 +110,14 @@ function ticks(scale, signed) {
   /** @type {Record<string, number[]>} */
   const all = { linear: [1, 0.75, 0.5, 0.25, 0], root: [1, 0.5, 0.25, 0.05, 0], log: [1, 0.1, 0.01, 1e-3, 1e-4] };
   const values = all[scale] ?? all.log;
-  if (!signed) return values.map((value) => [value, String(value)]);
+  /** @type {(value: number) => [number, string]} */
+  const tick = (value) => [value, value === 1 ? "≥ 1" : value === -1 ? "≤ −1" : String(value).replace("-", "−")];
+  if (!signed) return values.map(tick);
   const half = values.filter((_, index) => index % 2 === 0);
   return half
     .flatMap((value) => (value && scaled(value, scale) ? [value, -value] : [0]))
-    .map((value) => [value, String(value)]);
+    .sort((one, two) => two - one)
+    .map(tick);
 }
 
 /**

@@ -99,6 +99,11 @@ export class Pane {
     return this.file?.name ?? this.network?.name ?? "";
   }
 
+  /** @returns {string} */
+  ordinal() {
+    return this.index ? "second pane" : "first pane";
+  }
+
   /** @returns {string} what is shown, in a few words */
   what() {
     const reply = this.field?.reply;

@@ -109,6 +109,7 @@ export class Panes {
       if (next[0] === "n" && first.source[0] === "n") Object.assign(made, { image: first.image, at: null });
       made.view = first.view && { ...first.view };
       state.panes.push(made);
+      state.active = 1;
     }, true);
     const { panes } = app.store.state;
     const at = panes[0].at;

@@ -8,7 +8,7 @@
  *   inputs?: string[], layers: Layer[]}} Network
  * @typedef {{id: number, name: string, laterality: string, view: string}} Image
  * @typedef {{id: number, name: string, title: string, size: [number, number], layer: string,
- *   unit: [number, number] | null, center: [number, number], field: [number, number] | null,
+ *   unit: [number, number] | null, center: [number, number], field: Box | null,
  *   subsets: {name: string, count: number}[], definitions: string[], images: Image[]}} StoredFile
  * @typedef {{name: string, unit: string, description: string}} Measure
  * @typedef {{version: string, title: string, networks: Network[], images: Image[], files: StoredFile[],

@@ -61,6 +61,12 @@ export class Geometry {
     return this.viewAt(zoom, y - (y - this.top) * grown, x - (x - this.left) * grown);
   }
 
+  /** @param {number} y @param {number} x @param {number} extent pixels @returns {View} a square in the middle */
+  around(y, x, extent) {
+    const scale = Math.min(CLOSEST, (0.7 * Math.min(...this.port)) / Math.max(1, extent)) * this.frame[0];
+    return { scale, y: (y + 0.5) / this.frame[0], x: (x + 0.5) / this.frame[1] };
+  }
+
   /** @param {number} down @param {number} right @returns {View} */
   moved(down, right) {
     const inside = (/** @type {number} */ start, /** @type {number} */ length, /** @type {number} */ room) =>
