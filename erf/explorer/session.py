@@ -50,6 +50,8 @@ class Session:
     files: Sequence[StoredField] = ()
     worker: Worker = field(default_factory=Worker)
     fields: FieldStore = field(default_factory=FieldStore)
+    _projected: set[tuple[int, str]] = field(default_factory=set)
+    """Networks and layers whose projective field was compared with the gradient once."""
 
     def subject(self, number: int) -> Subject:
         """Return a network by number; raises `InputError` if there is none."""
@@ -102,9 +104,11 @@ class Session:
                 channel=channel,
                 channels=range(*channels.indices(network.input_shape[0])),
                 definition="signed",
+                check=(place.network, place.layer) not in self._projected,
                 seed=subject.seed,
                 is_cancelled=is_cancelled,
             )
+        self._projected.add((place.network, place.layer))
         found = Field(
             id=self.fields.next_id(),
             place=replace(place, pixel=(float(pixel[0]), float(pixel[1])), definition="signed"),
