@@ -327,6 +327,61 @@ def test_a_field_can_be_taken_along(client: Client, tmp_path: Path, monkeypatch:
     assert np.abs(names["result"]["all"].mean - expected).max() <= 1e-5 * expected.max()
 
 
+class Noisy(nn.Module):
+    """A network that draws random numbers in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 5, padding=2), nn.Conv2d(4, 2, 5, padding=2)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = self.second(nn.functional.dropout(self.first(image), 0.5, training=True))
+        return maps
+
+
+ARRAYS = [np.random.default_rng(number).normal(size=(1, 64, 48)).astype("f4") for number in range(2)]
+
+
+@pytest.mark.filterwarnings("ignore::erf.errors.SelfCheckWarning")  # of random numbers, in one layout and another
+@pytest.mark.parametrize(
+    ("model", "images", "options"),
+    [
+        ("gmic", "folder", {"weights": "none", "seed": 3, "n": 2, "image_seed": 5}),
+        ("gmic", "folder", {"fit": "crop:0.9", "normalisation": "unit", "interpolation": "bicubic", "n": 2}),
+        ("gmic", "phantom", {"image_seed": 7, "n": 3}),
+        ("gmic", ARRAYS, {}),
+        ("timm:resnet18", "folder", {"seed": 2, "n": 2}),
+        (Noisy, "folder", {"seed": 4, "n": 2}),
+    ],
+)
+def test_the_lines_compute_the_same_field_with_any_options(
+    folder: Path, model: Any, images: Any, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    built = model if isinstance(model, str) else model()
+    given = folder / "images" if images == "folder" else images
+    size = None if images is ARRAYS else (96, 64)
+    with erf.explore(built, given, size=size or (64, 48), device="cpu", open_browser=False, **options) as running:
+        client = Client(running)
+        layer = client.json("api/state")["networks"][0]["default_layer"]
+        asked = {"layer": layer, "y": 30, "x": 20, "image": 1}
+        field = client.json("api/fields", asked | {"channel": "signs", "definition": "square"})
+        pixel = client.json("api/projective", asked)
+        for found in (field, pixel):
+            names: dict[str, Any] = {"model": built, "images": given}
+            lines = client.json(f"api/fields/{found['id']}/reproduce")["python"]
+            exec(lines.replace("result.plot()", ""), names)  # our own lines
+            expected = client.full(found["id"])
+            seen = names["result"].statistics("all", "square").mean if found is field else names["field"].map
+            assert expected.any()
+            assert np.abs(seen - expected).max() <= 1e-4 * np.abs(expected).max(), lines
+        command = client.json(f"api/fields/{field['id']}/reproduce")["command"]
+        assert bool(command) == (isinstance(model, str) and images is not ARRAYS)
+        for name, value in options.items() if command else ():
+            flag = {"n": "-n", "normalisation": "--normalise"}.get(name, f"--{name.replace('_', '-')}")
+            assert f"{flag} {value}" in command
+
+
 def test_no_thread_is_left_behind(folder: Path) -> None:
     before = set(threading.enumerate())
     with erf.explore("gmic", folder / "images", size=(256, 192), device="cpu", open_browser=False) as running:

@@ -14,7 +14,7 @@ from erf.errors import InputError
 from erf.explorer.running import Explorer
 from erf.explorer.session import Session, check_same_images, pick_memory
 from erf.explorer.stored import StoredField
-from erf.explorer.subject import Subject
+from erf.explorer.subject import Given, Subject
 from erf.images import PHANTOM, ImageSet, choose_images, list_images
 from erf.images.size import Size
 from erf.network.devices import pick_device
@@ -96,9 +96,21 @@ def explore(
         network = _built(each, images, weights, seed, size, model_args, trust)
         framing = network.framing(normalisation, fit, interpolation, source=images if isinstance(images, str) else "")
         chosen = _chosen(images, network, framing, each, n, image_seed, allow_outside, normalisation)
-        source = str(images) if isinstance(images, str | Path) else ""
         budget = pick_memory(memory, where) // len(models)
-        subjects.append(Subject(network, chosen, where, budget, source, network.seed))
+        given = Given(
+            model=each if isinstance(each, str) else "",
+            is_built=isinstance(each, nn.Module | Network),
+            weights=str(weights or ""),
+            trust=trust,
+            source=str(images) if isinstance(images, str | Path) else "",
+            is_array=not isinstance(images, str | Path | ImageSet),
+            image_seed=image_seed,
+            normalisation=normalisation,
+            fit=fit,
+            interpolation=interpolation,
+            allow_outside=allow_outside,
+        )
+        subjects.append(Subject(network, chosen, where, budget, given, network.seed))
     check_same_images(subjects)
     stored = [StoredField(Path(path), load(path)) for path in paths]
     in_notebook = "ipykernel" in sys.modules

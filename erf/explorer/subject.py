@@ -82,6 +82,27 @@ class _Gradient:
     way: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What a network and its images were made from, as far as they do not tell themselves."""
+
+    model: str = ""
+    """Name of the network; '' if it was given as an object."""
+    is_built: bool = False
+    """Whether a module or network was given that had its options already."""
+    weights: str = ""
+    trust: bool = False
+    source: str = ""
+    """Source of the images; '' if they were given as objects."""
+    is_array: bool = False
+    """Whether they were given as arrays."""
+    image_seed: int = 0
+    normalisation: str = ""
+    fit: str = ""
+    interpolation: str = ""
+    allow_outside: bool = False
+
+
 @dataclass
 class Subject:
     """A network and its images; only one thread may compute with it."""
@@ -91,8 +112,7 @@ class Subject:
     device: torch.device
     memory: int
     """Bytes that a kept graph may take."""
-    source: str = ""
-    """Source of the images."""
+    given: Given = Given()
     seed: int = 0
     checks: dict[str, Check] = field(default_factory=dict)
     """By layer, once it was compared."""
@@ -238,7 +258,7 @@ class Subject:
             seed=self.seed,
             device=str(self.device),
         )
-        about = RunDescription(self.network.origin(), self.images, settings, self.device, "", self._is_random, 0, 0.0)
+        about = RunDescription(self.network.origin(), self.images, settings, self.device, "", self.is_random, 0, 0.0)
         unit = MeasuredUnit(place.layer, found.unit, self.layer(place.layer).trace, (found.unit,))
         return about.of(unit, Box(*map(int, found.box)), {})
 
@@ -338,7 +358,7 @@ class Subject:
     ) -> _Gradient | None:
         """Compute the gradient on a crop; None where there is no smaller one, or the unit has another value in it."""
         traced = self.layer(target.layer).trace
-        crop = None if self._is_random else crop_of_unit(traced, target.layer, unit, self.network.size)
+        crop = None if self.is_random else crop_of_unit(traced, target.layer, unit, self.network.size)
         if crop is None or crop.share(self.network.size) > (_CROP if graph else _CROP_ALONE):
             return None
         inside = replace(crop.targets[0], weights=target.weights)
@@ -391,7 +411,8 @@ class Subject:
         return blank(self.network.model, ())
 
     @cached_property
-    def _is_random(self) -> bool:
+    def is_random(self) -> bool:
+        """Whether the network draws random numbers, or reads values that differ between passes."""
         return any(point.trace.random or point.trace.reads for point in self.layers.values())
 
     @cached_property
@@ -401,7 +422,9 @@ class Subject:
     @cached_property
     def _way(self) -> Way:
         is_planar = any(each.ndim == 4 for each in self.network.model.parameters())
-        return Way(channels_last=memory_layout(self.device) is not None and is_planar, own_backward=True)
+        # In another layout the same random numbers would fall on other values.
+        is_last = memory_layout(self.device) is not None and is_planar and not self.is_random
+        return Way(channels_last=is_last, own_backward=True)
 
     @property
     def _frame(self) -> Box[int]:

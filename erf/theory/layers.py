@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from erf.errors import LayerError
 from erf.network.inputs import Arrange, alone
 from erf.network.layers import OUTPUT, outputs
-from erf.theory.tracing import Trace, blank, follow, sourced, watched
+from erf.theory.tracing import Trace, blank, follow, random_state, sourced, watched
 
 _BLOCKS = 2
 """Depth of modules within modules at which networks have their stages and blocks."""
@@ -81,13 +81,18 @@ def list_layers(model: nn.Module, input_shape: Sequence[int], arrange: Arrange =
         if path or not hasattr(model, OUTPUT)
     ]
     sources = sourced(arrange(blank(model, input_shape)))
+    before = random_state(sources[0].device)
     try:
         with watched(model, input_shape) as follower, torch.no_grad():
             model(*sources)
     finally:
         for handle in handles:
             handle.remove()
-    return [replace(point, calls=calls[point.name.split(":")[0]]) for point in found.values()]
+    is_random = not torch.equal(before, random_state(sources[0].device))
+    return [
+        replace(point, calls=calls[point.name.split(":")[0]], trace=replace(point.trace, random=is_random))
+        for point in found.values()
+    ]
 
 
 def default_candidates(points: Sequence[MappedLayer]) -> list[MappedLayer]:

@@ -201,14 +201,14 @@ def trace(
         return follow(layer, output, follower, sources[0].shape[2:])
 
     sources = sourced(arrange(blank(model, input_shape)))
-    before = _random_state(sources[0].device)
+    before = random_state(sources[0].device)
     with watched(model, input_shape) as follower:
         found = forward_to(model, layers, sources, look, once=True)
-    is_random = not torch.equal(before, _random_state(sources[0].device))
+    is_random = not torch.equal(before, random_state(sources[0].device))
     return {layer: replace(traced, random=is_random) for layer, traced in found.items()}
 
 
-def _random_state(device: torch.device) -> Tensor:
+def random_state(device: torch.device) -> Tensor:
     """Return the state of the random generators that a network on the device uses."""
     states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
     return torch.cat(states)
