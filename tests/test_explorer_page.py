@@ -13,6 +13,8 @@ import erf
 from tests.conftest import small_network
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SIZE = (128, 96)
+VIEWPORT = {"width": 1000, "height": 640}
 HOSTILE = "<b onclick=alert(1)>bold.png"
 
 
@@ -33,7 +35,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
     rows = ["path,laterality,view"]
     for index, name in enumerate(("a.png", HOSTILE, "c.png")):
-        phantom = erf.draw_phantom(index, seed=3, size=(256, 192))
+        phantom = erf.draw_phantom(index, seed=3, size=SIZE)
         Pillow.fromarray(phantom.pixels).save(folder / name)
         rows.append(f"{name},{phantom.laterality[0].upper()},{phantom.view}")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
@@ -43,7 +45,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(images: Path) -> Iterator[str]:
     networks = [small_network(0).float(), small_network(1).float()]
-    with erf.explore(networks, images, size=(256, 192), device="cpu", open_browser=False) as explorer:
+    with erf.explore(networks, images, size=SIZE, device="cpu", open_browser=False) as explorer:
         yield explorer.url
 
 
@@ -85,24 +87,25 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def window(browser: Any) -> Opened:
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
+def window(browser: Any, address: str) -> Opened:
+    page = browser.new_page(viewport=VIEWPORT)
     page.set_default_timeout(15_000)
     found = Opened(page)
     page.on("pageerror", lambda error: found.said.append(str(error)))
     page.on("dialog", lambda dialog: found.said.append(dialog.message))
     page.on("request", lambda asked: found.asked.append(asked.url))
+    page.goto(address)
+    page.wait_for_selector(".stage")
     return found
 
 
 @pytest.fixture
 def opened(window: Opened, address: str) -> Iterator[Opened]:
-    window.said.clear()
-    window.asked.clear()
-    window.page.set_viewport_size({"width": 1280, "height": 800})
-    window.page.goto("about:blank")  # else only the fragment would change
-    window.page.goto(address)
-    window.page.wait_for_selector(".stage")
+    """The page as it is at first; without a fragment, it forgets all but the tray, which takes less than a reload."""
+    window.page.set_viewport_size(VIEWPORT)
+    window.page.evaluate("() => { location.hash = ''; document.getElementById('live').textContent = ''; }")
+    window.page.wait_for_function("() => !document.querySelector('#numbers table')")
+    window.page.wait_for_function("() => document.querySelectorAll('.stage').length === 1")
     yield window
     assert window.said == []
     assert [url for url in window.asked if not url.startswith((address, "about:", "blob:", "data:"))] == []
@@ -242,15 +245,23 @@ def test_names_are_text_and_nothing_scrolls_sideways(opened: Opened) -> None:
 
 
 def test_files_alone(browser: Any, images: Path, tmp_path: Path) -> None:
-    result = erf.compute(small_network(0).float(), images, size=(256, 192), layer="5", device="cpu")
+    result = erf.compute(small_network(0).float(), images, size=SIZE, layer="5", device="cpu")
     erf.save(result, tmp_path / "one.h5")
     with erf.explore(files=tmp_path / "one.h5", open_browser=False) as explorer:
-        page = browser.new_page()
+        page = browser.new_page(viewport=VIEWPORT)
         page.goto(explorer.url)
         page.wait_for_selector("#numbers tbody tr")
         mean = page.locator("#numbers tbody").inner_text()
         opened = Opened(page)
         assert opened.painted() > 100
+        theory = page.evaluate(
+            """async () => {
+                const { storedField } = await import(new URL("field.js", location.href).href);
+                const { files } = await (await fetch("api/state")).json();
+                return [storedField(files[0], { subset: "all", definition: "abs", image: -1 }).theory, files[0].field];
+            }"""
+        )
+        assert theory[0] == theory[1] == list(result.provenance.field_box() or ())
         page.select_option("#profile", "1")
         opened.shows("profile of")
         page.wait_for_function("(old) => document.querySelector('#numbers tbody')?.innerText !== old", arg=mean)
