@@ -567,6 +567,53 @@ def test_channels_that_cancel_are_refused() -> None:
         assert seen.field(Place(0, 0, "norm", channel=2, unit=(9, 9)), "f").largest > 0
 
 
+class Waiting(nn.Module):
+    """A network of two hundred steps, each of which takes a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(200)))
+        self.pause = 0.0
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        for step in self.steps:
+            time.sleep(self.pause)
+            image = step(image)
+        return image
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+def test_stopping_ends_the_pass_that_runs(memory: float | None) -> None:
+    model = Waiting()
+    running = erf.explore(model, size=(32, 32), n=1, memory=memory, device="cpu", open_browser=False)
+    client = Client(running)
+    client.json("api/state")
+    model.pause = 0.05
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.ask, "api/fields", {"layer": "output", "y": 9, "x": 9})
+        time.sleep(0.5)
+        began = time.monotonic()
+        running.stop()
+        assert time.monotonic() - began < 5
+        assert asked.result(10)[0] >= 400
+
+
+def test_two_explorers_of_one_network_leave_it_as_it_was() -> None:
+    model = nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(100))).train()
+    options: dict[str, Any] = {"size": (32, 32), "n": 2, "device": "cpu", "open_browser": False}
+    with erf.explore(model, **options) as one, erf.explore(model, **options) as other:
+
+        def ask(client: Client) -> set[int]:
+            return {
+                client.ask("api/fields", {"layer": "99", "unit": [9, step], "image": step % 2})[0] for step in range(20)
+            }
+
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(ask, (Client(one), Client(other)))) == [{200}, {200}]
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_a_newer_request_of_a_client_replaces_its_older_ones() -> None:
     worker, running, go = Worker(), threading.Event(), threading.Event()
 

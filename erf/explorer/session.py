@@ -53,6 +53,10 @@ class Session:
     _projected: set[tuple[int, str]] = field(default_factory=set)
     """Networks and layers whose projective field was compared with the gradient once."""
 
+    def __post_init__(self) -> None:
+        for subject in self.subjects:
+            subject.is_ended = self.worker.is_stopped
+
     def subject(self, number: int) -> Subject:
         """Return a network by number; raises `InputError` if there is none."""
         if not 0 <= number < len(self.subjects):

@@ -114,6 +114,8 @@ class Subject:
     """Bytes that a kept graph may take."""
     given: Given = Given()
     seed: int = 0
+    is_ended: Cancelled = never
+    """Asked at each module: ends also those passes that a newer request is to use, such as that of the kept graph."""
     checks: dict[str, Check] = field(default_factory=dict)
     """By layer, once it was compared."""
     _samples: dict[int, Sample] = field(default_factory=dict)
@@ -400,7 +402,8 @@ class Subject:
 
     @contextmanager
     def _running(self, way: Way, sample: Sample) -> Iterator[None]:
-        with way.applied(self.network.model, self.device), self._seeds.applied(sample.image, 0):
+        model = self.network.model
+        with way.applied(model, self.device), self._seeds.applied(sample.image, 0), stoppable(model, self.is_ended):
             yield
 
     def inputs(self, sample: Sample) -> Tensor:

@@ -13,6 +13,9 @@ T = TypeVar("T")
 Cancelled = Callable[[], bool]
 """Function that tells whether a result is still wanted."""
 
+_COMPUTING = threading.Lock()
+"""Held by the pass that runs: two explorers of a process may have the same network, whose modes a pass changes."""
+
 _MOST = 64
 """Most jobs that wait; more are refused."""
 
@@ -106,6 +109,9 @@ class Worker:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    def is_stopped(self) -> bool:
+        return self._is_stopped
+
     def stop(self) -> None:
         """End the thread; waits for the pass that runs to notice."""
         with self._changed:
@@ -116,9 +122,6 @@ class Worker:
         for job in waiting:
             job.give_up()
         self._thread.join()
-
-    def _stopped(self) -> bool:
-        return self._is_stopped
 
     def _is_wanted_elsewhere(self) -> bool:
         return self._is_stopped or bool(self._jobs)
@@ -133,11 +136,12 @@ class Worker:
                     return
                 self._running = self._jobs.popleft() if self._jobs else None
                 spare = None if self._running else self._idle.pop(self._next())[0]
-            if self._running:
-                self._running.run(self._stopped)
-                self._last = time.monotonic()
-            elif spare:
-                Job(spare, "").run(self._is_wanted_elsewhere)
+            with _COMPUTING:
+                if self._running:
+                    self._running.run(self.is_stopped)
+                    self._last = time.monotonic()
+                elif spare:
+                    Job(spare, "").run(self._is_wanted_elsewhere)
 
     def _left(self) -> float:
         """Return the seconds until something may be done that nobody waits for."""
