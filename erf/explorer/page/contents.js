@@ -196,6 +196,11 @@ export class Contents {
     if (field !== this.field) return;
     this.checking = false;
     this.pane.changed();
+    // The layer is computed plainly from now on, and so should be what is shown.
+    if (field.refuted && !this.requests.running && !this.app.live) {
+      this.fieldKey = "";
+      this.syncField();
+    }
   }
 
   /** Fetch the level that a new zoom needs. */

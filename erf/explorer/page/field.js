@@ -26,6 +26,8 @@ export class Field {
     this.signed = traits.signed;
     this.max = traits.max;
     this.complete = false;
+    /** Whether the plain computation gave another field. */
+    this.refuted = false;
     /** @type {Map<number, Raster>} */
     this.levels = new Map();
     /** @type {Numbers | null} */
@@ -71,6 +73,7 @@ export class Field {
     if (!this.numbers || this.numbers.check) return false;
     const { check } = /** @type {Numbers} */ (await getJson(address(`${this.path}/numbers`, this.query)));
     if (check) this.numbers = { ...this.numbers, check };
+    this.refuted = check?.ok === false;
     return Boolean(check);
   }
 
