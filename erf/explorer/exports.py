@@ -23,7 +23,7 @@ def export_field(subject: Subject, found: Field, kind: str) -> bytes:
         kind: key of `FORMATS`.
     """
     place = found.place
-    images = replace(subject.images, images=(subject.image(place.image),))
+    images = replace(subject.images, images=(subject.pictures.image(place.image),))
     result = compute(
         subject.network,
         images,

@@ -1,6 +1,7 @@
 """Fields that the explorer shows: the receptive field of a unit, and the projective field of a pixel, in one image."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -26,6 +27,13 @@ class Place:
     pixel: tuple[float, float] | None = None
     part: int = 0
     """Input of the network, where it takes several."""
+
+
+def padded(map_: Array, box: Sequence[float], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return a map (h, w), which covers a box of the input, on the whole input of (height, width)."""
+    top, left, bottom, right = (int(edge) for edge in box)
+    height, width = size
+    return np.pad(map_.astype(np.float32), ((top, height - bottom), (left, width - right)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +78,7 @@ class Field:
 
     def whole(self) -> NDArray[np.float32]:
         """Return the map of a unit on the whole input."""
-        top, left, bottom, right = (int(edge) for edge in self.box)
-        height, width = self.size
-        return np.pad(self.map.astype(np.float32), ((top, height - bottom), (left, width - right)))
+        return padded(self.map, self.box, self.size)
 
 
 @dataclass

@@ -106,7 +106,7 @@ def _of_one_image(observed: Observations) -> list[Estimate]:
 
 def _observed(subject: Subject, found: Field) -> Observations:
     """Return the field as the observation of one image."""
-    sample = subject.sample(found.place.image)
+    sample = subject.pictures.sample(found.place.image)
     if sample.parts:
         sample = sample.parts[found.place.part]
     provenance = subject.provenance(found)

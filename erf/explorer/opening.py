@@ -11,10 +11,12 @@ from torch import nn
 from erf.building import Model, Network, build_network
 from erf.engine.one_unit import Images, images_of_arrays
 from erf.errors import InputError
+from erf.explorer.given import Given
+from erf.explorer.pictures import Pictures
 from erf.explorer.running import Explorer
 from erf.explorer.session import Session, check_same_images, pick_memory
 from erf.explorer.stored import StoredField
-from erf.explorer.subject import Given, Subject
+from erf.explorer.subject import Subject
 from erf.images import PHANTOM, ImageSet, choose_images, list_images
 from erf.images.size import Size
 from erf.network.devices import pick_device
@@ -110,7 +112,7 @@ def explore(
             interpolation=interpolation,
             allow_outside=allow_outside,
         )
-        subjects.append(Subject(network, chosen, where, budget, given, network.seed))
+        subjects.append(Subject(network, Pictures(chosen), where, budget, given, network.seed))
     check_same_images(subjects)
     stored = [StoredField(Path(path), load(path)) for path in paths]
     in_notebook = "ipykernel" in sys.modules

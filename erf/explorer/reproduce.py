@@ -45,11 +45,11 @@ def python_of(subject: Subject, found: Field) -> str:
     """Return lines of Python that compute the field in this image."""
     given, network, place = subject.given, subject.network, found.place
     missing = [name for name, known in (("model", given.model), ("images", given.source)) if not known]
-    lines, image = ["import erf", ""], subject.image(place.image)
+    lines, image = ["import erf", ""], subject.pictures.image(place.image)
     if missing:
         lines += [f"# {' and '.join(missing)}: as given to erf.explore"]
     lines += [f"network = erf.build_network({_network(subject)})", f"images = {_images(subject)}.only({image.id!r})"]
-    if given.source not in ("", PHANTOM) and (place.channel == "signs" or subject.is_random):
+    if given.source not in ("", PHANTOM) and (place.channel == "signs" or subject.passes.is_random):
         lines = ["from dataclasses import replace", "", *lines, "# random numbers are drawn by the image's number"]
         lines += [f"images = replace(images, images=(replace(images.images[0], number={image.number}),))"]
     options: dict[str, Any] = {"layer": place.layer}

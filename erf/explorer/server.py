@@ -123,7 +123,7 @@ class Routes:
     async def thumbnail(self, request: Request) -> Response:
         """Return a small picture of an image as PNG."""
         subject, image = self.session.subject(number_of(request, "network", 0)), number_of(request, "image")
-        pixels = await asyncio.to_thread(subject.thumbnail, image)
+        pixels = await asyncio.to_thread(subject.pictures.thumbnail, image)
         return Response(await asyncio.to_thread(_png, pixels), media_type="image/png")
 
     @_reported
@@ -133,9 +133,9 @@ class Routes:
         level, part = level_of(request), number_of(request, "input", 0)
         subject = self.session.subject(network)
         subject.check_part(part)
-        pixels, spacing = await asyncio.to_thread(subject.shown, image, part), subject.spacing(image, part)
+        pixels = await asyncio.to_thread(subject.pictures.shown, image, part)
         self.session.look(network, image)
-        return _bytes(await asyncio.to_thread(encode_image, pixels, level, spacing))
+        return _bytes(await asyncio.to_thread(encode_image, pixels, level, subject.pictures.spacing(image, part)))
 
     @_reported
     async def add_field(self, request: Request) -> Response:

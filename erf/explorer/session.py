@@ -100,7 +100,7 @@ class Session:
         with memory_errors("use a smaller `size`"):
             seen = project(
                 network.model,
-                subject.inputs(subject.sample(place.image)),
+                subject.passes.inputs(subject.pictures.sample(place.image)),
                 place.layer,
                 traced,
                 pixel,
