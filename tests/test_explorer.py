@@ -208,6 +208,8 @@ def test_a_file_is_shown_without_a_network(folder: Path) -> None:
         ("api/fields", [1], "JSON object"),
         ("api/fields", "{" * 5000, "JSON object"),
         ("api/projective", {"layer": "final", "y": 9999, "x": 1}, "outside"),
+        ("api/projective", {"layer": "final", "y": 9, "x": 1, "channel": "signs"}, "channel signs"),
+        ("api/projective", {"layer": "final", "y": 9, "x": 1, "channel": 9999}, "channel 9999"),
         ("api/fields/f999/map", None, "no longer there"),
         ("api/files/5/map", None, "file 5"),
         ("api/files/0/map?subset=nobody", None, "nobody"),

@@ -1,6 +1,7 @@
 """What one explorer shows: networks with their images, ERF files, and the fields that were computed."""
 
 import base64
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -93,9 +94,9 @@ class Session:
         subject.check_part(place.part)
         if place.pixel is None:
             raise InputError("no pixel was asked for")
-        pixel = (round(place.pixel[0]), round(place.pixel[1]))
         network, traced = subject.network, subject.layer(place.layer).trace
-        channel = place.channel if isinstance(place.channel, int) else None
+        pixel = _nearest_pixel(place.pixel, network.size)
+        channel = _one_channel(place, traced.feature_shape[0])
         channels = network.arguments.channels(network.input_shape)[place.part]
         with memory_errors("use a smaller `size`"):
             seen = project(
@@ -156,6 +157,25 @@ class Session:
     def close(self) -> None:
         """End the worker's thread."""
         self.worker.stop()
+
+
+def _nearest_pixel(point: tuple[float, float], size: tuple[int, int]) -> tuple[int, int]:
+    """Return the pixel of the input that holds a point; raises `InputError` for one outside."""
+    y, x = (math.floor(place + 0.5) for place in point)
+    if not (0 <= y < size[0] and 0 <= x < size[1]):
+        raise InputError(f"pixel {point[0]:g},{point[1]:g} lies outside the input of {size[0]}x{size[1]}")
+    return y, x
+
+
+def _one_channel(place: Place, channels: int) -> int | None:
+    """Return the channel of a layer that is asked for, None for the sum of all; raises `InputError` for others."""
+    if place.channel == "all":
+        return None
+    if not isinstance(place.channel, int) or place.channel >= channels:
+        raise InputError(
+            f"channel {place.channel} of layer '{place.layer}'; expected all, or a number below {channels}"
+        )
+    return place.channel
 
 
 def _network(number: int, subject: Subject) -> dict[str, Any]:
