@@ -50,13 +50,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Pillow.fromarray(pixels).save(images / f"{name}.png")
     (images / "damaged.png").write_bytes(b"\x89PNG nothing")
     (root / "secret.txt").write_text("do not read")
+    erf.save(erf.import_map(gaussian(9), title="<b>map</b>"), root / "map.h5")
     return root
 
 
 @pytest.fixture(scope="module")
 def explorer(folder: Path) -> Iterator[erf.Explorer]:
-    maps = erf.import_map(gaussian(9), title="<b>map</b>")
-    erf.save(maps, folder / "map.h5")
     with erf.explore(
         "gmic", folder / "images", files=folder / "map.h5", size=(256, 192), device="cpu", open_browser=False
     ) as running:

@@ -44,6 +44,7 @@ BASE = {
     "evaluate": ["evaluate", "nothing.csv", "--draws", "100"],
     "atlas": ["atlas", "a.h5", "-o", "atlas", "--device", "cpu", "-n", "2", "--size", "24x32"],
     "import": ["import", "map.npy", "-o", "out.h5", "--overwrite"],
+    "explore": ["explore", *SMALL, "-n", "2", "--device", "cpu", "--no-open"],
     "protocols": ["protocols", "replknet"],
     "manifest": ["manifest", ".", "-o", "out.csv", "--overwrite"],
 }
@@ -122,6 +123,7 @@ def test_every_command_is_tried() -> None:
 def test_no_value_of_an_option_gives_a_traceback(command: str, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(files)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(erf.Explorer, "is_running", False)  # else it would wait for its user
     assert erf.load("a.h5").count() == 2
     wrong = []
     for words in words_with(command):

@@ -21,6 +21,10 @@ LIBRARY = [
 ]
 
 
+COMMANDS_OF_FIELDS = ROOT / "erf/explorer/reproduce.py"
+"""The one module of the library whose task is to write a command line, for the reader of a page."""
+
+
 def texts(path: Path) -> list[str]:
     """All strings of a file, those of f-strings in parts."""
     tree = ast.parse(path.read_text())
@@ -38,11 +42,18 @@ def names_of_options() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "path", [path for path in LIBRARY if path != COMMANDS_OF_FIELDS], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_the_library_names_no_option_and_no_command(path: Path) -> None:
     for text in texts(path):
         assert not re.search(r"(?<![\w-])--[a-z]{2}", text), text
         assert not re.search(r"`erf [a-z]|\bthe same command\b", text), text
+
+
+def test_every_option_of_a_written_command_exists() -> None:
+    written = {text for text in texts(COMMANDS_OF_FIELDS) if text.startswith("--") and len(text) > 2}
+    assert {"--size", "--unit"} <= written <= names_of_options()
 
 
 def test_every_option_of_a_remedy_exists() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from erf.cli.console import busy, parse_options, parse_size, reported_errors, say
+from erf.cli.network import warn_of_assumption
 from erf.cli.options import (
     IMAGES,
     NETWORK,
@@ -101,7 +102,7 @@ def explore(
                 size=parse_size(size) if size else None, model_args=parse_options(list(model_arg or [])), trust=trust,
                 normalisation=normalise, fit=fit, interpolation=interpolation, image_seed=image_seed,
                 allow_outside=allow_outside, seed=seed, device=device, memory=memory, port=port, token=token,
-                open_browser=False,
+                open_browser=False, warn=warn_of_assumption,
             )  # fmt: skip
         with StopRequest() as stop, explorer:
             say(f"the explorer is at {explorer.url}\nwhoever has this address can see the images; Ctrl-C ends it")

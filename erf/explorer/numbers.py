@@ -1,4 +1,4 @@
-"""Numbers, curves and contours of a field, with the names and values of `erf compare`."""
+"""Numbers, curves and contours of a field, with the names and values of `erf.compare`."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from erf.building import Model, Network, build_network
+from erf.building.network import Warn, warn_of_assumption
 from erf.engine.one_unit import Images, images_of_arrays
 from erf.errors import InputError
 from erf.explorer.given import Given
@@ -47,6 +48,7 @@ def explore(
     port: int = 0,
     token: str = "",
     open_browser: bool | None = None,
+    warn: Warn = warn_of_assumption,
 ) -> Explorer:
     """Open a page on this machine that shows what a network sees: click a pixel, and see the field of the unit there.
 
@@ -74,6 +76,7 @@ def explore(
         port: port of this machine; 0 for a free one.
         token: secret in the address, by which bookmarks stay valid; '' for a random one.
         open_browser: whether to open the page in the browser; None for outside of notebooks only.
+        warn: called with one line where a value is assumed.
 
     Returns:
         The running explorer, with its address `url`; `stop` ends it, and in a notebook it shows itself as a frame.
@@ -95,7 +98,7 @@ def explore(
     where = pick_device(device)
     subjects = []
     for each in models:
-        network = _built(each, images, weights, seed, size, model_args, trust)
+        network = _built(each, images, weights, seed, size, model_args, trust, warn)
         framing = network.framing(normalisation, fit, interpolation, source=images if isinstance(images, str) else "")
         chosen = _chosen(images, network, framing, each, n, image_seed, allow_outside, normalisation)
         budget = pick_memory(memory, where) // len(models)
@@ -115,7 +118,7 @@ def explore(
         subjects.append(Subject(network, Pictures(chosen), where, budget, given, network.seed))
     check_same_images(subjects)
     stored = [StoredField(Path(path), load(path)) for path in paths]
-    in_notebook = "ipykernel" in sys.modules
+    in_notebook = _is_notebook()
     session = Session(subjects, stored)
     try:
         explorer = Explorer(session, port, token, in_notebook)
@@ -127,6 +130,12 @@ def explore(
     return explorer
 
 
+def _is_notebook() -> bool:
+    """Whether this is the kernel of a notebook, rather than a program that has its packages loaded."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
+
+
 def _built(
     model: Model,
     images: Images,
@@ -135,11 +144,12 @@ def _built(
     size: Size | None,
     model_args: Mapping[str, Any] | None,
     trust: bool,
+    warn: Warn,
 ) -> Network:
     """Build a network; of a module, the input has the shape of images that are given as arrays."""
     if isinstance(model, nn.Module) and isinstance(images, ImageSet) and weights is None and not model_args:
         return Network.of_module(model, images.shape)
-    return build_network(model, weights, seed=seed, size=size, model_args=model_args, trust=trust)
+    return build_network(model, weights, seed=seed, size=size, model_args=model_args, trust=trust, warn=warn)
 
 
 def _chosen(

@@ -29,6 +29,9 @@ from erf.theory.layers import MappedLayer
 COLORS = ("viridis", "cividis", "magma", "inferno", "gray", "RdBu_r")
 """Colour maps of matplotlib; all but the last, for signed maps, rise evenly in lightness."""
 
+_MOST_MEMORY = 1e6
+"""Gigabytes that no machine has."""
+
 _PAUSE = 2.0
 """Seconds without a request after which a field is compared with the plain computation."""
 
@@ -227,6 +230,6 @@ def pick_memory(gigabytes: float | None, device: torch.device) -> int:
     """Return the bytes that kept graphs may take: as given, or half of what is free."""
     from erf.network.devices import available_memory
 
-    if gigabytes is not None and not gigabytes >= 0:
-        raise InputError(f"memory of {gigabytes:g} GB; expected 0 or more")
+    if gigabytes is not None and not 0 <= gigabytes < _MOST_MEMORY:
+        raise InputError(f"memory of {gigabytes:g} GB; expected 0 or more, below {_MOST_MEMORY:g}")
     return available_memory(device) // 2 if gigabytes is None else int(gigabytes * 1e9)
