@@ -14,7 +14,7 @@ SIZES = ((1280, 800), (390, 844))
 
 def draw(browser: Any, address: str, path: str, size: tuple[int, int]) -> None:
     """Open the page, click into the breast, and save what the window shows once the numbers are there."""
-    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, device_scale_factor=2)
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, device_scale_factor=1.5)
     page.goto(address)
     stage = page.locator(".stage").first
     stage.wait_for()
@@ -22,7 +22,8 @@ def draw(browser: Any, address: str, path: str, size: tuple[int, int]) -> None:
     box = stage.bounding_box()
     page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.45 * box["height"])
     page.get_by_text("r50").first.wait_for(state="attached", timeout=120_000)
-    page.wait_for_timeout(3000)
+    page.get_by_text("equal to the plain computation").first.wait_for(state="attached", timeout=120_000)
+    page.wait_for_timeout(1000)
     page.screenshot(path=path)
     page.close()
 

@@ -40,7 +40,7 @@ if wanted hct-growth; then
 fi
 
 if wanted explorer; then
-    python explorer.py explorer.png explorer-phone.png
+    python explorer.py explorer.png
 fi
 
 # Pages of many networks, in build/, not here: only when they are named, 15 minutes each.
