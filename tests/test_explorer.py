@@ -33,6 +33,7 @@ from erf.explorer.worker import SupersededError, Worker
 from erf.gradients.autograd import Target
 from erf.gradients.graph import CancelledError
 from erf.images import Image, ImageSet, Sample
+from tests.random_networks import RandomNetwork
 from tests.test_coloring import gaussian
 
 CPU = torch.device("cpu")
@@ -723,3 +724,29 @@ def test_the_usual_port_need_not_be_named() -> None:
     assert "127.0.0.1" in guard.hosts
     guard.listen_on(8400)
     assert guard.hosts == {"127.0.0.1:8400", "localhost:8400"}
+
+
+def test_a_wrong_backward_pass_of_the_library_is_not_shown() -> None:
+    """An instance norm before attention has a wrong gradient in some memory layouts."""
+    model = RandomNetwork(553).double()
+    pixels = np.random.default_rng(553).normal(size=model.shape).astype("f4")
+    network = erf.build_network(model, size=(model.shape[1], model.shape[2]))
+    seen = Subject(network, Pictures(erf.from_arrays([pixels])), CPU, 10**9)
+    name = list(seen.layers)[-1]
+    layout = seen.layers[name].trace.layout
+    unit = tuple(length // 2 for length in seen.layers[name].trace.feature_shape[1:])
+    found = seen.field(Place(0, 0, name, unit=unit, definition="signed"), "f")
+    inputs = torch.from_numpy(seen.pictures.sample(0).pixels)[None].double()
+    model.eval()
+
+    def value(image: torch.Tensor) -> float:
+        with torch.no_grad():
+            index: tuple[Any, ...] = (0, slice(None), *unit)
+            return float(layout.as_map(model(image))[index].sum())
+
+    for y, x in (np.unravel_index(np.abs(found.map).argmax(), found.map.shape), (10, 13)):
+        step = torch.zeros_like(inputs)
+        step[0, 0, int(y), int(x)] = 1e-5
+        slope = (value(inputs + step) - value(inputs - step)) / 2e-5
+        assert found.whole()[int(y), int(x)] == pytest.approx(slope, abs=1e-5 * found.largest)
+    assert seen.check_of(found) is not None
