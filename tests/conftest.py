@@ -1,7 +1,10 @@
 """Fixtures that several test modules share."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -67,3 +70,19 @@ def mammograms(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"{name},{phantom.laterality[0].upper()},{phantom.view},{phantom.patient_id}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The system's Chromium; tests are skipped without one."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()

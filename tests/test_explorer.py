@@ -750,3 +750,26 @@ def test_a_wrong_backward_pass_of_the_library_is_not_shown() -> None:
         slope = (value(inputs + step) - value(inputs - step)) / 2e-5
         assert found.whole()[int(y), int(x)] == pytest.approx(slope, abs=1e-5 * found.largest)
     assert seen.check_of(found) is not None
+
+
+def test_a_network_takes_the_size_of_arrays() -> None:
+    arrays = [np.random.default_rng(0).normal(size=(1, 64, 48)).astype("f4")]
+    with erf.explore(nn.Conv2d(1, 2, 3, padding=1), arrays, device="cpu", open_browser=False) as running:
+        found = Client(running).json("api/fields", {"layer": "output", "y": 9, "x": 9})
+        assert Client(running).full(found["id"]).shape == (64, 48)
+    with pytest.raises(erf.InputError, match="64x48"):
+        erf.explore(nn.Conv2d(1, 2, 3), arrays, size=32, device="cpu", open_browser=False)
+
+
+def test_half_precision_does_not_excuse_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    seen = subject(nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.Conv2d(4, 2, 41, padding=20)).bfloat16())
+    fast = seen.passes.gradient
+
+    def off(target: Target, sample: Sample, is_cancelled: Any = None) -> Gradient:
+        found = fast(target, sample)
+        return replace(found, values=found.values * 1.2)
+
+    monkeypatch.setattr(seen.passes, "gradient", off)
+    found = seen.field(Place(0, 0, "1", unit=(30, 20)), "f")
+    assert "the library's backward passes" in found.way

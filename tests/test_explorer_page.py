@@ -1,6 +1,5 @@
 """The explorer's page in a real browser, with its real server."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,22 +11,9 @@ from PIL import Image as Pillow
 import erf
 from tests.conftest import small_network
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SIZE = (128, 96)
 VIEWPORT = {"width": 1000, "height": 640}
 HOSTILE = "<b onclick=alert(1)>bold.png"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ from tests.conftest import small_network
 
 QUICK = Resampling(resamples=100)
 HOSTILE = "</script><img src=x onerror=alert(1)>&amp;"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="module")
@@ -92,18 +89,6 @@ def test_the_command(pair: list[ERF], tmp_path: Path, monkeypatch: pytest.Monkey
         assert refused.exit_code == 2
         (line,) = refused.stderr.strip().splitlines()
         assert message in line
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

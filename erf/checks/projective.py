@@ -1,6 +1,6 @@
 """Projective field of a pixel of one image, with the network and the image from any source."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,16 @@ from torch import Tensor
 from erf.building import Model, Network, build_network
 from erf.building.network import SMALLER, Warn, warn_of_assumption
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
-from erf.errors import ImageError, InputError, LayerError
-from erf.gradients.graph import never
+from erf.errors import ImageError, InputError
+from erf.gradients.graph import Cancelled, never
 from erf.gradients.projective import ProjectiveField, project
+from erf.gradients.units import one_channel
 from erf.images import ImageSet, read_image
 from erf.images.image import Failure, Image, Sample
 from erf.images.laterality import laterality_from_name, view_from_name
 from erf.images.size import Size
 from erf.network.devices import memory_errors
-from erf.theory.tracing import Trace, blank
+from erf.theory.tracing import blank
 
 ImageSource = str | Path | Image | Sample | NDArray[np.generic] | Tensor
 
@@ -42,7 +43,7 @@ def projective_field(
     model_args: Mapping[str, Any] | None = None,
     depth: int = 0,
     trust: bool = False,
-    is_cancelled: Callable[[], bool] = never,
+    is_cancelled: Cancelled = never,
     warn: Warn = warn_of_assumption,
 ) -> ProjectiveField:
     """Compute the projective field of a pixel: which units of a layer depend on it, in one image.
@@ -103,21 +104,10 @@ def projective_field(
         name, traced, _ = network.locate(layer, warn=warn)
         return project(
             network.model, inputs, name, traced, pixel or (network.size[0] // 2, network.size[1] // 2),
-            arrange=network.arguments, channel=_channel(channel, name, traced),
+            arrange=network.arguments, channel=one_channel(channel, name, traced.feature_shape[0]),
             channels=_channels_of(network, input_name), definition=definition, check=check, seed=network.seed,
             is_cancelled=is_cancelled,
         )  # fmt: skip
-
-
-def _channel(channel: int | str, layer: str, traced: Trace) -> int | None:
-    if channel == "all":
-        return None
-    if not isinstance(channel, int) or not 0 <= channel < traced.feature_shape[0]:
-        raise LayerError(
-            f"channel {channel} of layer '{layer}', which has {traced.feature_shape[0]}; expected 'all' or a number "
-            "below that"
-        )
-    return channel
 
 
 def _channels_of(network: Network, input_name: str) -> range | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from erf.building import Model, Network, build_network, own_normalisation
+from erf.building.network import Warn, warn_of_assumption
 from erf.building.weights import code_digest, state_digest, structure_digest
 from erf.definitions import DEFAULT_DEFINITION
 from erf.engine.api import compute_layers
@@ -170,14 +171,10 @@ def compute(
         raise InputError("`output` and `sink` at once; expected one of them")
     if output is not None:
         check_outputs([Path(output)], SUFFIXES)
-    size = None if size is None else as_size(size)
-    given = images if isinstance(images, ImageSet | str | Path) else images_of_arrays(images, model, normalisation)
-    if isinstance(given, ImageSet):
-        size = _size_of(given, size, fit or interpolation)
-    if isinstance(model, nn.Module) and isinstance(given, ImageSet) and weights is None and not model_args:
-        network = Network.of_module(model, given.shape)  # `arguments` say how it is called, if need be
-    else:
-        network = build_network(model, weights, seed=seed, size=size, model_args=model_args, trust=trust)
+    network, given = network_for(
+        model, images, weights=weights, seed=seed, size=size, model_args=model_args, trust=trust,
+        normalisation=normalisation, scaling=fit or interpolation,
+    )  # fmt: skip
     rule = None if until is None else StoppingRule.of(until)
     settings = Settings(
         unit=unit, channel=channel, aligned=aligned, activation=activation, method=method,
@@ -208,6 +205,50 @@ def compute(
     for remark in found.remarks:
         warnings.warn(remark, ImageWarning, stacklevel=2)
     return found
+
+
+def network_for(
+    model: Model,
+    images: Images,
+    *,
+    weights: str | Path | None = None,
+    seed: int | None = None,
+    size: Size | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    trust: bool = False,
+    normalisation: str = "",
+    scaling: str = "",
+    warn: Warn = warn_of_assumption,
+) -> tuple[Network, ImageSet | str | Path]:
+    """Build a network for images; arrays and sets of images have a size, which is that of its input.
+
+    Args:
+        model: as for `compute`, as are all that are not explained.
+        images: see there.
+        weights: see there.
+        seed: see there.
+        size: see there.
+        model_args: see there.
+        trust: see there.
+        normalisation: see there.
+        scaling: how images would be scaled, which arrays and sets are not.
+        warn: called with one line where a value is assumed.
+
+    Returns:
+        The network, and the images: a set of them, or a source from which they are chosen.
+
+    Raises:
+        ModelError: the network cannot be built.
+        InputError: images and options do not fit together.
+    """
+    given = images if isinstance(images, ImageSet | str | Path) else _of_arrays(images, model, normalisation)
+    side = None if size is None else as_size(size)
+    if isinstance(given, ImageSet):
+        side = _size_of(given, side, scaling)
+        if isinstance(model, nn.Module) and weights is None and not model_args:
+            return Network.of_module(model, given.shape), given
+    network = build_network(model, weights, seed=seed, size=side, model_args=model_args, trust=trust, warn=warn)
+    return network, given
 
 
 def _compute_file(
@@ -264,7 +305,7 @@ def _size_of(images: ImageSet, size: tuple[int, int] | None, fit: str) -> tuple[
     return height, width
 
 
-def images_of_arrays(arrays: Any, model: Model, normalisation: str) -> ImageSet:
+def _of_arrays(arrays: Any, model: Model, normalisation: str) -> ImageSet:
     """Return the image set of arrays or tensors (C, H, W)."""
     if isinstance(arrays, nn.Module) or not hasattr(arrays, "__iter__"):
         raise InputError(

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from erf.building import Model, Network, build_network
+from erf.building import Model, Network
 from erf.building.network import Warn, warn_of_assumption
-from erf.engine.one_unit import Images, images_of_arrays
+from erf.engine.one_unit import Images, network_for
 from erf.errors import InputError
 from erf.explorer.given import Given
 from erf.explorer.pictures import Pictures
@@ -18,7 +18,7 @@ from erf.explorer.running import Explorer
 from erf.explorer.session import Session, check_same_images, pick_memory
 from erf.explorer.stored import StoredField
 from erf.explorer.subject import Subject
-from erf.images import PHANTOM, ImageSet, choose_images, list_images
+from erf.images import PHANTOM, Framing, ImageSet, choose_images, list_images
 from erf.images.size import Size
 from erf.network.devices import pick_device
 from erf.storage import load
@@ -98,9 +98,12 @@ def explore(
     where = pick_device(device)
     subjects = []
     for each in models:
-        network = _built(each, images, weights, seed, size, model_args, trust, warn)
+        network, found = network_for(
+            each, images, weights=weights, seed=seed, size=size, model_args=model_args, trust=trust,
+            normalisation=normalisation, scaling=fit or interpolation, warn=warn,
+        )  # fmt: skip
         framing = network.framing(normalisation, fit, interpolation, source=images if isinstance(images, str) else "")
-        chosen = _chosen(images, network, framing, each, n, image_seed, allow_outside, normalisation)
+        chosen = _chosen(found, network, framing, n, image_seed, allow_outside)
         budget = pick_memory(memory, where) // len(models)
         given = Given(
             model=each if isinstance(each, str) else "",
@@ -136,39 +139,14 @@ def _is_notebook() -> bool:
     return hasattr(shell, "kernel")
 
 
-def _built(
-    model: Model,
-    images: Images,
-    weights: str | Path | None,
-    seed: int | None,
-    size: Size | None,
-    model_args: Mapping[str, Any] | None,
-    trust: bool,
-    warn: Warn,
-) -> Network:
-    """Build a network; of a module, the input has the shape of images that are given as arrays."""
-    if isinstance(model, nn.Module) and isinstance(images, ImageSet) and weights is None and not model_args:
-        return Network.of_module(model, images.shape)
-    return build_network(model, weights, seed=seed, size=size, model_args=model_args, trust=trust, warn=warn)
-
-
 def _chosen(
-    images: Images,
-    network: Network,
-    framing: Any,
-    model: Model,
-    n: int | None,
-    seed: int,
-    allow_outside: bool,
-    normalisation: str,
+    given: ImageSet | str | Path, network: Network, framing: Framing, n: int | None, seed: int, allow_outside: bool
 ) -> ImageSet:
+    """Choose the images: all of a folder or manifest, in its order, unless a number of them was asked for."""
+    if isinstance(given, ImageSet):
+        return given
     inputs = network.arguments.names
-    if isinstance(images, ImageSet):
-        return images
-    if not isinstance(images, str | Path):
-        return images_of_arrays(images, model, normalisation)
-    if n is None and images != PHANTOM:
-        return ImageSet.of(list_images(images, allow_outside, inputs), framing)
-    return choose_images(
-        images, framing, n=_PHANTOMS if n is None else n, seed=seed, inputs=inputs, allow_outside=allow_outside
-    )
+    if n is None and given != PHANTOM:
+        return ImageSet.of(list_images(given, allow_outside, inputs), framing)
+    count = _PHANTOMS if n is None else n
+    return choose_images(given, framing, n=count, seed=seed, inputs=inputs, allow_outside=allow_outside)

@@ -4,7 +4,7 @@ The graph of the last image is kept if it fits into the memory that is allowed; 
 pass only. Where the theoretical field is small, two passes on a crop are faster still.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,8 +18,8 @@ from erf.engine.seeds import Seeds
 from erf.engine.self_check.trial import NETWORK_ERRORS
 from erf.gradients.autograd import Target, unit_values
 from erf.gradients.cancellation import channels_cancel
-from erf.gradients.crops import crop_of_unit
-from erf.gradients.graph import ImageGraph, never, stoppable
+from erf.gradients.crops import are_alike, crop_of_unit
+from erf.gradients.graph import Cancelled, ImageGraph, never, stoppable
 from erf.gradients.saved_tensors import saved_on_disk
 from erf.gradients.way import PLAIN, Way
 from erf.images import Sample
@@ -27,16 +27,11 @@ from erf.network.devices import is_memory_error, memory_layout
 from erf.theory.layers import MappedLayer
 from erf.theory.tracing import blank
 
-Cancelled = Callable[[], bool]
-
 _CROP = 0.3
 """Share of the image below which two passes on a crop are faster than a backward pass on the whole image."""
 
 _CROP_ALONE = 0.9
 """The same where no graph is kept, so that the whole image takes two passes as well."""
-
-_ROUNDING = 1e-3
-"""Tolerance relative to the largest value: single precision differs by as much between convolution algorithms."""
 
 _CHANGE = 0.01
 """Change of a sum over channels between units, relative to that of absolute values, from which it is no constant."""
@@ -138,7 +133,7 @@ class Passes:
             value = graph.value(target) if graph else unit_values(model, inputs, [target], self.network.arguments)[0]
             part = ImageGraph(model, crop.cut(inputs).contiguous(), [target.layer], self.network.arguments)
             own = part.value(inside)
-            if value is None or own is None or _differ(own, value):
+            if value is None or own is None or not are_alike(own, value):
                 return None
             height, width = crop.shape
             return Gradient(part.gradient(inside, is_cancelled), crop.box, f"crop of {height}x{width} px")
@@ -193,10 +188,6 @@ class Passes:
     def _needed(self) -> int:
         """Bytes of all maps of an image, the most that a graph keeps."""
         return max(point.trace.activation_bytes for point in self.layers.values())
-
-
-def _differ(one: Tensor, other: Tensor) -> bool:
-    return bool((one - other).abs().max() > _ROUNDING * other.abs().max())
 
 
 def _sums_vary(maps: Tensor) -> bool:

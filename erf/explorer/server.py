@@ -24,8 +24,8 @@ from erf.explorer.numbers import field_numbers, file_numbers, image_numbers
 from erf.explorer.reproduce import command_of, python_of
 from erf.explorer.requests import level_of, number_of, read_client, read_json, read_place
 from erf.explorer.session import Session
-from erf.explorer.worker import BusyError, Cancelled, SupersededError
-from erf.gradients.graph import CancelledError
+from erf.explorer.worker import BusyError, SupersededError
+from erf.gradients.graph import Cancelled, CancelledError
 from erf.text import one_line
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

@@ -13,16 +13,19 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 
+from erf.building.network import SMALLER
 from erf.definitions import DEFINITIONS
 from erf.errors import InputError
 from erf.explorer.field import Field, FieldStore, Place
 from erf.explorer.numbers import SHOWN
 from erf.explorer.stored import StoredField
 from erf.explorer.subject import Subject
-from erf.explorer.worker import Cancelled, Worker
+from erf.explorer.worker import Worker
+from erf.gradients.graph import Cancelled
 from erf.gradients.projective import project
+from erf.gradients.units import one_channel
 from erf.images import Image
-from erf.network.devices import memory_errors
+from erf.network.devices import available_memory, memory_errors
 from erf.text import one_line
 from erf.theory.layers import MappedLayer
 
@@ -98,10 +101,10 @@ class Session:
         if place.pixel is None:
             raise InputError("no pixel was asked for")
         network, traced = subject.network, subject.layer(place.layer).trace
-        pixel = _nearest_pixel(place.pixel, network.size)
-        channel = _one_channel(place, traced.feature_shape[0])
+        pixel = (math.floor(place.pixel[0] + 0.5), math.floor(place.pixel[1] + 0.5))
+        channel = one_channel(place.channel, place.layer, traced.feature_shape[0])
         channels = network.arguments.channels(network.input_shape)[place.part]
-        with memory_errors("use a smaller `size`"):
+        with memory_errors(SMALLER):
             seen = project(
                 network.model,
                 subject.passes.inputs(subject.pictures.sample(place.image)),
@@ -162,25 +165,6 @@ class Session:
         self.worker.stop()
 
 
-def _nearest_pixel(point: tuple[float, float], size: tuple[int, int]) -> tuple[int, int]:
-    """Return the pixel of the input that holds a point; raises `InputError` for one outside."""
-    y, x = (math.floor(place + 0.5) for place in point)
-    if not (0 <= y < size[0] and 0 <= x < size[1]):
-        raise InputError(f"pixel {point[0]:g},{point[1]:g} lies outside the input of {size[0]}x{size[1]}")
-    return y, x
-
-
-def _one_channel(place: Place, channels: int) -> int | None:
-    """Return the channel of a layer that is asked for, None for the sum of all; raises `InputError` for others."""
-    if place.channel == "all":
-        return None
-    if not isinstance(place.channel, int) or place.channel >= channels:
-        raise InputError(
-            f"channel {place.channel} of layer '{place.layer}'; expected all, or a number below {channels}"
-        )
-    return place.channel
-
-
 def _network(number: int, subject: Subject) -> dict[str, Any]:
     network = subject.network
     parameters = sum(each.numel() for each in network.model.parameters())
@@ -228,8 +212,6 @@ def check_same_images(subjects: Sequence[Subject]) -> None:
 
 def pick_memory(gigabytes: float | None, device: torch.device) -> int:
     """Return the bytes that kept graphs may take: as given, or half of what is free."""
-    from erf.network.devices import available_memory
-
     if gigabytes is not None and not 0 <= gigabytes < _MOST_MEMORY:
         raise InputError(f"memory of {gigabytes:g} GB; expected 0 or more, below {_MOST_MEMORY:g}")
     return available_memory(device) // 2 if gigabytes is None else int(gigabytes * 1e9)

@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 
 from erf.box import Box
 from erf.building import Network
+from erf.building.network import SMALLER
 from erf.definitions import DEFINITIONS
+from erf.engine.batches import LocatedSample
 from erf.engine.description import RunDescription
+from erf.engine.self_check.perturbation import varied
+from erf.engine.self_check.reference import TEXTURE, tolerance_of
 from erf.engine.settings import Settings
 from erf.engine.units import MeasuredUnit
 from erf.errors import ImageError, InputError, LayerError
 from erf.explorer.field import Field, Place, padded
 from erf.explorer.given import Given
-from erf.explorer.passes import Cancelled, Gradient, Passes
+from erf.explorer.passes import Gradient, Passes
 from erf.explorer.pictures import Pictures
 from erf.gradients.autograd import Target
 from erf.gradients.cancellation import CANCELLED
-from erf.gradients.graph import CancelledError, never
+from erf.gradients.graph import Cancelled, CancelledError, never
 from erf.gradients.probe import theoretical_box
+from erf.gradients.units import one_channel
 from erf.gradients.way import PLAIN
 from erf.images import ImageSet, Sample
 from erf.network.devices import memory_errors
 from erf.network.layers import Unit
 from erf.results import Provenance
 from erf.theory.layers import MappedLayer
-
-_NOISE = 0.02
-"""Noise, relative to the image's standard deviation: far above rounding."""
-
-_SMALLER = "use a smaller `size`"
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Subject:
     def _field(self, place: Place, name: str, is_cancelled: Cancelled) -> Field:
         self.check_part(place.part)
         sample, unit, traced = self.pictures.sample(place.image), self.unit_at(place), self.layer(place.layer).trace
-        with memory_errors(_SMALLER):
+        with memory_errors(SMALLER):
             target = self._target(place, unit, sample)
             self._test(place, target, sample)
             compute = self.passes.gradient if self._is_trusted(place.layer) else self.passes.plain
@@ -229,13 +229,11 @@ class Subject:
     @property
     def _tolerance(self) -> float:
         """Largest difference that rounding explains, relative to the largest value."""
-        return float(2.0**13 * torch.finfo(self.passes.like.dtype).eps)
+        return tolerance_of(torch.finfo(self.passes.like.dtype).eps)
 
     def _noisy_difference(self, place: Place, unit: Unit, sample: Sample, is_cancelled: Cancelled) -> float:
-        scale = _NOISE * float(sample.pixels.std() or 1)
-        noise = np.random.default_rng(0).normal(scale=scale, size=sample.pixels.shape)
-        image = replace(sample.image, number=-1 - sample.image.number)  # another image, with a graph of its own
-        noisy = replace(sample, image=image, pixels=(sample.pixels + noise).astype(np.float32))
+        # Another number, so that it has a graph of its own.
+        noisy = varied(LocatedSample(sample), noise=TEXTURE, number=len(self.images)).sample
         fast = self.passes.gradient(self._target(place, unit, noisy), noisy, is_cancelled)
         whole = padded(self._map(place, fast), fast.box, self.network.size)
         return self._difference(whole, place, unit, noisy, is_cancelled)
@@ -259,8 +257,7 @@ class Subject:
         Settings(channel=place.channel, definitions=(place.definition,))  # refuses what a run refuses
         channels, weights = traced.feature_shape[0], None
         if isinstance(place.channel, int):
-            if not 0 <= place.channel < channels:
-                raise LayerError(f"channel {place.channel} of layer '{place.layer}', which has {channels}")
+            one_channel(place.channel, place.layer, channels)
             weights = torch.zeros(1, channels)
             weights[0, place.channel] = 1
         elif place.channel == "signs":

@@ -8,10 +8,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-T = TypeVar("T")
+from erf.gradients.graph import Cancelled
 
-Cancelled = Callable[[], bool]
-"""Function that tells whether a result is still wanted."""
+T = TypeVar("T")
 
 _COMPUTING = threading.Lock()
 """Held by the pass that runs: two explorers of a process may have the same network, whose modes a pass changes."""

@@ -94,15 +94,7 @@ def _find(
     frame = whole(size, traces, units)
     if any(traces[layer].field.kind != "finite" for layer, _ in units):
         return frame
-    along = [
-        stretch(
-            [traces[layer].field.axes[axis].box(unit[axis], size[axis]) for layer, unit in units],
-            max(traced.alignment[axis] for traced in traces.values()),
-            size[axis],
-        )
-        for axis in range(2)
-    ]
-    box = Box.of_axes(*along)
+    box = _aligned_box(traces, units, size)
     shape = (input_shape[0], *box.shape)
     if not box.shape[0] * box.shape[1]:  # the unit sees padding only
         return frame
@@ -122,6 +114,19 @@ def _find(
     return crop if kept and trial.keeps_values(crop, units) else frame
 
 
+def _aligned_box(traces: Mapping[str, Trace], units: Sequence[LayerUnit], size: Sequence[int]) -> Box[int]:
+    """Return the smallest box of an image of (height, width) that holds fields of units and keeps strides in phase."""
+    along = [
+        stretch(
+            [traces[layer].field.axes[axis].box(unit[axis], size[axis]) for layer, unit in units],
+            max(traced.alignment[axis] for traced in traces.values()),
+            size[axis],
+        )
+        for axis in range(2)
+    ]
+    return Box.of_axes(*along)
+
+
 def crop_of_unit(traced: Trace, layer: str, unit: Unit, size: Sequence[int]) -> Crop | None:
     """Return the smallest aligned crop that contains the field of a unit, by geometry alone.
 
@@ -139,14 +144,15 @@ def crop_of_unit(traced: Trace, layer: str, unit: Unit, size: Sequence[int]) -> 
     """
     if traced.field.kind != "finite" or traced.layout.is_tokens or not traced.layout.places or len(unit) != 2:
         return None
-    along = [
-        stretch([axis.box(index, length)], aligned, length)
-        for axis, index, length, aligned in zip(traced.field.axes, unit, size, traced.alignment, strict=True)
-    ]
-    box = Box.of_axes(*along)
+    box = _aligned_box({layer: traced}, [(layer, unit)], size)
     if not box.shape[0] * box.shape[1]:
         return None
     return Crop(box, (Target(layer, (_moved(traced, unit, box[:2]),), traced.layout),))
+
+
+def are_alike(values: Tensor, expected: Tensor) -> bool:
+    """Whether the values (N, C) of a unit, in a crop and in the image, differ by no more than rounding."""
+    return bool((values - expected).abs().max() <= _ROUNDING * expected.abs().max())
 
 
 def stretch(boxes: list[tuple[int, int]], alignment: int, length: int) -> tuple[int, int]:
@@ -205,4 +211,4 @@ class _ValueTest:
         with frozen(self.model):
             values = unit_values(self.model, crop.cut(self._noise), crop.targets)
         pairs = ((value, self._values_in_image[each]) for value, each in zip(values, units, strict=True))
-        return all(bool((value - other).abs().max() <= _ROUNDING * other.abs().max()) for value, other in pairs)
+        return all(are_alike(value, other) for value, other in pairs)

@@ -18,6 +18,9 @@ from erf.gradients.autograd import Target, in_place_errors
 from erf.network.inputs import Arrange, alone
 from erf.network.layers import forward_to
 
+Cancelled = Callable[[], bool]
+"""Function that tells whether a result is no longer wanted."""
+
 
 class CancelledError(InterruptedRunError):
     """Ends a pass whose result is no longer wanted."""
@@ -32,7 +35,7 @@ def never() -> bool:
 
 
 @contextmanager
-def stoppable(model: nn.Module, is_cancelled: Callable[[], bool]) -> Iterator[None]:
+def stoppable(model: nn.Module, is_cancelled: Cancelled) -> Iterator[None]:
     """Context manager that ends a forward pass with a `CancelledError` at the next module, once it is cancelled."""
 
     def look(*_: Any) -> None:
@@ -82,7 +85,7 @@ class ImageGraph:
     """
 
     def __init__(self, model: nn.Module, inputs: Tensor, layers: Sequence[str], arrange: Arrange = alone) -> None:
-        self._is_cancelled: Callable[[], bool] = never
+        self._is_cancelled: Cancelled = never
         with torch.enable_grad():
             self._source = inputs.detach().requires_grad_()
             # The network may change its input in place, which is allowed on a copy only.
@@ -96,7 +99,7 @@ class ImageGraph:
         if self._is_cancelled():
             raise CancelledError
 
-    def gradient(self, target: Target, is_cancelled: Callable[[], bool] = never) -> Tensor:
+    def gradient(self, target: Target, is_cancelled: Cancelled = never) -> Tensor:
         """Compute the gradient (C, H, W) of a unit with respect to the image.
 
         Args:

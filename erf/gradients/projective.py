@@ -30,7 +30,7 @@ from erf.box import Box
 from erf.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from erf.errors import ErfError, InputError, LayerError, NoGradientError
 from erf.gradients.cancellation import CANCELLED
-from erf.gradients.graph import never, stoppable
+from erf.gradients.graph import Cancelled, never, stoppable
 from erf.gradients.way import PLAIN
 from erf.network.devices import float32_convolutions, is_memory_error, memory_layout
 from erf.network.inputs import Arrange, alone
@@ -129,7 +129,7 @@ def project(
     definition: str = DEFAULT_DEFINITION,
     check: bool = True,
     seed: int = 0,
-    is_cancelled: Callable[[], bool] = never,
+    is_cancelled: Cancelled = never,
 ) -> ProjectiveField:
     """Compute the projective field of a pixel of one image.
 

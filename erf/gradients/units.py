@@ -35,6 +35,23 @@ def center_unit(feature_shape: Sequence[int]) -> Unit:
     return tuple(length // 2 for length in feature_shape)
 
 
+def one_channel(choice: int | str, layer: str, channels: int) -> int | None:
+    """Return the number of the only channel that is chosen, None for all; `LayerError` for any other choice.
+
+    Args:
+        choice: 'all', or a number.
+        layer: path of the layer, for errors.
+        channels: number of its channels.
+    """
+    if choice == "all":
+        return None
+    if not isinstance(choice, int) or not 0 <= choice < channels:
+        raise LayerError(
+            f"channel {choice} of layer '{layer}', which has {channels}; expected 'all' or a number below that"
+        )
+    return choice
+
+
 def is_by_image(choice: UnitChoice) -> bool:
     """Whether each image has a unit of its own."""
     return isinstance(choice, str) and (choice == MAX or choice.startswith((COLUMN, MASK)))

@@ -31,7 +31,7 @@ _TIMES = 8.0
 TIES, KINKS = 32, 2
 """Radii in pixels within which the change of a pixel is searched: ties move to other pixels, kinks stay in place."""
 
-_TEXTURE = 0.02
+TEXTURE = 0.02
 """Amplitude of the texture, relative to the image's standard deviation: far above rounding."""
 
 _STEP = 0.01
@@ -50,7 +50,7 @@ class Reference:
 
     def __post_init__(self) -> None:
         self.eps = _last_place(self.gradients)
-        self.tolerance = min(_TIGHT * self.eps, _COARSEST)
+        self.tolerance = tolerance_of(self.eps)
 
     @cached_property
     def frames(self) -> FrameGradients:
@@ -86,7 +86,7 @@ class Reference:
     @cached_property
     def textured(self) -> "Reference":
         """The reference for the image with added noise."""
-        return replace(self, item=varied(self.item, noise=_TEXTURE))
+        return replace(self, item=varied(self.item, noise=TEXTURE))
 
     @cached_property
     def rounding(self) -> FrameGradients:
@@ -111,6 +111,11 @@ class Reference:
         around = functional.max_pool2d(around, (1, 2 * reach + 1), 1, (0, reach))[0]
         is_near = bool((off <= self.tolerance * plain.abs().max() + _TIMES * around).all())
         return is_near and bool(off.sum() <= self.tolerance * plain.abs().sum() + _TIMES * rounding.sum())
+
+
+def tolerance_of(eps: float) -> float:
+    """Return the difference, relative to the largest value, that rounding explains for a relative last place."""
+    return min(_TIGHT * eps, _COARSEST)
 
 
 def _last_place(gradients: BatchGradients) -> float:
